@@ -1,0 +1,396 @@
+//! The server side of one MQTT connection and its Session, as a state machine without I/O.
+//!
+//! ```text
+//!                     CONNECT                accept()
+//!  AwaitingConnect ------------> Connecting ----------> Connected
+//!        |                           |                      |  DISCONNECT, an error of the peer,
+//!        | not CONNECT, timeout      | refuse()             |  keep alive missed, close()
+//!        +------------+--------------+----------------------+
+//!                     v
+//!                  Closed   (nothing is read or written any more)
+//! ```
+//!
+//! What it promises: every byte it writes to `out` is legal MQTT for the negotiated version, in the order in which it has to
+//! leave; a PUBACK exists only because the host said [`Session::handle_durable`]; no more than Receive Maximum publishes are
+//! unacknowledged in either direction. What it refuses to know: sockets, clocks (time is an argument), disks, topics' meaning,
+//! and who else is connected.
+//!
+//! Calling order: feed each decoded packet to [`Session::handle_packet`] and act on the [`Event`] it returns before feeding the
+//! next. `Event` borrows from the read buffer, which is why it is returned and not queued. Ask [`Session::poll_timeout`]
+//! whenever the machine was touched, and call [`Session::handle_timeout`] when that moment has come.
+
+mod connect;
+mod inbound;
+mod keep_alive;
+mod outbound;
+#[cfg(test)]
+mod tests;
+
+pub use connect::{Accepted, ClientLimits, ServerLimits};
+pub use outbound::{DURABLE_IDENTIFIERS, Delivery, LIVE_IDENTIFIERS, Lane, Sent};
+
+use crate::codec::{DecodeError, encode, encode_puback};
+use crate::packet::ReasonCodes;
+use crate::packet::{Ack, Connect, Disconnect, Packet, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe};
+use crate::property::{Properties, PropertiesBuf, Property};
+use crate::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use inbound::Inbound;
+use keep_alive::KeepAlive;
+use outbound::Outbound;
+use std::sync::Arc;
+
+/// Milliseconds of a monotonic clock. Where zero lies is the host's choice; only differences count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// The moment `ms` milliseconds later, saturating.
+    #[must_use]
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
+/// What a packet asks of the host.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The peer wants a Session: authenticate it, open the Session, then call [`Session::accept`] or [`Session::refuse`].
+    Connect(Connect<'a>),
+    /// A message. At QoS 1 it now stands in the queue of acknowledgements to come: the host owes one
+    /// [`Session::handle_durable`] for it, or [`Session::refuse_publish`] right away.
+    Publish(Publish<'a>),
+    /// Answer with [`Session::suback`].
+    Subscribe(Subscribe<'a>),
+    /// Answer with [`Session::unsuback`].
+    Unsubscribe(Unsubscribe<'a>),
+    /// The client has taken a delivery; its Packet Identifier is free again.
+    Acknowledged {
+        /// Which numbering `sequence` belongs to.
+        lane: Lane,
+        /// The delivery's number in its lane.
+        sequence: u64,
+        /// What the client said of it.
+        reason: ReasonCode,
+    },
+    /// The client leaves on its own account.
+    Disconnect {
+        /// The Will Message is to be published all the same (Reason Code 0x04).
+        with_will: bool,
+        /// A new Session Expiry Interval in seconds, if DISCONNECT brought one.
+        session_expiry_secs: Option<u32>,
+    },
+    /// Nothing: the machine has dealt with it.
+    Handled,
+}
+
+/// The connection has to end. Whatever MQTT wants said about it is in `out` already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connection closed: {reason:?}")]
+pub struct Closed {
+    /// The cause, as a version 5 peer was told (a 3.1.1 peer can not be told).
+    pub reason: ReasonCode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    AwaitingConnect,
+    Connecting,
+    Connected,
+    Closed,
+}
+
+/// The state machine. One for each connection; a resumed Session is rebuilt with [`Session::resume`].
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    version: ProtocolVersion,
+    limits: Arc<ServerLimits>,
+    client: ClientLimits,
+    keep_alive: KeepAlive,
+    inbound: Inbound,
+    outbound: Outbound,
+}
+
+impl Session {
+    /// A connection that was accepted at `now` and has to send CONNECT within `limits.connect_timeout_ms`.
+    #[must_use]
+    pub fn new(limits: Arc<ServerLimits>, now: Millis) -> Self {
+        Self {
+            state: State::AwaitingConnect,
+            version: ProtocolVersion::V3_1_1,
+            client: ClientLimits::default(),
+            keep_alive: KeepAlive::awaiting_connect(now, limits.connect_timeout_ms),
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+            limits,
+        }
+    }
+
+    /// The negotiated protocol version; before CONNECT, 3.1.1.
+    #[must_use]
+    pub const fn version(&self) -> ProtocolVersion {
+        self.version
+    }
+
+    /// Whether CONNECT was accepted and the connection still stands.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.state == State::Connected
+    }
+
+    /// Whether no CONNECT has been seen yet.
+    #[must_use]
+    pub fn is_awaiting_connect(&self) -> bool {
+        self.state == State::AwaitingConnect
+    }
+
+    /// What the client announced in CONNECT, bounded by this server's own limits.
+    #[must_use]
+    pub const fn client_limits(&self) -> &ClientLimits {
+        &self.client
+    }
+
+    /// Publishes received at QoS 1 and not acknowledged yet.
+    #[must_use]
+    pub fn unacknowledged_inbound(&self) -> usize {
+        self.inbound.len()
+    }
+
+    /// A 3.1.1 client knows no Receive Maximum; when this is false the host stops reading until acknowledgements have gone out.
+    #[must_use]
+    pub fn wants_read(&self) -> bool {
+        self.version.is_v5() || self.inbound.len() < usize::from(self.limits.receive_maximum)
+    }
+
+    /// Takes one packet from the peer. Bytes to send are appended to `out`.
+    ///
+    /// # Errors
+    /// [`Closed`] when the packet ends the connection; what the peer is to be told is in `out`.
+    pub fn handle_packet<'a>(
+        &mut self,
+        now: Millis,
+        packet: Packet<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'a>, Closed> {
+        match (self.state, packet) {
+            (State::AwaitingConnect, Packet::Connect(connect)) => self.handle_connect(connect, out),
+            (State::AwaitingConnect | State::Closed, _) => Err(self.close(ReasonCode::ProtocolError, out)),
+            // Until it is accepted a client may send on, but nothing of it is looked at: the host reads no further.
+            (State::Connecting, _) => Err(self.close(ReasonCode::ProtocolError, out)),
+            (State::Connected, packet) => {
+                self.keep_alive.received(now);
+                self.handle_connected(packet, out)
+            }
+        }
+    }
+
+    fn handle_connected<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(publish, out),
+            Packet::PubAck(ack) => Ok(self.handle_puback(&ack)),
+            Packet::Subscribe(subscribe) => Ok(Event::Subscribe(subscribe)),
+            Packet::Unsubscribe(unsubscribe) => Ok(Event::Unsubscribe(unsubscribe)),
+            Packet::PingReq => {
+                self.write(&Packet::PingResp, out);
+                Ok(Event::Handled)
+            }
+            Packet::Disconnect(disconnect) => self.handle_disconnect(&disconnect, out),
+            // [MQTT-3.1.0-2] a second CONNECT; the rest are packets that only a server sends, or belong to QoS 2 and enhanced
+            // authentication, neither of which was offered in CONNACK.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::PubRec(_)
+            | Packet::PubRel(_)
+            | Packet::PubComp(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp
+            | Packet::Auth(_) => Err(self.close(ReasonCode::ProtocolError, out)),
+        }
+    }
+
+    fn handle_publish<'a>(&mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
+        if publish.properties.topic_alias().is_some() {
+            // Topic Alias Maximum is announced as 0 [MQTT-3.2.2-18].
+            return Err(self.close(ReasonCode::TopicAliasInvalid, out));
+        }
+        if publish.properties.subscription_identifier().is_some() {
+            return Err(self.close(ReasonCode::ProtocolError, out)); // [MQTT-3.3.4-6]
+        }
+        if publish.retain && self.version.is_v5() && !self.limits.retain_available {
+            return Err(self.close(ReasonCode::RetainNotSupported, out));
+        }
+        if publish.qos > self.limits.max_qos {
+            return Err(self.close(ReasonCode::QosNotSupported, out));
+        }
+        let Some(packet_id) = publish.packet_id else {
+            return Ok(Event::Publish(publish));
+        };
+        if self.inbound.contains(packet_id) {
+            // A retransmission of what is on its way to the disk: one acknowledgement will answer both.
+            return Ok(Event::Handled);
+        }
+        if self.version.is_v5() && self.inbound.len() >= usize::from(self.limits.receive_maximum) {
+            return Err(self.close(ReasonCode::ReceiveMaximumExceeded, out));
+        }
+        self.inbound.push(packet_id);
+        Ok(Event::Publish(publish))
+    }
+
+    fn handle_puback<'a>(&mut self, ack: &Ack<'_>) -> Event<'a> {
+        match self.outbound.acknowledge(ack.packet_id) {
+            Some((lane, sequence)) => Event::Acknowledged { lane, sequence, reason: ack.reason_code },
+            // An identifier that is not in flight: a late answer after a resume. It changes nothing.
+            None => Event::Handled,
+        }
+    }
+
+    fn handle_disconnect<'a>(
+        &mut self,
+        disconnect: &Disconnect<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Event<'a>, Closed> {
+        let session_expiry_secs = disconnect.properties.session_expiry_interval();
+        if self.client.session_expiry_secs == 0 && session_expiry_secs.is_some_and(|secs| secs != 0) {
+            // A Session that was to end with its connection can not be kept after all (MQTT 5, 3.14.2.2.2).
+            return Err(self.close(ReasonCode::ProtocolError, out));
+        }
+        self.state = State::Closed;
+        let with_will = disconnect.reason_code != ReasonCode::Success;
+        Ok(Event::Disconnect { with_will, session_expiry_secs })
+    }
+
+    /// The oldest `count` unacknowledged publishes are on stable storage, or nothing durable wanted them: their PUBACKs go to
+    /// `out`, in the order in which the publishes came.
+    pub fn handle_durable(&mut self, count: usize, out: &mut Vec<u8>) {
+        for _ in 0..count {
+            let Some(pending) = self.inbound.pop() else { return };
+            if self.state == State::Connected {
+                encode_puback(pending.packet_id, pending.reason, self.version, out);
+            }
+        }
+    }
+
+    /// The publish handed out last is refused for `reason`: its PUBACK will say so when its turn comes. It still counts as one
+    /// of those for [`Session::handle_durable`]. A 3.1.1 client can not be told [MQTT-3.3.5-2] and gets a plain PUBACK.
+    pub fn refuse_publish(&mut self, reason: ReasonCode) {
+        self.inbound.refuse_newest(reason);
+    }
+
+    /// Answers a SUBSCRIBE: one Reason Code for each of its filters, in their order.
+    pub fn suback(&mut self, packet_id: PacketId, codes: &[u8], out: &mut Vec<u8>) {
+        if let (State::Connected, Ok(reason_codes)) = (self.state, ReasonCodes::new(codes)) {
+            self.write(
+                &Packet::SubAck(SubAck { packet_id, properties: Properties::default(), reason_codes }),
+                out,
+            );
+        }
+    }
+
+    /// Answers an UNSUBSCRIBE: one Reason Code for each of its filters, in their order.
+    pub fn unsuback(&mut self, packet_id: PacketId, codes: &[u8], out: &mut Vec<u8>) {
+        if let (State::Connected, Ok(reason_codes)) = (self.state, ReasonCodes::new(codes)) {
+            self.write(
+                &Packet::UnsubAck(UnsubAck { packet_id, properties: Properties::default(), reason_codes }),
+                out,
+            );
+        }
+    }
+
+    /// Prepares a resumed Session: deliveries of the durable lane start again at `sequence`, the oldest unacknowledged one.
+    pub fn resume(&mut self, sequence: u64) {
+        self.outbound.resume(sequence);
+    }
+
+    /// Deliveries of the live lane that the client has not acknowledged; they end with the connection.
+    #[must_use]
+    pub fn live_in_flight(&self) -> usize {
+        self.outbound.live_in_flight()
+    }
+
+    /// How many more deliveries at QoS 1 the client lets us have in flight [MQTT-3.3.4-9].
+    #[must_use]
+    pub fn send_quota(&self) -> usize {
+        usize::from(self.client.receive_maximum).saturating_sub(self.outbound.in_flight())
+    }
+
+    /// Sends one message to the client, if it may be sent now.
+    pub fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Sent {
+        if self.state != State::Connected {
+            return Sent::Closed;
+        }
+        if delivery.qos != QoS::AtMostOnce && self.send_quota() == 0 {
+            return Sent::QuotaExhausted;
+        }
+        self.outbound.send(delivery, self.version, self.client.maximum_packet_bytes, out)
+    }
+
+    /// The connection has to end for a reason of the host's or of the peer's making: tells the peer where the version allows it.
+    pub fn close(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Closed {
+        match self.state {
+            // A version 5 client learns why; a 3.1.1 server has no DISCONNECT to send.
+            State::Connected if self.version.is_v5() => {
+                self.write(
+                    &Packet::Disconnect(Disconnect {
+                        reason_code: reason,
+                        properties: Properties::default(),
+                    }),
+                    out,
+                );
+            }
+            State::Connecting => self.write_refusal(reason, out),
+            State::AwaitingConnect | State::Connected | State::Closed => {}
+        }
+        self.state = State::Closed;
+        Closed { reason }
+    }
+
+    /// The peer sent bytes that are no packet.
+    pub fn handle_malformed(&mut self, error: DecodeError, out: &mut Vec<u8>) -> Closed {
+        let reason = error.reason_code();
+        if self.state == State::AwaitingConnect && error == DecodeError::UnsupportedProtocolVersion {
+            self.write_refusal(reason, out);
+        }
+        self.close(reason, out)
+    }
+
+    /// When [`Session::handle_timeout`] wants to be called next, if at all.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        match self.state {
+            State::Closed => None,
+            _ => self.keep_alive.deadline(),
+        }
+    }
+
+    /// Looks at the clock: no CONNECT in time, or nothing received for one and a half Keep Alive [MQTT-3.1.2-22].
+    ///
+    /// # Errors
+    /// [`Closed`] when the connection has to end.
+    pub fn handle_timeout(&mut self, now: Millis, out: &mut Vec<u8>) -> Result<(), Closed> {
+        match self.poll_timeout() {
+            Some(deadline) if deadline <= now => Err(self.close(ReasonCode::KeepAliveTimeout, out)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The host did not listen for a while: silence until `now` is not the peer's.
+    pub const fn excuse_silence(&mut self, now: Millis) {
+        self.keep_alive.received(now);
+    }
+
+    fn write(&self, packet: &Packet<'_>, out: &mut Vec<u8>) {
+        // The machine builds no packet that the encoder refuses; were it to, the peer gets nothing rather than half of it.
+        let written = encode(packet, self.version, out);
+        debug_assert!(written.is_ok(), "the session built a packet that can not be encoded");
+    }
+
+    fn reason_properties(&self, text: &str) -> PropertiesBuf {
+        let mut properties = PropertiesBuf::new();
+        if self.version.is_v5() && !text.is_empty() {
+            // A refused push (never, for our own texts) leaves the property out, which is always legal.
+            let _ = properties.push(Property::ReasonString(text));
+        }
+        properties
+    }
+}

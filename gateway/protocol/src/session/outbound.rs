@@ -1,0 +1,200 @@
+//! Deliveries to the client: which are in flight, and under which Packet Identifier.
+//!
+//! There are two lanes, each with its own range of identifiers, and in both an identifier follows from a running number:
+//!
+//! - **Durable**: the numbers are the Session's own, given to each message when it was added to the Session's durable backlog.
+//!   The same message therefore has the same Packet Identifier on every connection and after every restart
+//!   [MQTT-4.4.0-1], without a record of which identifier was used for what.
+//! - **Live**: numbers of this connection alone, for messages that end with it.
+//!
+//! Since identifiers are handed out in the order of the numbers, finding the delivery behind an identifier is arithmetic.
+
+use crate::codec::{PublishFrame, encode_publish, publish_frame_len};
+use crate::{PacketId, ProtocolVersion, QoS};
+use std::collections::VecDeque;
+
+/// How many Packet Identifiers the durable lane has: 1 to 49,151.
+pub const DURABLE_IDENTIFIERS: u16 = 0xBFFF;
+/// How many Packet Identifiers the live lane has: 49,152 to 65,535. A client's in-flight window must not be larger than this.
+pub const LIVE_IDENTIFIERS: u16 = 0x4000;
+
+/// Which numbering a delivery belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The Session's backlog; survives the connection.
+    Durable,
+    /// Of this connection only.
+    Live,
+}
+
+/// One message for the client, as the host hands it over. `topic`, `properties` and `payload` are copied once, into the frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// The QoS of this delivery: of the message or the grant, whichever is less [MQTT-3.8.4-8].
+    pub qos: QoS,
+    /// The RETAIN flag to send.
+    pub retain: bool,
+    /// It may have been sent on an earlier connection [MQTT-3.3.1-1].
+    pub dup: bool,
+    /// The number in the durable lane; `None`: the live lane (and always at QoS 0).
+    pub sequence: Option<u64>,
+    /// The Topic Name.
+    pub topic: &'a str,
+    /// Properties of this delivery alone, in wire form.
+    pub extra: &'a [u8],
+    /// Properties that came with the message, in wire form.
+    pub properties: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// What became of a [`Delivery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Its frame is in `out`; at QoS 1 it is in flight now.
+    Written,
+    /// The client's Receive Maximum is used up: try again after an acknowledgement.
+    QuotaExhausted,
+    /// Larger than the client takes: it is to be dropped and counts as done [MQTT-3.1.2-25].
+    TooLarge,
+    /// The connection has ended.
+    Closed,
+}
+
+/// The in-flight messages of one lane: consecutive numbers from `first` on.
+#[derive(Debug, Default)]
+struct Window {
+    first: u64,
+    slots: VecDeque<Slot>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    AwaitingPubAck,
+    Done,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// Whether `sequence` can be sent without an identifier of `identifiers` being used twice.
+    fn admits(&self, sequence: u64, identifiers: u16) -> bool {
+        sequence >= self.end() && sequence - self.first < u64::from(identifiers)
+    }
+
+    fn send(&mut self, sequence: u64) {
+        if self.slots.is_empty() {
+            self.first = sequence;
+        }
+        // Numbers passed over were acknowledged on an earlier connection, dropped, or sent at QoS 0.
+        while self.end() < sequence {
+            self.slots.push_back(Slot::Done);
+        }
+        self.slots.push_back(Slot::AwaitingPubAck);
+    }
+
+    fn acknowledge(&mut self, sequence: u64) -> bool {
+        let slot =
+            sequence.checked_sub(self.first).and_then(|at| self.slots.get_mut(usize::try_from(at).ok()?));
+        let Some(slot @ Slot::AwaitingPubAck) = slot else { return false };
+        *slot = Slot::Done;
+        while self.slots.front() == Some(&Slot::Done) {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+        true
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    durable: Window,
+    live: Window,
+    in_flight: usize,
+}
+
+impl Outbound {
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn live_in_flight(&self) -> usize {
+        self.live.slots.iter().filter(|slot| **slot == Slot::AwaitingPubAck).count()
+    }
+
+    pub(super) fn resume(&mut self, sequence: u64) {
+        self.durable = Window { first: sequence, slots: VecDeque::new() };
+    }
+
+    pub(super) fn send(
+        &mut self,
+        delivery: &Delivery<'_>,
+        version: ProtocolVersion,
+        maximum_packet_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Sent {
+        let mut sequence = 0;
+        let mut packet_id = None;
+        if delivery.qos != QoS::AtMostOnce {
+            let (window, identifiers, base) = match delivery.sequence {
+                Some(_) => (&self.durable, DURABLE_IDENTIFIERS, 1),
+                None => (&self.live, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1),
+            };
+            sequence = delivery.sequence.unwrap_or_else(|| window.end());
+            if !window.admits(sequence, identifiers) {
+                return Sent::QuotaExhausted;
+            }
+            packet_id = identifier(sequence, identifiers, base);
+        }
+        let frame = PublishFrame {
+            dup: delivery.dup && delivery.qos != QoS::AtMostOnce,
+            qos: delivery.qos,
+            retain: delivery.retain,
+            topic: delivery.topic,
+            packet_id,
+            extra: delivery.extra,
+            properties: delivery.properties,
+            payload: delivery.payload,
+        };
+        if publish_frame_len(&frame, version) > maximum_packet_bytes {
+            return Sent::TooLarge;
+        }
+        if encode_publish(&frame, version, out).is_err() {
+            return Sent::TooLarge;
+        }
+        if packet_id.is_some() {
+            self.in_flight += 1;
+            match delivery.sequence {
+                Some(_) => self.durable.send(sequence),
+                None => self.live.send(sequence),
+            }
+        }
+        Sent::Written
+    }
+
+    /// The delivery that `packet_id` stands for, if it is in flight.
+    pub(super) fn acknowledge(&mut self, packet_id: PacketId) -> Option<(Lane, u64)> {
+        let id = packet_id.get();
+        let (lane, window, identifiers, base) = if id <= DURABLE_IDENTIFIERS {
+            (Lane::Durable, &mut self.durable, DURABLE_IDENTIFIERS, 1)
+        } else {
+            (Lane::Live, &mut self.live, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1)
+        };
+        let modulus = u64::from(identifiers);
+        // The only number in [first, first + modulus) that this identifier can stand for.
+        let ahead = (u64::from(id - base) + modulus - window.first % modulus) % modulus;
+        let sequence = window.first + ahead;
+        if !window.acknowledge(sequence) {
+            return None;
+        }
+        self.in_flight -= 1;
+        Some((lane, sequence))
+    }
+}
+
+fn identifier(sequence: u64, identifiers: u16, base: u16) -> Option<PacketId> {
+    let within = u16::try_from(sequence % u64::from(identifiers)).ok()?;
+    PacketId::new(base + within)
+}
