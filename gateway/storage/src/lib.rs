@@ -1,1 +1,41 @@
-//! Placeholder.
+//! The storage of the gateway: entries in, durable offsets out.
+//!
+//! **Promises.** What a [`Durable`] receipt covers survives kill -9 and a power cut. Damage costs what is damaged, is
+//! reported, and never stops the rest from being read. Whatever a file, a disk or a clock does ends in a typed error,
+//! not in a panic. Everything that grows has a bound.
+//!
+//! **What it refuses to know.** No packets, no sockets, no async runtime: a topic is a string, a session's state an
+//! opaque record. Those who wait are told through [`std::task::Waker`].
+//!
+//! **The way of an entry.** [`Staging`] encodes it on the connection's own time, [`GroupCommit`] gathers it with
+//! others, a [`Log`] makes the group durable, the sink receives a [`Batch`] and a receipt. Later a [`LogReader`] reads
+//! it back in pages. The [`View`] keeps what follows from the entries and can be rebuilt from them; [`recovery`] opens
+//! both and replays what the view has not seen.
+//!
+//! Read on in [`entry`] (the format), [`group_commit`] (the acknowledgement path), [`log`] (the files) and [`view`].
+
+mod batch;
+mod buffers;
+pub mod entry;
+mod frame;
+pub mod group_commit;
+mod index;
+pub mod log;
+mod offset;
+pub mod recovery;
+pub mod staging;
+pub mod view;
+
+pub use batch::Batch;
+pub use entry::{Entry, EntryError, EntryKind, Event};
+pub use group_commit::{
+    ClockMs, CommitSample, CommitState, CommitStats, CommittedGroup, Durability, Durable, GroupCommit,
+    GroupCommitOptions, PoisonCause, ReceiptCell, SubmitError, Ticket, Urgency,
+};
+pub use log::{
+    Faults, GroupInfo, Log, LogError, LogReader, MemoryHandle, MemoryLog, OpenError, Page, ReadError,
+    RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, TornTail,
+};
+pub use offset::Offset;
+pub use staging::{StageError, Staging};
+pub use view::{ChangeError, Changes, Table, View, ViewError, ViewOpenReport, ViewOptions, ViewWriter};

@@ -1,0 +1,279 @@
+//! Group commit: many submitters, one committer thread, one sync for all of them.
+//!
+//! **Promises.** A receipt ([`Durable`]) is minted after the group is as durable as configured and never otherwise.
+//! Groups reach the sink in order. A failed append or sync poisons the log: no receipt for the group, no second sync of
+//! the same file, every submitter is told, and the log is reopened behind the last durable group. Memory is bounded by
+//! two groups.
+//!
+//! **Operation.** Submitting copies staged entries into the open group under one short lock. The committer takes the
+//! whole open group the moment the sync before it returns, so a lone entry is committed at once and under load groups
+//! grow by themselves; there is no delay to tune. The sink is called on the committer thread and may block: the open
+//! group then fills up and submitters wait, which is the backpressure.
+//!
+//! ```text
+//!            submit                 take                    append, sync
+//! staging ───────────▶ open group ────────▶ group in flight ─────────────▶ CommittedGroup ──▶ sink
+//!            Full: wait                                         │ failed
+//!                                                               ▼
+//!                                          Poisoned ──(reopen each second)──▶ Running, next life
+//! ```
+//!
+//! Nothing here knows what a log is made of ([`crate::log`]) or who acknowledges what to whom.
+
+mod committer;
+mod open_group;
+mod options;
+mod receipt;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use self::committer::Committer;
+use self::open_group::{OpenGroup, Waiters};
+pub use self::options::{
+    ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause, SubmitError, Urgency,
+};
+pub use self::receipt::{Durable, ReceiptCell, Ticket};
+use self::stats::Counters;
+pub use self::stats::{CommitSample, CommitStats};
+use crate::buffers::BufferPool;
+use crate::log::Log;
+use crate::staging::Staging;
+
+/// The largest [`GroupCommitOptions::group_bytes_max`]; larger values are cut down to it. Together with the largest
+/// submission a group then has less than 2 GiB, and places in it fit 32 bits.
+pub const GROUP_BYTES_LIMIT: usize = 1 << 30;
+
+/// A handle to the committer; clones share it. When the last one is dropped, the committer is shut down.
+#[derive(Clone, Debug)]
+pub struct GroupCommit {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What submitters and the committer share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    counters: Counters,
+    pool: Arc<BufferPool>,
+    options: GroupCommitOptions,
+}
+
+#[derive(Debug)]
+struct State {
+    open: OpenGroup,
+    /// The number of the open group, from 1.
+    group: u64,
+    /// The life of the log, see [`Ticket`].
+    life: u64,
+    mode: CommitState,
+    stop: bool,
+    /// The committer sleeps and must be notified. Notifying costs a system call whether or not anybody sleeps.
+    committer_waits: bool,
+    waiting_for_room: Waiters,
+    /// Size of the log, and of the group in flight that is not yet part of it.
+    log_bytes: u64,
+    in_flight_bytes: u64,
+}
+
+impl GroupCommit {
+    /// Starts the committer thread, which owns the log from here on. `clock` stamps the groups; `sink` is called on
+    /// the committer thread for every committed group, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(
+        log: Box<dyn Log>,
+        options: GroupCommitOptions,
+        clock: ClockMs,
+        sink: Box<dyn FnMut(CommittedGroup) + Send>,
+    ) -> io::Result<Self> {
+        let options =
+            GroupCommitOptions { group_bytes_max: options.group_bytes_max.min(GROUP_BYTES_LIMIT), ..options };
+        // The index of a group of very small entries can be larger than the group.
+        let pool = Arc::new(BufferPool::new(options.group_bytes_max.saturating_mul(2)));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                open: OpenGroup::new(pool.take()),
+                group: 1,
+                life: 0,
+                mode: CommitState::Running,
+                stop: false,
+                committer_waits: false,
+                waiting_for_room: Waiters::default(),
+                log_bytes: log.size_bytes(),
+                in_flight_bytes: 0,
+            }),
+            work: Condvar::new(),
+            counters: Counters::default(),
+            pool,
+            options,
+        });
+        let committer = Committer::new(Arc::clone(&shared), log, clock, sink);
+        let thread = thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
+        Ok(Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) })
+    }
+
+    /// Copies what is staged into the open group and clears the staging area. The ticket is covered by a later
+    /// receipt, or outlived by one, or the state becomes [`CommitState::Poisoned`]; the waker is handed to the sink, or
+    /// woken, in each case. `last` is the caller's previous ticket: when it is the open group's, the waker is there
+    /// already and is not stored twice.
+    ///
+    /// A submission is never split: it goes into one group as a whole. An empty one is given the ticket of the group
+    /// before the open one.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`]. The staging area is then as before.
+    pub fn submit(
+        &self,
+        staging: &mut Staging,
+        urgency: Urgency,
+        waker: &Waker,
+        last: Option<Ticket>,
+    ) -> Result<Ticket, SubmitError> {
+        let shared = &*self.handle.shared;
+        let mut guard = shared.lock();
+        let state = &mut *guard;
+        state.accepts()?;
+        if staging.is_empty() {
+            return Ok(Ticket::new(state.life, state.group - 1));
+        }
+        if state.log_is_full(staging, shared.options.max_bytes) {
+            return Err(SubmitError::LogFull);
+        }
+        if !state.open.is_empty()
+            && state.open.bytes.len() + staging.byte_len() > shared.options.group_bytes_max
+        {
+            state.open.urgent = true;
+            let overflow = state.waiting_for_room.keep(waker);
+            let notify = std::mem::take(&mut state.committer_waits);
+            drop(guard);
+            shared.notify(notify);
+            wake_all(overflow);
+            return Err(SubmitError::Full);
+        }
+
+        let ticket = Ticket::new(state.life, state.group);
+        if last != Some(ticket) {
+            state.open.contributors.push(waker.clone());
+        }
+        state.open.extend(staging, shared.options.group_bytes_max);
+        let fills_up = state.open.bytes.len() >= shared.options.group_bytes_max / 2;
+        state.open.urgent |= urgency == Urgency::Now || fills_up;
+        let starts_delay = !state.open.urgent && state.open.lazy_since.is_none();
+        if starts_delay {
+            state.open.lazy_since = Some(Instant::now());
+        }
+        let notify = (state.open.urgent || starts_delay) && std::mem::take(&mut state.committer_waits);
+        drop(guard);
+        shared.notify(notify);
+        staging.clear();
+        Ok(ticket)
+    }
+
+    /// How group commit is doing.
+    pub fn state(&self) -> CommitState {
+        self.handle.shared.lock().mode.clone()
+    }
+
+    /// Totals since the start.
+    pub fn stats(&self) -> CommitStats {
+        self.handle.shared.counters.read()
+    }
+
+    /// Takes the samples of groups committed since the last call, at most 4096 of the newest ones.
+    pub fn drain_samples(&self) -> Vec<CommitSample> {
+        self.handle.shared.counters.drain_samples()
+    }
+
+    /// Commits what is open, syncs, stops the committer and waits for it. Calling it again does nothing. From within
+    /// the sink it only asks the committer to stop.
+    pub fn shutdown(&self) {
+        self.handle.shutdown();
+    }
+}
+
+impl Handle {
+    fn shutdown(&self) {
+        let notify = {
+            let mut state = self.shared.lock();
+            state.stop = true;
+            std::mem::take(&mut state.committer_waits)
+        };
+        self.shared.notify(notify);
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id()) {
+            return;
+        }
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the committer thread had panicked");
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under this lock while the state is inconsistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self, needed: bool) {
+        if needed {
+            self.work.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn accepts(&self) -> Result<(), SubmitError> {
+        match &self.mode {
+            CommitState::Poisoned { reason, .. } => {
+                Err(SubmitError::Unavailable { reason: Arc::clone(reason) })
+            }
+            CommitState::Stopped => Err(SubmitError::Stopped),
+            CommitState::Running if self.stop => Err(SubmitError::Stopped),
+            CommitState::Running => Ok(()),
+        }
+    }
+
+    /// Whether the log with this submission would exceed its limit: `max_bytes` for events, a sixteenth more for
+    /// control entries alone.
+    fn log_is_full(&self, staging: &Staging, max_bytes: u64) -> bool {
+        let limit = match staging.events() {
+            0 => max_bytes.saturating_add(max_bytes / 16),
+            _ => max_bytes,
+        };
+        let open = self.open.bytes.len() as u64;
+        let size = self.log_bytes.saturating_add(self.in_flight_bytes).saturating_add(open);
+        size.saturating_add(staging.byte_len() as u64) > limit
+    }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}

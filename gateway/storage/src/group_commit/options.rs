@@ -1,0 +1,133 @@
+//! What group commit can be told, and what it says about itself.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::receipt::Durable;
+use crate::batch::Batch;
+
+/// Wall-clock time in milliseconds since the Unix epoch. It stamps groups and nothing else: delays are measured on the
+/// monotonic clock, and a wall clock that jumps back never makes commit times go back.
+pub type ClockMs = Box<dyn Fn() -> u64 + Send>;
+
+/// When a receipt is minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// After the group is on stable storage: one `fdatasync` per group. Nothing acknowledged is ever lost to a crash
+    /// of the process, the machine or its power.
+    #[default]
+    Fsync,
+    /// After the group is written to the operating system, which is told to put it on stable storage at this interval.
+    /// A crash of the process loses nothing; a crash of the machine or its power loses what was acknowledged within
+    /// the last interval, plus the time a sync takes. Groups lost that way leave a hole in the offsets.
+    Interval(Duration),
+    /// After the group is written to the operating system, which puts it on stable storage when it sees fit. A crash
+    /// of the process loses nothing; a crash of the machine or its power loses everything the operating system had
+    /// not written, commonly the last 30 seconds and without a bound in principle. A regular shutdown syncs.
+    Memory,
+}
+
+/// Options of [`super::GroupCommit::start`].
+#[derive(Clone, Copy, Debug)]
+pub struct GroupCommitOptions {
+    /// The open group takes no more than this many bytes; submitters wait for the next one. One submission larger than
+    /// this still goes through, as a group of its own.
+    pub group_bytes_max: usize,
+    /// How long entries submitted as [`Urgency::Lazy`] may wait for company.
+    pub lazy_delay: Duration,
+    /// When a receipt is minted.
+    pub durability: Durability,
+    /// The size of the whole log in bytes at which events are refused; control entries may exceed it by a sixteenth,
+    /// so that sessions and acknowledgements go on while the disk is drained. `u64::MAX` is no limit.
+    pub max_bytes: u64,
+    /// How long to wait before each attempt to reopen a failed log.
+    pub reopen_delay: Duration,
+}
+
+impl Default for GroupCommitOptions {
+    fn default() -> Self {
+        Self {
+            group_bytes_max: 1 << 20,
+            lazy_delay: Duration::from_millis(20),
+            durability: Durability::Fsync,
+            max_bytes: u64::MAX,
+            reopen_delay: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Whether a submission starts a commit by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits: commit as soon as the sync under way, if any, returns.
+    Now,
+    /// Nobody waits (acknowledgements of deliveries): go with the next group, or alone after the lazy delay.
+    Lazy,
+}
+
+/// Why a submission was not taken. The staging area is as before.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SubmitError {
+    /// The open group is full. The waker is kept and woken once there is room.
+    #[error("the open commit group is full")]
+    Full,
+    /// The log has reached its size limit, and the submission holds events. The waker is not kept: room comes with
+    /// retention, not with the next commit.
+    #[error("the log has reached its size limit")]
+    LogFull,
+    /// The log has failed and takes nothing until it is reopened.
+    #[error("the log has failed: {reason}")]
+    Unavailable {
+        /// The same as in [`CommitState::Poisoned`].
+        reason: Arc<str>,
+    },
+    /// Group commit has been shut down.
+    #[error("the log has been shut down")]
+    Stopped,
+}
+
+/// How group commit is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitState {
+    /// Groups are committed.
+    Running,
+    /// An append or a sync failed. Nothing is acknowledged until reopening succeeds.
+    Poisoned {
+        /// Since when, in milliseconds since the Unix epoch.
+        since_ms: u64,
+        /// What kind of failure it was.
+        cause: PoisonCause,
+        /// The failure in words, for people.
+        reason: Arc<str>,
+    },
+    /// Shut down.
+    Stopped,
+}
+
+/// What kind of failure poisoned the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoisonCause {
+    /// The disk is full.
+    NoSpace,
+    /// Writing failed.
+    Append,
+    /// Syncing failed.
+    Sync,
+    /// The committer thread panicked, or the log ran out of lives; only a restart helps.
+    Fatal,
+}
+
+/// A group that is as durable as configured.
+#[derive(Debug)]
+pub struct CommittedGroup {
+    /// Its entries.
+    pub batch: Arc<Batch>,
+    /// The receipt that covers it.
+    pub durable: Durable,
+    /// The wakers of those who submitted to it, for whoever acknowledges. A submitter that named its last ticket is in
+    /// here once.
+    pub contributors: Vec<Waker>,
+}

@@ -1,0 +1,332 @@
+//! The log's twin in memory, for tests: the same contract, with faults on demand and crashes that lose what was not
+//! synced.
+//!
+//! It shares the frame format with the files and nothing else, so that it can disagree with them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::faults::Faults;
+use super::page::PageBuilder;
+use super::{GroupInfo, Log, LogError, LogReader, Page, ReadError, SkippedGroup};
+use crate::frame::FrameHeader;
+use crate::offset::Offset;
+
+/// A log in memory. See the module documentation.
+#[derive(Debug)]
+pub struct MemoryLog {
+    image: Arc<Image>,
+    faults: Faults,
+    next: Offset,
+    last_time_ms: u64,
+    failed: bool,
+    sync_failed: bool,
+    bytes: u64,
+}
+
+/// What a test keeps of a [`MemoryLog`] that it gave away.
+#[derive(Clone, Debug)]
+pub struct MemoryHandle {
+    image: Arc<Image>,
+    faults: Faults,
+}
+
+#[derive(Debug)]
+struct Image {
+    salt: u64,
+    groups: Mutex<Groups>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Groups {
+    stored: Vec<Stored>,
+    /// How many of them survive a crash, and how many readers see.
+    synced: usize,
+    released: usize,
+    /// Bytes of a write that failed half-way.
+    torn: Vec<u8>,
+    /// The end of what readers may see; it stays when a released group is lost.
+    end: Offset,
+}
+
+#[derive(Clone, Debug)]
+struct Stored {
+    frame: Vec<u8>,
+    first: Offset,
+    end: Offset,
+    time_ms: u64,
+}
+
+const NAME: &str = "(memory)";
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self::from_groups(Groups::default())
+    }
+
+    /// A handle to inject faults and to crash the log.
+    pub fn handle(&self) -> MemoryHandle {
+        MemoryHandle { image: Arc::clone(&self.image), faults: self.faults.clone() }
+    }
+
+    fn from_groups(groups: Groups) -> Self {
+        let bytes = groups.stored.iter().map(|group| group.frame.len() as u64).sum();
+        Self {
+            next: groups.end,
+            last_time_ms: groups.stored.last().map_or(0, |group| group.time_ms),
+            image: Arc::new(Image { salt: 0x6d65_6d6f_7279, groups: Mutex::new(groups) }),
+            faults: Faults::new(),
+            failed: false,
+            sync_failed: false,
+            bytes,
+        }
+    }
+
+    fn failing(&mut self, error: LogError) -> LogError {
+        self.failed = true;
+        error
+    }
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryHandle {
+    /// The plan of faults.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// A reading end.
+    pub fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::clone(&self.image) as Arc<dyn LogReader>
+    }
+
+    /// What a machine that lost its power now would find: everything synced, and of what was written since, the first
+    /// `torn_tail` bytes. The log itself goes on unharmed.
+    pub fn crash(&self, torn_tail: usize) -> MemoryLog {
+        let groups = self.image.lock().clone();
+        let mut left = torn_tail;
+        let mut survived = groups.synced;
+        for group in groups.stored.iter().skip(groups.synced) {
+            if group.frame.len() > left {
+                break;
+            }
+            left -= group.frame.len();
+            survived += 1;
+        }
+        let mut stored = groups.stored;
+        stored.truncate(survived);
+        let end = stored.last().map_or(Offset::ZERO, |group| group.end);
+        MemoryLog::from_groups(Groups { synced: survived, released: survived, stored, torn: Vec::new(), end })
+    }
+
+    /// Flips a bit of the group that holds `offset`; false if there is none.
+    pub fn damage(&self, offset: Offset) -> bool {
+        let mut groups = self.image.lock();
+        let group = groups.stored.iter_mut().find(|group| group.first <= offset && offset < group.end);
+        match group.and_then(|group| group.frame.last_mut()) {
+            Some(byte) => {
+                *byte ^= 0x10;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Bytes that failed writes left behind.
+    pub fn torn_bytes(&self) -> usize {
+        self.image.lock().torn.len()
+    }
+}
+
+impl Log for MemoryLog {
+    fn append(&mut self, frame: &[u8], info: GroupInfo) -> Result<(), LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        if info.first != self.next {
+            return Err(LogError::OutOfOrder { given: info.first, expected: self.next });
+        }
+        let (written, result) = self.faults.on_write(frame.len());
+        if let Err(source) = result {
+            let torn = frame.get(..written).unwrap_or(frame);
+            self.image.lock().torn.extend_from_slice(torn);
+            return Err(self.failing(LogError::from_io("write to", NAME, source)));
+        }
+        let (first, end) = (info.first, info.end());
+        let stored = Stored { frame: frame.to_vec(), first, end, time_ms: info.time_ms };
+        self.image.lock().stored.push(stored);
+        self.next = end;
+        self.bytes += frame.len() as u64;
+        self.last_time_ms = info.time_ms;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        if let Err(source) = self.faults.on_sync() {
+            self.sync_failed = true;
+            return Err(self.failing(LogError::from_io("sync", NAME, source)));
+        }
+        {
+            let mut groups = self.image.lock();
+            groups.synced = groups.stored.len();
+        }
+        self.release();
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        let mut groups = self.image.lock();
+        groups.released = groups.stored.len();
+        groups.end = self.next;
+    }
+
+    fn reopen(&mut self) -> Result<(), LogError> {
+        self.faults.on_reopen().map_err(|source| LogError::from_io("reopen", NAME, source))?;
+        let mut groups = self.image.lock();
+        let kept = if self.sync_failed { groups.synced } else { groups.released };
+        groups.stored.truncate(kept);
+        (groups.synced, groups.released) = (kept, kept);
+        self.bytes = groups.stored.iter().map(|group| group.frame.len() as u64).sum();
+        groups.torn.clear();
+        self.next = groups.end;
+        self.failed = false;
+        self.sync_failed = false;
+        Ok(())
+    }
+
+    fn advance_to(&mut self, offset: Offset) -> Result<(), LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        if offset > self.next {
+            self.next = offset;
+            let mut groups = self.image.lock();
+            groups.end = offset;
+        }
+        Ok(())
+    }
+
+    fn next_offset(&self) -> Offset {
+        self.next
+    }
+
+    fn last_time_ms(&self) -> u64 {
+        self.last_time_ms
+    }
+
+    fn salt(&self) -> u64 {
+        self.image.salt
+    }
+
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.handle().reader()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl LogReader for Image {
+    fn bounds(&self) -> (Offset, Offset) {
+        let groups = self.lock();
+        (groups.stored.first().map_or(Offset::ZERO, |group| group.first).min(groups.end), groups.end)
+    }
+
+    fn read_page(&self, from: Offset, max_bytes: usize) -> Result<Option<Page>, ReadError> {
+        let groups = self.lock();
+        if from >= groups.end {
+            return Ok(None);
+        }
+        let mut page = PageBuilder::new(from);
+        let mut bytes = Vec::new();
+        let visible = groups.stored.iter().take(groups.released);
+        for group in visible.skip_while(|group| group.end <= from) {
+            if !page.is_empty() && bytes.len() + group.frame.len() > max_bytes {
+                return Ok(Some(page.finish(bytes)));
+            }
+            if group.first > page.next {
+                page.skip(skipped(page.next, group.first, 0));
+            }
+            let header = FrameHeader::parse(&group.frame, self.salt)
+                .filter(|header| header.is_whole(&group.frame, self.salt));
+            match header {
+                Some(header) => {
+                    bytes.extend_from_slice(&group.frame);
+                    page.push(&bytes, bytes.len() - group.frame.len(), &header, Path::new(NAME))?;
+                }
+                None => page.skip(skipped(group.first, group.end, group.frame.len() as u64)),
+            }
+        }
+        if page.next < groups.end {
+            page.skip(skipped(page.next, groups.end, 0));
+        }
+        Ok(Some(page.finish(bytes)))
+    }
+
+    fn offset_at(&self, time_ms: u64) -> Result<Offset, ReadError> {
+        let groups = self.lock();
+        let found = groups.stored.iter().take(groups.released).find(|group| group.time_ms >= time_ms);
+        Ok(found.map_or(groups.end, |group| group.first))
+    }
+}
+
+impl Image {
+    fn lock(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn skipped(first: Offset, end: Offset, bytes: u64) -> SkippedGroup {
+    SkippedGroup { first, end, bytes, file: PathBuf::from(NAME), at_byte: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::contract::Subject;
+
+    struct Twin {
+        handle: MemoryHandle,
+        survived: Option<MemoryLog>,
+    }
+
+    impl Subject for Twin {
+        type Log = MemoryLog;
+
+        fn new() -> Self {
+            let log = MemoryLog::new();
+            Self { handle: log.handle(), survived: Some(log) }
+        }
+
+        fn open(&mut self) -> MemoryLog {
+            // Without a power cut, everything written survives.
+            let log = self.survived.take().unwrap_or_else(|| self.handle.crash(usize::MAX));
+            self.handle = log.handle();
+            log
+        }
+
+        fn lose_power(&mut self, torn_tail: usize) {
+            self.survived = Some(self.handle.crash(torn_tail));
+        }
+
+        fn damage(&mut self, offset: Offset) {
+            assert!(self.handle.damage(offset));
+        }
+
+        fn faults(&self) -> Faults {
+            self.handle.faults().clone()
+        }
+    }
+
+    crate::log_contract!(Twin);
+}
