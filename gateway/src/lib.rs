@@ -1,1 +1,19 @@
-//! Placeholder.
+//! An MQTT ingestion gateway: durable before it acknowledges, honest under overload.
+//!
+//! [`app::Gateway`] is the whole of it; [`config::Config`] is what it is told. The modules stand in the order of the data flow in
+//! ARCHITECTURE.md, and import downwards only.
+
+pub mod admin;
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod delivery;
+pub mod engine;
+pub mod ingest;
+pub mod listener;
+pub mod pool;
+pub mod registry;
+pub mod router;
+pub mod stream;
+pub mod telemetry;

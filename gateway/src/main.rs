@@ -1,1 +1,176 @@
-fn main() {}
+//! The `gateway` program: a command line, a runtime, and signals around [`gateway::app::Gateway`].
+//!
+//! Standard output carries what was asked for and nothing else: for `run`, the one line `ready mqtt=ADDR admin=ADDR`.
+//! Logs and errors go to standard error. Exit status: 0 after a clean drain, 1 when something could not be done, 128 and the
+//! signal's number when a second signal cut the drain short.
+
+mod cli;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use gateway::app::Gateway;
+use gateway::config::{Config, DEFAULT_TOML, LogFormat};
+use gateway::telemetry::{LineFormat, logs_to_stderr};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::cli::{Cli, Command, ConfigCommand, Summary};
+
+/// File descriptors for other than client connections: segments, the view, admin clients, the runtime.
+const OTHER_FDS: u64 = 512;
+/// How long threads of the runtime may take to end after the drain.
+const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell it to if standard error is gone.
+            let _ = writeln!(io::stderr(), "gateway: {}", in_one_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(arguments) => run(Config::load(arguments.into_load_options())?),
+        Command::Check(arguments) => {
+            let config = Config::load(arguments.into_load_options())?;
+            print(format_args!("{}\n", Summary(&config)))
+        }
+        Command::Config(ConfigCommand::Default) => print(format_args!("{DEFAULT_TOML}")),
+        Command::Config(ConfigCommand::Show(arguments)) => {
+            let (_, settings) = Config::load_with_settings(arguments.into_load_options())?;
+            print(format_args!("{settings}"))
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let format = match config.log.format {
+        LogFormat::Human => LineFormat::Human,
+        LogFormat::Json => LineFormat::Json,
+    };
+    logs_to_stderr(&config.log.level, format)?;
+    raise_fd_limit(config.admission.max_connections);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("worker")
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+    result
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything starts, so that no signal finds its default action, which is to kill.
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let gateway = tokio::select! {
+        started = Gateway::start(config) => started.context("cannot start")?,
+        signal = signals.stop() => {
+            info!(signal = signal.name, "stopped before it was ready");
+            return Ok(());
+        }
+    };
+    let mqtt = gateway.mqtt_addr();
+    let ready = match gateway.admin_addr() {
+        Some(admin) => print(format_args!("ready mqtt={mqtt} admin={admin}\n")),
+        None => print(format_args!("ready mqtt={mqtt} admin=off\n")),
+    };
+    if let Err(error) = ready {
+        warn!("the ready line could not be printed: {error:#}");
+    }
+    let signal = signals.stop().await;
+    info!(signal = signal.name, "draining; a second signal ends it at once");
+    tokio::select! {
+        () = gateway.shutdown() => {
+            info!("drained");
+            Ok(())
+        }
+        signal = signals.stop() => {
+            error!(signal = signal.name, "ended before it was drained");
+            std::process::exit(128 + signal.kind.as_raw_value());
+        }
+    }
+}
+
+/// The signals that mean something to a gateway.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+struct StopSignal {
+    kind: SignalKind,
+    name: &'static str,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal that asks to stop.
+    async fn stop(&mut self) -> StopSignal {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return StopSignal { kind: SignalKind::terminate(), name: "SIGTERM" },
+                _ = self.interrupt.recv() => return StopSignal { kind: SignalKind::interrupt(), name: "SIGINT" },
+                _ = self.hang_up.recv() => warn!("SIGHUP: reloading is not supported yet; restart to change the configuration"),
+            }
+        }
+    }
+}
+
+/// Each connection takes a file descriptor; the soft limit is often 1024 where the hard one allows far more.
+fn raise_fd_limit(max_connections: usize) {
+    let wanted = max_connections as u64 + OTHER_FDS;
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let mut current = limit.current.unwrap_or(u64::MAX);
+    if current < allowed {
+        match setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum: limit.maximum }) {
+            Ok(()) => current = allowed,
+            Err(error) => warn!(%error, "the limit of open files cannot be raised"),
+        }
+    }
+    if current < wanted {
+        warn!(limit = current, wanted, "open files are limited below admission.max_connections");
+    }
+}
+
+/// The error and its causes, each said once: many an error already ends with the words of its cause.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+/// Writes to standard output, all of it, now. A reader that has seen enough (`| head`) is no error.
+fn print(text: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}

@@ -36,7 +36,7 @@ use crate::property::{Properties, PropertiesBuf, Property};
 use crate::{PacketId, ProtocolVersion, QoS, ReasonCode};
 use inbound::Inbound;
 use keep_alive::KeepAlive;
-use outbound::Outbound;
+use outbound::{OnPubRec, Outbound};
 use std::sync::Arc;
 
 /// Milliseconds of a monotonic clock. Where zero lies is the host's choice; only differences count.
@@ -56,9 +56,21 @@ impl Millis {
 pub enum Event<'a> {
     /// The peer wants a Session: authenticate it, open the Session, then call [`Session::accept`] or [`Session::refuse`].
     Connect(Connect<'a>),
-    /// A message. At QoS 1 it now stands in the queue of acknowledgements to come: the host owes one
-    /// [`Session::handle_durable`] for it, or [`Session::refuse_publish`] right away.
+    /// A message. Above QoS 0 it now stands in the queue of acknowledgements to come: the host owes one
+    /// [`Session::handle_durable`] for it, and may call [`Session::refuse_publish`] right away. At QoS 2 the Packet Identifier has to be
+    /// stored along with the message, where the Session is durable.
     Publish(Publish<'a>),
+    /// The client will not repeat this QoS 2 publish: forget its identifier, durably where the Session is, then call
+    /// [`Session::handle_released`].
+    Released {
+        /// The Packet Identifier.
+        packet_id: PacketId,
+    },
+    /// The client has a QoS 2 delivery of the durable lane. Store that, then call [`Session::handle_remembered`].
+    Received {
+        /// The delivery's number.
+        sequence: u64,
+    },
     /// Answer with [`Session::suback`].
     Subscribe(Subscribe<'a>),
     /// Answer with [`Session::unsuback`].
@@ -150,16 +162,16 @@ impl Session {
         &self.client
     }
 
-    /// Publishes received at QoS 1 and not acknowledged yet.
+    /// Publishes received above QoS 0 and not acknowledged by PUBACK or PUBREC yet.
     #[must_use]
     pub fn unacknowledged_inbound(&self) -> usize {
-        self.inbound.len()
+        self.inbound.pending()
     }
 
     /// A 3.1.1 client knows no Receive Maximum; when this is false the host stops reading until acknowledgements have gone out.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.version.is_v5() || self.inbound.len() < usize::from(self.limits.receive_maximum)
+        self.version.is_v5() || self.inbound.pending() < usize::from(self.limits.receive_maximum)
     }
 
     /// Takes one packet from the peer. Bytes to send are appended to `out`.
@@ -187,7 +199,10 @@ impl Session {
     fn handle_connected<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
         match packet {
             Packet::Publish(publish) => self.handle_publish(publish, out),
-            Packet::PubAck(ack) => Ok(self.handle_puback(&ack)),
+            Packet::PubAck(ack) => Ok(finished(self.outbound.puback(ack.packet_id), ack.reason_code)),
+            Packet::PubRec(ack) => Ok(self.handle_pubrec(&ack, out)),
+            Packet::PubComp(ack) => Ok(finished(self.outbound.pubcomp(ack.packet_id), ack.reason_code)),
+            Packet::PubRel(ack) => Ok(self.handle_pubrel(&ack, out)),
             Packet::Subscribe(subscribe) => Ok(Event::Subscribe(subscribe)),
             Packet::Unsubscribe(unsubscribe) => Ok(Event::Unsubscribe(unsubscribe)),
             Packet::PingReq => {
@@ -195,13 +210,10 @@ impl Session {
                 Ok(Event::Handled)
             }
             Packet::Disconnect(disconnect) => self.handle_disconnect(&disconnect, out),
-            // [MQTT-3.1.0-2] a second CONNECT; the rest are packets that only a server sends, or belong to QoS 2 and enhanced
-            // authentication, neither of which was offered in CONNACK.
+            // [MQTT-3.1.0-2] a second CONNECT; the rest are packets that only a server sends, or belong to enhanced authentication,
+            // which was not agreed on in CONNECT.
             Packet::Connect(_)
             | Packet::ConnAck(_)
-            | Packet::PubRec(_)
-            | Packet::PubRel(_)
-            | Packet::PubComp(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
             | Packet::PingResp
@@ -226,23 +238,47 @@ impl Session {
         let Some(packet_id) = publish.packet_id else {
             return Ok(Event::Publish(publish));
         };
-        if self.inbound.contains(packet_id) {
+        if self.inbound.is_pending(packet_id) {
             // A retransmission of what is on its way to the disk: one acknowledgement will answer both.
             return Ok(Event::Handled);
         }
-        if self.version.is_v5() && self.inbound.len() >= usize::from(self.limits.receive_maximum) {
+        if self.inbound.is_received(packet_id) {
+            if publish.qos == QoS::ExactlyOnce {
+                self.ack(Packet::PubRec, packet_id, ReasonCode::Success, out); // [MQTT-4.3.3-10]
+                return Ok(Event::Handled);
+            }
+            return Err(self.close(ReasonCode::PacketIdentifierInUse, out));
+        }
+        if self.version.is_v5() && self.inbound.unfinished() >= usize::from(self.limits.receive_maximum) {
             return Err(self.close(ReasonCode::ReceiveMaximumExceeded, out));
         }
-        self.inbound.push(packet_id);
+        self.inbound.push(packet_id, publish.qos);
         Ok(Event::Publish(publish))
     }
 
-    fn handle_puback<'a>(&mut self, ack: &Ack<'_>) -> Event<'a> {
-        match self.outbound.acknowledge(ack.packet_id) {
-            Some((lane, sequence)) => Event::Acknowledged { lane, sequence, reason: ack.reason_code },
-            // An identifier that is not in flight: a late answer after a resume. It changes nothing.
-            None => Event::Handled,
+    fn handle_pubrel<'a>(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) -> Event<'a> {
+        if self.inbound.is_received(ack.packet_id) {
+            return Event::Released { packet_id: ack.packet_id };
         }
+        // Released before, and the PUBCOMP was lost with a connection: the client only needs to hear it again.
+        self.ack(Packet::PubComp, ack.packet_id, ReasonCode::PacketIdentifierNotFound, out);
+        Event::Handled
+    }
+
+    fn handle_pubrec<'a>(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) -> Event<'a> {
+        match self.outbound.pubrec(ack.packet_id, ack.reason_code.is_error()) {
+            OnPubRec::Remember(sequence) => return Event::Received { sequence },
+            OnPubRec::Refused(lane, sequence) => {
+                return Event::Acknowledged { lane, sequence, reason: ack.reason_code };
+            }
+            OnPubRec::Release => self.ack(Packet::PubRel, ack.packet_id, ReasonCode::Success, out),
+            // An identifier that is not in flight: PUBREL lets the client forget it.
+            OnPubRec::Unknown if !ack.reason_code.is_error() => {
+                self.ack(Packet::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound, out);
+            }
+            OnPubRec::Unknown | OnPubRec::Known => {}
+        }
+        Event::Handled
     }
 
     fn handle_disconnect<'a>(
@@ -260,14 +296,49 @@ impl Session {
         Ok(Event::Disconnect { with_will, session_expiry_secs })
     }
 
-    /// The oldest `count` unacknowledged publishes are on stable storage, or nothing durable wanted them: their PUBACKs go to
+    /// The oldest `count` unacknowledged publishes are on stable storage, or nothing durable wanted them: their PUBACKs and PUBRECs go to
     /// `out`, in the order in which the publishes came.
     pub fn handle_durable(&mut self, count: usize, out: &mut Vec<u8>) {
         for _ in 0..count {
             let Some(pending) = self.inbound.pop() else { return };
-            if self.state == State::Connected {
-                encode_puback(pending.packet_id, pending.reason, self.version, out);
+            match (self.state, pending.qos) {
+                (State::Connected, QoS::ExactlyOnce) => {
+                    self.ack(Packet::PubRec, pending.packet_id, pending.reason, out);
+                }
+                (State::Connected, _) => encode_puback(pending.packet_id, pending.reason, self.version, out),
+                _ => {}
             }
+        }
+    }
+
+    /// The identifier of a QoS 2 publish is forgotten, durably where the Session is: PUBCOMP.
+    pub fn handle_released(&mut self, packet_id: PacketId, out: &mut Vec<u8>) {
+        let reason = match self.inbound.release(packet_id) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.ack(Packet::PubComp, packet_id, reason, out);
+    }
+
+    /// It is stored that the client has QoS 2 delivery `sequence`: PUBREL.
+    pub fn handle_remembered(&mut self, sequence: u64, out: &mut Vec<u8>) {
+        if let Some(packet_id) = self.outbound.remembered(sequence) {
+            self.ack(Packet::PubRel, packet_id, ReasonCode::Success, out);
+        }
+    }
+
+    /// A QoS 2 delivery that the client had before this connection: PUBREL again [MQTT-4.4.0-1], in the place of a delivery. False: not
+    /// now, the quota is used up.
+    pub fn resume_release(&mut self, sequence: u64, out: &mut Vec<u8>) -> bool {
+        if self.state != State::Connected || self.send_quota() == 0 {
+            return false;
+        }
+        match self.outbound.resume_release(sequence) {
+            Some(packet_id) => {
+                self.ack(Packet::PubRel, packet_id, ReasonCode::Success, out);
+                true
+            }
+            None => false,
         }
     }
 
@@ -297,9 +368,11 @@ impl Session {
         }
     }
 
-    /// Prepares a resumed Session: deliveries of the durable lane start again at `sequence`, the oldest unacknowledged one.
-    pub fn resume(&mut self, sequence: u64) {
+    /// Prepares a resumed Session: deliveries of the durable lane start again at `sequence`, the oldest unacknowledged one, and the QoS 2
+    /// publishes under the identifiers `received` are ours but not released.
+    pub fn resume(&mut self, sequence: u64, received: impl IntoIterator<Item = PacketId>) {
         self.outbound.resume(sequence);
+        self.inbound.resume(received);
     }
 
     /// Deliveries of the live lane that the client has not acknowledged; they end with the connection.
@@ -379,6 +452,18 @@ impl Session {
         self.keep_alive.received(now);
     }
 
+    fn ack(
+        &self,
+        packet: fn(Ack<'static>) -> Packet<'static>,
+        packet_id: PacketId,
+        reason_code: ReasonCode,
+        out: &mut Vec<u8>,
+    ) {
+        if self.state == State::Connected {
+            self.write(&packet(Ack { packet_id, reason_code, properties: Properties::default() }), out);
+        }
+    }
+
     fn write(&self, packet: &Packet<'_>, out: &mut Vec<u8>) {
         // The machine builds no packet that the encoder refuses; were it to, the peer gets nothing rather than half of it.
         let written = encode(packet, self.version, out);
@@ -392,5 +477,13 @@ impl Session {
             let _ = properties.push(Property::ReasonString(text));
         }
         properties
+    }
+}
+
+fn finished<'a>(delivery: Option<(Lane, u64)>, reason: ReasonCode) -> Event<'a> {
+    match delivery {
+        Some((lane, sequence)) => Event::Acknowledged { lane, sequence, reason },
+        // An identifier that is not in flight: a late answer after a resume. It changes nothing.
+        None => Event::Handled,
     }
 }

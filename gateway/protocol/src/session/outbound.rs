@@ -8,6 +8,12 @@
 //! - **Live**: numbers of this connection alone, for messages that end with it.
 //!
 //! Since identifiers are handed out in the order of the numbers, finding the delivery behind an identifier is arithmetic.
+//!
+//! ```text
+//!  QoS 1:  PUBLISH --> AwaitingPubAck --PUBACK--> Done
+//!  QoS 2:  PUBLISH --> AwaitingPubRec --PUBREC--> Received --durable--> PUBREL, AwaitingPubComp --PUBCOMP--> Done
+//!                                        \-- PUBREC >= 0x80 --> Done
+//! ```
 
 use crate::codec::{PublishFrame, encode_publish, publish_frame_len};
 use crate::{PacketId, ProtocolVersion, QoS};
@@ -71,7 +77,26 @@ struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     AwaitingPubAck,
+    AwaitingPubRec,
+    /// The client has it; that has to be remembered before PUBREL may tell the client to forget its identifier.
+    Received,
+    AwaitingPubComp,
     Done,
+}
+
+/// What a PUBREC means for the delivery it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnPubRec {
+    /// Of the durable lane: PUBREL has to wait until this is on stable storage.
+    Remember(u64),
+    /// Send PUBREL.
+    Release,
+    /// The client refuses the message: it is done with.
+    Refused(Lane, u64),
+    /// PUBREL is on its way already, or waits for the disk.
+    Known,
+    /// Nothing with this identifier is in flight.
+    Unknown,
 }
 
 impl Window {
@@ -84,7 +109,7 @@ impl Window {
         sequence >= self.end() && sequence - self.first < u64::from(identifiers)
     }
 
-    fn send(&mut self, sequence: u64) {
+    fn send(&mut self, sequence: u64, slot: Slot) {
         if self.slots.is_empty() {
             self.first = sequence;
         }
@@ -92,14 +117,20 @@ impl Window {
         while self.end() < sequence {
             self.slots.push_back(Slot::Done);
         }
-        self.slots.push_back(Slot::AwaitingPubAck);
+        self.slots.push_back(slot);
     }
 
-    fn acknowledge(&mut self, sequence: u64) -> bool {
-        let slot =
-            sequence.checked_sub(self.first).and_then(|at| self.slots.get_mut(usize::try_from(at).ok()?));
-        let Some(slot @ Slot::AwaitingPubAck) = slot else { return false };
-        *slot = Slot::Done;
+    fn slot(&mut self, sequence: u64) -> Option<&mut Slot> {
+        let at = sequence.checked_sub(self.first)?;
+        self.slots.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// Moves one on from `expected`; false when it was elsewhere.
+    fn advance(&mut self, sequence: u64, expected: Slot, next: Slot) -> bool {
+        match self.slot(sequence) {
+            Some(slot) if *slot == expected => *slot = next,
+            _ => return false,
+        }
         while self.slots.front() == Some(&Slot::Done) {
             self.slots.pop_front();
             self.first += 1;
@@ -121,7 +152,7 @@ impl Outbound {
     }
 
     pub(super) fn live_in_flight(&self) -> usize {
-        self.live.slots.iter().filter(|slot| **slot == Slot::AwaitingPubAck).count()
+        self.live.slots.iter().filter(|slot| **slot != Slot::Done).count()
     }
 
     pub(super) fn resume(&mut self, sequence: u64) {
@@ -166,31 +197,97 @@ impl Outbound {
         }
         if packet_id.is_some() {
             self.in_flight += 1;
+            let slot = match delivery.qos {
+                QoS::ExactlyOnce => Slot::AwaitingPubRec,
+                _ => Slot::AwaitingPubAck,
+            };
             match delivery.sequence {
-                Some(_) => self.durable.send(sequence),
-                None => self.live.send(sequence),
+                Some(_) => self.durable.send(sequence, slot),
+                None => self.live.send(sequence, slot),
             }
         }
         Sent::Written
     }
 
-    /// The delivery that `packet_id` stands for, if it is in flight.
-    pub(super) fn acknowledge(&mut self, packet_id: PacketId) -> Option<(Lane, u64)> {
-        let id = packet_id.get();
-        let (lane, window, identifiers, base) = if id <= DURABLE_IDENTIFIERS {
-            (Lane::Durable, &mut self.durable, DURABLE_IDENTIFIERS, 1)
-        } else {
-            (Lane::Live, &mut self.live, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1)
-        };
-        let modulus = u64::from(identifiers);
-        // The only number in [first, first + modulus) that this identifier can stand for.
-        let ahead = (u64::from(id - base) + modulus - window.first % modulus) % modulus;
-        let sequence = window.first + ahead;
-        if !window.acknowledge(sequence) {
+    /// PUBACK: the delivery it acknowledges, if one of QoS 1 is in flight under this identifier.
+    pub(super) fn puback(&mut self, packet_id: PacketId) -> Option<(Lane, u64)> {
+        self.finish(packet_id, Slot::AwaitingPubAck)
+    }
+
+    /// PUBCOMP: the delivery it completes.
+    pub(super) fn pubcomp(&mut self, packet_id: PacketId) -> Option<(Lane, u64)> {
+        self.finish(packet_id, Slot::AwaitingPubComp)
+    }
+
+    pub(super) fn pubrec(&mut self, packet_id: PacketId, is_refusal: bool) -> OnPubRec {
+        let (lane, sequence) = self.find(packet_id);
+        let window = self.window(lane);
+        match window.slot(sequence).copied() {
+            Some(Slot::AwaitingPubRec) if is_refusal => {
+                window.advance(sequence, Slot::AwaitingPubRec, Slot::Done);
+                self.in_flight -= 1;
+                OnPubRec::Refused(lane, sequence)
+            }
+            Some(Slot::AwaitingPubRec) if lane == Lane::Durable => {
+                window.advance(sequence, Slot::AwaitingPubRec, Slot::Received);
+                OnPubRec::Remember(sequence)
+            }
+            Some(Slot::AwaitingPubRec) => {
+                window.advance(sequence, Slot::AwaitingPubRec, Slot::AwaitingPubComp);
+                OnPubRec::Release
+            }
+            Some(Slot::AwaitingPubComp) => OnPubRec::Release,
+            Some(Slot::Received) => OnPubRec::Known,
+            Some(Slot::AwaitingPubAck | Slot::Done) | None => OnPubRec::Unknown,
+        }
+    }
+
+    /// That the client has durable delivery `sequence` is on stable storage: the identifier of the PUBREL to send.
+    pub(super) fn remembered(&mut self, sequence: u64) -> Option<PacketId> {
+        if !self.durable.advance(sequence, Slot::Received, Slot::AwaitingPubComp) {
+            return None;
+        }
+        identifier(sequence, DURABLE_IDENTIFIERS, 1)
+    }
+
+    /// A delivery that the client had before this connection: the identifier of the PUBREL to repeat [MQTT-4.4.0-1]. `None`: not now,
+    /// its identifier is in use.
+    pub(super) fn resume_release(&mut self, sequence: u64) -> Option<PacketId> {
+        if !self.durable.admits(sequence, DURABLE_IDENTIFIERS) {
+            return None;
+        }
+        self.durable.send(sequence, Slot::AwaitingPubComp);
+        self.in_flight += 1;
+        identifier(sequence, DURABLE_IDENTIFIERS, 1)
+    }
+
+    fn finish(&mut self, packet_id: PacketId, expected: Slot) -> Option<(Lane, u64)> {
+        let (lane, sequence) = self.find(packet_id);
+        if !self.window(lane).advance(sequence, expected, Slot::Done) {
             return None;
         }
         self.in_flight -= 1;
         Some((lane, sequence))
+    }
+
+    /// The only number that `packet_id` can stand for now: the one in `first .. first + identifiers` of its lane.
+    fn find(&self, packet_id: PacketId) -> (Lane, u64) {
+        let id = packet_id.get();
+        let (lane, window, identifiers, base) = if id <= DURABLE_IDENTIFIERS {
+            (Lane::Durable, &self.durable, DURABLE_IDENTIFIERS, 1)
+        } else {
+            (Lane::Live, &self.live, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1)
+        };
+        let modulus = u64::from(identifiers);
+        let ahead = (u64::from(id - base) + modulus - window.first % modulus) % modulus;
+        (lane, window.first + ahead)
+    }
+
+    fn window(&mut self, lane: Lane) -> &mut Window {
+        match lane {
+            Lane::Durable => &mut self.durable,
+            Lane::Live => &mut self.live,
+        }
     }
 }
 

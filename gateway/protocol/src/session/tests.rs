@@ -307,7 +307,7 @@ fn mqtt_4_4_0_1_a_message_keeps_its_identifier_across_connections() {
     assert_eq!(before, [49_151, 1, 2], "identifiers wrap round within their lane");
 
     let mut second = connected(ProtocolVersion::V3_1_1);
-    second.resume(49_150);
+    second.resume(49_150, []);
     out.clear();
     for sequence in 49_150..49_153 {
         let again = Delivery { dup: true, ..delivery(Some(sequence)) };
@@ -369,6 +369,106 @@ fn a_session_that_ends_with_its_connection_can_not_be_kept_by_disconnect() {
     assert_eq!(disconnect_reason(&out), Some(ReasonCode::ProtocolError));
 }
 
+fn acknowledgement(packet: fn(Ack<'static>) -> Packet<'static>, id: u16) -> Packet<'static> {
+    packet(Ack {
+        packet_id: PacketId::new(id).expect("not 0"),
+        reason_code: ReasonCode::Success,
+        properties: Properties::default(),
+    })
+}
+
+fn exactly_once(version: ProtocolVersion) -> Session {
+    let mut session =
+        Session::new(Arc::new(ServerLimits { max_qos: QoS::ExactlyOnce, ..limits() }), Millis(0));
+    let mut out = Vec::new();
+    assert!(session.handle_packet(Millis(0), Packet::Connect(connect(version)), &mut out).is_ok());
+    session.accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+    session
+}
+
+#[test]
+fn mqtt_4_3_3_10_a_repeated_qos_2_publish_gets_its_pubrec_again_and_is_no_new_message() {
+    for version in BOTH {
+        let mut session = exactly_once(version);
+        let mut out = Vec::new();
+        let event = session.handle_packet(Millis(1), publish(QoS::ExactlyOnce, 9), &mut out);
+        assert!(matches!(event, Ok(Event::Publish(_))));
+        assert!(out.is_empty(), "PUBREC is a receipt too");
+        session.handle_durable(1, &mut out);
+        assert_eq!(types(&out, version), [PacketType::PubRec]);
+        let event = session.handle_packet(Millis(1), publish(QoS::ExactlyOnce, 9), &mut out);
+        assert!(matches!(event, Ok(Event::Handled)));
+        assert_eq!(types(&out, version), [PacketType::PubRec; 2]);
+        out.clear();
+        let event = session.handle_packet(Millis(1), acknowledgement(Packet::PubRel, 9), &mut out);
+        assert!(matches!(event, Ok(Event::Released { packet_id }) if packet_id.get() == 9));
+        assert!(out.is_empty(), "PUBCOMP waits until the identifier is forgotten durably");
+        session.handle_released(PacketId::new(9).expect("not 0"), &mut out);
+        assert_eq!(types(&out, version), [PacketType::PubComp]);
+        let event = session.handle_packet(Millis(1), publish(QoS::ExactlyOnce, 9), &mut out);
+        assert!(matches!(event, Ok(Event::Publish(_))), "[MQTT-4.3.3-12]");
+    }
+}
+
+#[test]
+fn a_qos_2_publish_of_an_earlier_connection_is_not_taken_twice() {
+    let mut session = exactly_once(ProtocolVersion::V3_1_1);
+    session.resume(0, PacketId::new(9));
+    let mut out = Vec::new();
+    let event = session.handle_packet(Millis(1), publish(QoS::ExactlyOnce, 9), &mut out);
+    assert!(matches!(event, Ok(Event::Handled)));
+    assert_eq!(types(&out, ProtocolVersion::V3_1_1), [PacketType::PubRec]);
+}
+
+#[test]
+fn mqtt_4_3_3_4_pubrel_follows_pubrec_once_that_is_remembered() {
+    for version in BOTH {
+        let mut session = exactly_once(version);
+        let mut out = Vec::new();
+        let sent = Delivery { qos: QoS::ExactlyOnce, ..delivery(Some(0)) };
+        assert_eq!(session.handle_delivery(&sent, &mut out), Sent::Written);
+        out.clear();
+        for _ in 0..2 {
+            let event = session.handle_packet(Millis(1), acknowledgement(Packet::PubRec, 1), &mut out);
+            assert!(matches!(event, Ok(Event::Received { sequence: 0 } | Event::Handled)));
+            assert!(out.is_empty());
+        }
+        session.handle_remembered(0, &mut out);
+        assert_eq!(types(&out, version), [PacketType::PubRel]);
+        assert_eq!(session.send_quota(), 2, "until PUBCOMP");
+        let event = session.handle_packet(Millis(1), acknowledgement(Packet::PubComp, 1), &mut out);
+        assert!(matches!(event, Ok(Event::Acknowledged { lane: Lane::Durable, sequence: 0, .. })));
+        assert_eq!(session.send_quota(), 3);
+    }
+}
+
+#[test]
+fn mqtt_4_4_0_1_a_resumed_release_repeats_pubrel_and_not_the_message() {
+    let mut session = exactly_once(ProtocolVersion::V5);
+    session.resume(5, []);
+    let mut out = Vec::new();
+    assert!(session.resume_release(5, &mut out));
+    let sent = Delivery { qos: QoS::ExactlyOnce, dup: true, ..delivery(Some(6)) };
+    assert_eq!(session.handle_delivery(&sent, &mut out), Sent::Written);
+    assert_eq!(types(&out, ProtocolVersion::V5), [PacketType::PubRel, PacketType::Publish]);
+    let event = session.handle_packet(Millis(1), acknowledgement(Packet::PubComp, 6), &mut out);
+    assert!(matches!(event, Ok(Event::Acknowledged { sequence: 5, .. })));
+}
+
+#[test]
+fn a_live_qos_2_delivery_needs_no_storage_between_pubrec_and_pubrel() {
+    let mut session = exactly_once(ProtocolVersion::V5);
+    let mut out = Vec::new();
+    let sent = Delivery { qos: QoS::ExactlyOnce, ..delivery(None) };
+    assert_eq!(session.handle_delivery(&sent, &mut out), Sent::Written);
+    let id = packet_ids(&out, ProtocolVersion::V5)[0];
+    out.clear();
+    assert!(session.handle_packet(Millis(1), acknowledgement(Packet::PubRec, id), &mut out).is_ok());
+    assert_eq!(types(&out, ProtocolVersion::V5), [PacketType::PubRel]);
+    let event = session.handle_packet(Millis(1), acknowledgement(Packet::PubComp, id), &mut out);
+    assert!(matches!(event, Ok(Event::Acknowledged { lane: Lane::Live, .. })));
+}
+
 proptest! {
     /// Whatever is sent and acknowledged in whatever order: no identifier is in flight twice, each acknowledgement finds its own
     /// message, and the quota comes back.
@@ -383,7 +483,7 @@ proptest! {
         let packet = Packet::Connect(connect(ProtocolVersion::V5));
         prop_assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
         session.accept(Millis(0), Accepted { session_present: true, assigned_client_id: None }, &mut out);
-        session.resume(start);
+        session.resume(start, []);
         let (mut next, mut live) = (start, 0);
         let mut in_flight: Vec<(u16, Lane, u64)> = Vec::new();
         for (kind, which, skip) in steps {

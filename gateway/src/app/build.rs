@@ -1,0 +1,111 @@
+//! From configuration to parts.
+
+use super::StartError;
+use crate::config::{Config, Durability, SlowSubscriber};
+use crate::connection::{Context, Settings};
+use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
+use crate::engine::{BacklogLimits, Engine, EngineOptions, StreamTopics};
+use crate::ingest::Ingest;
+use crate::pool::Pool;
+use crate::registry::Registry;
+use gateway_protocol::session::ServerLimits;
+use gateway_storage::{GroupCommitOptions, SegmentsOptions, ViewOptions, recovery};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// How long acknowledgements of deliveries may wait for a group to ride along with.
+const LAZY_DELAY: Duration = Duration::from_millis(50);
+/// Bytes of the newest batches that are kept in memory for those who keep up.
+const RECENT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Opens the log, restores the view, and builds what connections share. Blocks on the disk.
+pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartError> {
+    let storage = &config.storage;
+    let options = SegmentsOptions { segment_bytes: storage.segment_bytes, ..SegmentsOptions::default() };
+    let store = recovery::open(&storage.data_dir, options, ViewOptions::default())
+        .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
+    if let Some(torn) = &store.log_report.torn_tail {
+        tracing::warn!(
+            ?torn,
+            "the log ended in the middle of a group, which nobody was told is stored; it was cut there"
+        );
+    }
+    let live = Arc::new(LiveRouter::default());
+    let mut dispatcher = Dispatcher::new(live.clone());
+    let engine = Engine::start(
+        Box::new(store.log),
+        store.view,
+        EngineOptions {
+            view_save_interval: storage.view_save_interval,
+            streams: config
+                .streams
+                .iter()
+                .map(|stream| StreamTopics { name: stream.name.clone(), topics: stream.topics.clone() })
+                .collect(),
+            backlog: BacklogLimits {
+                messages_max: config.mqtt.max_queued_messages,
+                bytes_max: config.mqtt.max_queued_bytes,
+            },
+            recent_bytes: RECENT_BYTES,
+            commit: GroupCommitOptions {
+                group_bytes_max: storage.group_bytes_max,
+                lazy_delay: LAZY_DELAY,
+                durability: durability(storage.durability),
+                max_bytes: storage.max_bytes,
+                ..GroupCommitOptions::default()
+            },
+        },
+        Box::new(move |batch| dispatcher.dispatch(batch)),
+    )?;
+    Ok(Context {
+        engine,
+        registry: Registry::new(config.admission.max_connections),
+        ingest: Pool::new(threads, Ingest::default),
+        dispatchers: Pool::new(threads, || Dispatcher::new(live.clone())),
+        live,
+        limits: Arc::new(limits(config)),
+        settings: settings(config),
+        next_outbox: AtomicU64::new(1),
+    })
+}
+
+const fn durability(configured: Durability) -> gateway_storage::Durability {
+    match configured {
+        Durability::Fsync => gateway_storage::Durability::Fsync,
+        Durability::Interval(interval) => gateway_storage::Durability::Interval(interval),
+        Durability::Memory => gateway_storage::Durability::Memory,
+    }
+}
+
+fn limits(config: &Config) -> ServerLimits {
+    let mqtt = &config.mqtt;
+    ServerLimits {
+        max_qos: mqtt.max_qos,
+        retain_available: mqtt.retain_available,
+        wildcard_subscription_available: mqtt.wildcard_subscription_available,
+        shared_subscription_available: mqtt.shared_subscription_available,
+        subscription_identifiers_available: mqtt.subscription_identifiers_available,
+        receive_maximum: mqtt.receive_maximum,
+        max_inflight: mqtt.max_inflight,
+        max_packet_bytes: u32::try_from(mqtt.max_packet_bytes).unwrap_or(u32::MAX),
+        server_keep_alive_secs: mqtt.server_keep_alive_secs,
+        session_expiry_max_secs: mqtt.session_expiry_max_secs,
+        allow_empty_client_id: mqtt.allow_empty_client_id,
+        connect_timeout_ms: u64::try_from(mqtt.connect_timeout.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        connect_bytes_max: config.admission.connect_buffer_bytes,
+        connect_timeout: config.mqtt.connect_timeout,
+        outbox_bytes_max: config.delivery.outbox_bytes_max,
+        when_full: match config.delivery.slow_subscriber {
+            SlowSubscriber::Drop => WhenFull::Drop,
+            SlowSubscriber::Disconnect => WhenFull::Disconnect,
+        },
+        write_bytes: config.delivery.write_buffer_bytes,
+        subscriptions_max: 1024,
+    }
+}

@@ -1,0 +1,202 @@
+//! The composition root: builds every part from a [`Config`], connects them, and takes them apart again.
+//!
+//! Order of the start: metrics, log, view (a restart restores routing before anything is accepted), listeners, admin. Order of the
+//! end: listeners, connections (what is being stored is acknowledged first), log, view, admin.
+
+mod build;
+mod observe;
+mod upkeep;
+
+use crate::admin::{Admin, NotReady, Readiness};
+use crate::config::Config;
+use crate::connection::Context;
+use crate::engine::{Engine, EngineError};
+use crate::listener::TcpAcceptor;
+use crate::telemetry::{Metrics, TelemetryError};
+use gateway_protocol::ReasonCode;
+use gateway_storage::CommitState;
+use gateway_storage::recovery::StoreError;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// How long connections may take to end after they were asked to.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The gateway did not start; whatever was begun is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No metrics recorder.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// Log or view can not be opened.
+    #[error("the data in {dir} can not be opened: {source}")]
+    Store {
+        /// Where it is.
+        dir: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// The view can not be restored.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An address can not be listened on.
+    #[error("{what} can not listen on {address}: {source}")]
+    Listen {
+        /// `mqtt` or `admin`.
+        what: &'static str,
+        /// The configured address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Opening was cut short.
+    #[error("opening the log did not finish")]
+    Interrupted,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    mqtt: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    context: Arc<Context>,
+    state: Arc<State>,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    /// Upkeep and admin; they go on until the log is closed.
+    background: JoinSet<()>,
+    stop_background: watch::Sender<bool>,
+}
+
+struct State {
+    engine: Engine,
+    draining: AtomicBool,
+}
+
+impl Readiness for State {
+    fn reasons(&self) -> Vec<NotReady> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push(NotReady::Draining);
+        }
+        match self.engine.commit_state() {
+            CommitState::Running => {}
+            CommitState::Poisoned { reason, .. } => reasons.push(NotReady::StorageFailed { reason }),
+            CommitState::Stopped => reasons.push(NotReady::Draining),
+        }
+        if self.engine.is_full() {
+            reasons.push(NotReady::StorageFull);
+        }
+        reasons.dedup();
+        reasons
+    }
+}
+
+impl Gateway {
+    /// Builds and starts everything; on return it accepts traffic. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let metrics = Metrics::install()?;
+        observe::describe();
+        let admin =
+            match config.admin.enabled {
+                true => Some(Admin::bind(config.admin.address).await.map_err(|source| {
+                    StartError::Listen { what: "admin", address: config.admin.address, source }
+                })?),
+                false => None,
+            };
+        let mut acceptors = Vec::new();
+        for listener in &config.listeners {
+            // Bound before the log is restored, so that a taken port is told at once; accepting begins after.
+            let acceptor = TcpAcceptor::bind(listener.address, config.admits_anonymous(listener)).await;
+            acceptors.push(acceptor.map_err(|source| StartError::Listen {
+                what: "mqtt",
+                address: listener.address,
+                source,
+            })?);
+        }
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let config = Arc::new(config);
+        let opening = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || build::context(&config, threads)
+        });
+        let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
+        let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });
+        let (stop, stopped) = watch::channel(false);
+        let (stop_background, background_stopped) = watch::channel(false);
+        let mqtt = acceptors.iter().map(TcpAcceptor::local_addr).collect();
+        let mut listeners = JoinSet::new();
+        for acceptor in acceptors {
+            listeners.spawn(acceptor.run(context.clone(), stopped.clone()));
+        }
+        let mut background = JoinSet::new();
+        background.spawn(upkeep::run(context.clone(), background_stopped.clone()));
+        let admin_address = admin.as_ref().map(Admin::local_addr);
+        if let Some(admin) = admin {
+            let mut stopped = background_stopped;
+            let readiness = state.clone();
+            background.spawn(async move {
+                admin
+                    .serve(metrics, readiness, async move {
+                        // An error means that the gateway was dropped, which ends it as well.
+                        let _ = stopped.changed().await;
+                    })
+                    .await;
+            });
+        }
+        Ok(Self { mqtt, admin: admin_address, context, state, stop, listeners, background, stop_background })
+    }
+
+    /// Where the first MQTT listener listens.
+    #[must_use]
+    pub fn mqtt_addr(&self) -> SocketAddr {
+        self.mqtt.first().copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// Where all MQTT listeners listen, in the order of the configuration.
+    #[must_use]
+    pub fn mqtt_addrs(&self) -> &[SocketAddr] {
+        &self.mqtt
+    }
+
+    /// Where metrics and health are served, if they are.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Drains and stops: no new connections, acknowledgements of what is being stored, DISCONNECT (0x8B) to every client, then the log and
+    /// the view are closed.
+    pub async fn shutdown(mut self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+        let _ = self.stop.send(true);
+        while self.listeners.join_next().await.is_some() {}
+        let registry = self.context.registry.clone();
+        let drained = async {
+            loop {
+                // Again and again: a connection in its handshake is not seated yet.
+                registry.close_all(ReasonCode::ServerShuttingDown);
+                if tokio::time::timeout(Duration::from_millis(50), registry.idle()).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+            tracing::warn!(left = registry.connections(), "connections did not end in time and are cut");
+        }
+        let engine = self.context.engine.clone();
+        let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || engine.shutdown());
+        if closing.await.is_err() {
+            tracing::error!("closing the log ended in a panic");
+        }
+        let _ = self.stop_background.send(true);
+        while self.background.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,55 @@
+//! What has to be done every second: sessions whose time is up, and figures that are sampled.
+
+use super::observe::Sampler;
+use crate::clock;
+use crate::connection::Context;
+use gateway_storage::{Entry, Staging, Urgency};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Sessions ended in one turn; the others follow in the next.
+const EXPIRIES_MAX: usize = 10_000;
+/// A Session Expiry Interval that means never (MQTT 5, 3.1.2.11.2).
+const NEVER: u32 = u32::MAX;
+/// Why a session was removed, as the log's entry says it.
+const CAUSE_EXPIRED: u8 = 1;
+
+pub(super) async fn run(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+    let mut sampler = Sampler::default();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            _ = ticks.tick() => {}
+        }
+        expire_sessions(&context, clock::unix_ms());
+        sampler.sample(&context);
+    }
+}
+
+/// Logs the end of every session that nobody came back to in time. Whether it really ends is decided where the entry is applied: a
+/// client that is faster keeps its session.
+fn expire_sessions(context: &Context, now_ms: u64) {
+    let mut staging = Staging::new();
+    for session in context.engine.sessions() {
+        let state = session.state();
+        let ends_at = state.closed_at_ms.saturating_add(u64::from(state.expiry_secs) * 1000);
+        if state.connected || state.removed || state.expiry_secs == NEVER || ends_at > now_ms {
+            continue;
+        }
+        let entry =
+            Entry::SessionRemoved { client_id: &session.client_id, at_ms: now_ms, cause: CAUSE_EXPIRED };
+        if staging.push(&entry).is_err() || staging.len() >= EXPIRIES_MAX {
+            break;
+        }
+    }
+    if !staging.is_empty() {
+        // Refused or full: they are still there in a second.
+        let _ = context.engine.submit(&mut staging, Urgency::Lazy, Waker::noop(), None);
+    }
+}

@@ -1,0 +1,393 @@
+//! The second stage: what each key accepts, then how the limits must stand to one another.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gateway_protocol::{QoS, TopicFilter};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::fault::{Fault, FaultKind};
+use super::raw::Table;
+use super::reader::{Given, Reader, Refusal, Section};
+use super::settings::Settings;
+use super::types::{
+    AdminConfig, AdmissionConfig, AuthConfig, Config, DeliveryConfig, Durability, ListenerConfig,
+    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, SlowSubscriber, StorageConfig, StreamConfig,
+};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// What an event takes in a commit group beside its packet, at most: a Client Identifier of 65,535 bytes and framing.
+const EVENT_OVERHEAD_BYTES_MAX: usize = 65 * 1024;
+/// What a delivery takes beside the packet it came in, at most: properties the gateway adds.
+const DELIVERY_OVERHEAD_BYTES_MAX: usize = 1024;
+/// Packet Identifiers above this are kept for live deliveries, so in-flight durable ones stay below.
+const MAX_INFLIGHT_MAX: u16 = 16_383;
+
+pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settings), Vec<Fault>> {
+    let mut reader = Reader::new(root, faults);
+    let storage = storage(reader.section("storage"));
+    let listeners = reader.list("listener", 1..=16, listener);
+    let admin = admin(reader.section("admin"));
+    let mqtt = mqtt(reader.section("mqtt"));
+    let auth = auth(reader.section("auth"));
+    let admission = admission(reader.section("admission"));
+    let delivery = delivery(reader.section("delivery"));
+    let streams = reader.list("stream", 0..=64, stream);
+    let log = log(reader.section("log"));
+
+    if let (Some(storage), Some(mqtt)) = (&storage, &mqtt) {
+        group_holds_a_packet(&mut reader, storage, mqtt);
+    }
+    if let Some(storage) = &storage {
+        log_holds_its_segments(&mut reader, storage, streams.as_deref().unwrap_or_default());
+    }
+    if let (Some(mqtt), Some(admission)) = (&mqtt, &admission) {
+        connect_fits_a_packet(&mut reader, mqtt, admission);
+    }
+    if let (Some(mqtt), Some(delivery)) = (&mqtt, &delivery) {
+        outbox_holds_a_packet(&mut reader, mqtt, delivery);
+    }
+    if let (Some(listeners), Some(auth)) = (&listeners, &auth) {
+        listeners_say_whom_they_admit(&mut reader, listeners, auth);
+    }
+    if let Some(streams) = &streams {
+        stream_names_are_unique(&mut reader, streams);
+    }
+
+    let (settings, faults) = reader.finish();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    // A section is `None` only after a fault was recorded, so with no faults all of them are there.
+    let config = (|| {
+        Some(Config {
+            storage: storage?,
+            listeners: listeners?,
+            admin: admin?,
+            mqtt: mqtt?,
+            auth: auth?,
+            admission: admission?,
+            delivery: delivery?,
+            streams: streams?,
+            log: log?,
+        })
+    })();
+    config.map(|config| (config, settings)).ok_or(faults)
+}
+
+fn storage(mut section: Section<'_>) -> Option<StorageConfig> {
+    let data_dir = section.string("data_dir", "the path of a directory", directory, |path| {
+        path.to_string_lossy().into_owned().into()
+    });
+    let log = section.choice("log", &[("segments", LogKind::Segments)]);
+    let interval = Durability::Interval(Duration::ZERO);
+    let durability = section.choice(
+        "durability",
+        &[("fsync", Durability::Fsync), ("interval", interval), ("memory", Durability::Memory)],
+    );
+    let interval = section.duration("interval_ms", millis(1)..=millis(60_000));
+    let max_bytes = section.size("max_bytes", 2 * MIB..=1024 * TIB);
+    let segment_bytes = section.size("segment_bytes", MIB..=GIB);
+    let group_bytes_max = section.size_in_memory("group_bytes_max", 64 * KIB..=256 * MIB);
+    let view_save_interval = section.duration("view_save_interval_ms", millis(100)..=millis(600_000));
+    section.finish();
+    Some(StorageConfig {
+        data_dir: data_dir?,
+        log: log?,
+        durability: match durability? {
+            Durability::Interval(_) => Durability::Interval(interval?),
+            durability => durability,
+        },
+        max_bytes: max_bytes?,
+        segment_bytes: segment_bytes?,
+        group_bytes_max: group_bytes_max?,
+        view_save_interval: view_save_interval?,
+    })
+}
+
+fn listener(mut section: Section<'_>) -> Option<ListenerConfig> {
+    section.default("kind", "tcp");
+    section.default("allow_anonymous", false);
+    let kind = section.choice("kind", &[("tcp", ListenerKind::Tcp)]);
+    let address = address(&mut section);
+    let allow_anonymous = section.bool("allow_anonymous");
+    section.finish();
+    Some(ListenerConfig { kind: kind?, address: address?, allow_anonymous: allow_anonymous? })
+}
+
+fn admin(mut section: Section<'_>) -> Option<AdminConfig> {
+    let enabled = section.bool("enabled");
+    let address = address(&mut section);
+    section.finish();
+    Some(AdminConfig { enabled: enabled?, address: address? })
+}
+
+fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
+    let max_qos = section.read("max_qos", "0 or 1", max_qos, |qos| i64::from(*qos as u8).into());
+    let retain_available = not_yet(&mut section, "retain_available", "Retained Messages");
+    let wildcard_subscription_available = section.bool("wildcard_subscription_available");
+    let shared_subscription_available =
+        not_yet(&mut section, "shared_subscription_available", "Shared Subscriptions");
+    let subscription_identifiers_available = section.bool("subscription_identifiers_available");
+    let receive_maximum = section.integer("receive_maximum", 1..=u16::MAX);
+    let max_inflight = section.integer("max_inflight", 1..=MAX_INFLIGHT_MAX);
+    let max_packet_bytes = section.size_in_memory("max_packet_bytes", KIB..=64 * MIB);
+    let topic_alias_maximum =
+        section.read("topic_alias_maximum", "0", no_topic_alias, |number| (*number).into());
+    let server_keep_alive_secs = section.integer("server_keep_alive_secs", 0..=u16::MAX);
+    let session_expiry_max_secs = section.integer("session_expiry_max_secs", 0..=u32::MAX);
+    let max_queued_messages = section.integer("max_queued_messages", 1..=1_000_000_000_000_u64);
+    let max_queued_bytes = section.size("max_queued_bytes", KIB..=1024 * TIB);
+    let allow_empty_client_id = section.bool("allow_empty_client_id");
+    let connect_timeout = section.duration("connect_timeout_ms", millis(100)..=millis(60_000));
+    section.finish();
+    Some(MqttConfig {
+        max_qos: max_qos?,
+        retain_available: retain_available?,
+        wildcard_subscription_available: wildcard_subscription_available?,
+        shared_subscription_available: shared_subscription_available?,
+        subscription_identifiers_available: subscription_identifiers_available?,
+        receive_maximum: receive_maximum?,
+        max_inflight: max_inflight?,
+        max_packet_bytes: max_packet_bytes?,
+        topic_alias_maximum: u16::try_from(topic_alias_maximum?).ok()?,
+        server_keep_alive_secs: server_keep_alive_secs?,
+        session_expiry_max_secs: session_expiry_max_secs?,
+        max_queued_messages: max_queued_messages?,
+        max_queued_bytes: max_queued_bytes?,
+        allow_empty_client_id: allow_empty_client_id?,
+        connect_timeout: connect_timeout?,
+    })
+}
+
+fn auth(mut section: Section<'_>) -> Option<AuthConfig> {
+    let allow_anonymous = section.bool("allow_anonymous");
+    section.finish();
+    Some(AuthConfig { allow_anonymous: allow_anonymous? })
+}
+
+fn admission(mut section: Section<'_>) -> Option<AdmissionConfig> {
+    let max_connections = section.integer("max_connections", 1..=1_000_000_u32);
+    let connect_buffer_bytes = section.size_in_memory("connect_buffer_bytes", 256..=64 * MIB);
+    section.finish();
+    Some(AdmissionConfig {
+        max_connections: usize::try_from(max_connections?).ok()?,
+        connect_buffer_bytes: connect_buffer_bytes?,
+    })
+}
+
+fn delivery(mut section: Section<'_>) -> Option<DeliveryConfig> {
+    let outbox_bytes_max = section.size_in_memory("outbox_bytes_max", 4 * KIB..=GIB);
+    let slow_subscriber = section.choice(
+        "slow_subscriber",
+        &[("drop", SlowSubscriber::Drop), ("disconnect", SlowSubscriber::Disconnect)],
+    );
+    let write_buffer_bytes = section.size_in_memory("write_buffer_bytes", 4 * KIB..=MIB);
+    section.finish();
+    Some(DeliveryConfig {
+        outbox_bytes_max: outbox_bytes_max?,
+        slow_subscriber: slow_subscriber?,
+        write_buffer_bytes: write_buffer_bytes?,
+    })
+}
+
+fn stream(mut section: Section<'_>) -> Option<StreamConfig> {
+    let name =
+        section.string("name", "1 to 64 of a-z, 0-9, - and _", stream_name, |name| name.clone().into());
+    let accepted = "1 to 64 Topic Filters, no two alike, none beginning with $";
+    let topics = section.read("topics", accepted, topics, |topics| topics.clone().into());
+    let max_age = section.duration("max_age", millis(1_000)..=Duration::from_secs(3_650 * 86_400));
+    let max_bytes = section.size("max_bytes", MIB..=1024 * TIB);
+    section.finish();
+    Some(StreamConfig { name: name?, topics: topics?, max_age: max_age?, max_bytes: max_bytes? })
+}
+
+fn log(mut section: Section<'_>) -> Option<LogConfig> {
+    let accepted =
+        "error, warn, info, debug, trace, or directives such as \"info,gateway::connection=debug\"";
+    let level = section.string("level", accepted, log_level, |level| level.clone().into());
+    let format = section.choice("format", &[("human", LogFormat::Human), ("json", LogFormat::Json)]);
+    section.finish();
+    Some(LogConfig { level: level?, format: format? })
+}
+
+// The forms of single keys.
+
+fn address(section: &mut Section<'_>) -> Option<SocketAddr> {
+    let accepted = "IP address and port, as 127.0.0.1:1883 or [::1]:1883";
+    let parse = |text: &str| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| Refusal::new(FaultKind::Invalid, "is not an IP address and port"))
+    };
+    section.string("address", accepted, parse, |address| address.to_string().into())
+}
+
+fn directory(text: &str) -> Result<PathBuf, Refusal> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Refusal::new(FaultKind::Invalid, "is not a path"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn max_qos(given: &Given) -> Result<QoS, Refusal> {
+    match given.integer()? {
+        0 => Ok(QoS::AtMostOnce),
+        1 => Ok(QoS::AtLeastOnce),
+        2 => Err(Refusal::new(FaultKind::Unsupported, "asks for QoS 2, which this version does not do")),
+        _ => Err(Refusal::new(FaultKind::OutOfRange, "is not a QoS")),
+    }
+}
+
+/// A feature that can be announced as absent only.
+fn not_yet(section: &mut Section<'_>, key: &'static str, feature: &str) -> Option<bool> {
+    let parse = |given: &Given| match given.bool()? {
+        false => Ok(false),
+        true => {
+            let problem = format!("asks for {feature}, which this version does not do");
+            Err(Refusal::new(FaultKind::Unsupported, problem))
+        }
+    };
+    section.read(key, "false", parse, |value| (*value).into())
+}
+
+fn no_topic_alias(given: &Given) -> Result<i64, Refusal> {
+    match given.integer()? {
+        0 => Ok(0),
+        1..=65_535 => Err(Refusal::new(
+            FaultKind::Unsupported,
+            "asks for Topic Aliases, which this version does not take",
+        )),
+        _ => Err(Refusal::new(FaultKind::OutOfRange, "is out of range")),
+    }
+}
+
+fn stream_name(text: &str) -> Result<String, Refusal> {
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    if (1..=64).contains(&text.len()) && text.bytes().all(valid) {
+        Ok(text.to_owned())
+    } else {
+        Err(Refusal::new(FaultKind::Invalid, "is not a stream's name"))
+    }
+}
+
+fn topics(given: &Given) -> Result<Vec<String>, Refusal> {
+    let topics = given.strings()?;
+    if !(1..=64).contains(&topics.len()) {
+        return Err(Refusal::new(FaultKind::OutOfRange, format!("has {} entries", topics.len())));
+    }
+    let mut seen = HashSet::new();
+    for topic in &topics {
+        if let Err(error) = TopicFilter::parse(topic) {
+            return Err(Refusal::new(FaultKind::Invalid, format!("holds \"{topic}\": {error}")));
+        }
+        if topic.starts_with('$') {
+            return Err(Refusal::new(FaultKind::Invalid, format!("holds \"{topic}\", which begins with $")));
+        }
+        if !seen.insert(topic) {
+            return Err(Refusal::new(FaultKind::Invalid, format!("holds \"{topic}\" twice")));
+        }
+    }
+    Ok(topics)
+}
+
+fn log_level(text: &str) -> Result<String, Refusal> {
+    // A single misspelt word would otherwise be taken for the name of a module, and the log would fall silent.
+    let mut words = text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[']));
+    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(Refusal::new(FaultKind::Invalid, format!("holds \"{word}\", which is not a level")));
+    }
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(Refusal::new(FaultKind::Invalid, format!("is not understood: {error}"))),
+    }
+}
+
+// The relations between limits.
+
+fn group_holds_a_packet(reader: &mut Reader, storage: &StorageConfig, mqtt: &MqttConfig) {
+    let least = mqtt.max_packet_bytes.saturating_add(EVENT_OVERHEAD_BYTES_MAX);
+    let problem = "a commit group cannot hold the largest packet";
+    let holds = storage.group_bytes_max >= least;
+    let accepted = format!("at least mqtt.max_packet_bytes and 65KiB, {least} bytes");
+    reader.relation(FaultKind::Relation, "storage.group_bytes_max", holds, problem, accepted);
+}
+
+fn log_holds_its_segments(reader: &mut Reader, storage: &StorageConfig, streams: &[StreamConfig]) {
+    let group = storage.group_bytes_max as u64;
+    let holds = storage.segment_bytes >= group;
+    let accepted = format!("at least storage.group_bytes_max, {group} bytes");
+    let problem = "a segment cannot hold a commit group";
+    reader.relation(FaultKind::Relation, "storage.segment_bytes", holds, problem, accepted);
+
+    // One segment is being written while the oldest waits to be trimmed.
+    let room = storage.segment_bytes.saturating_mul(2);
+    let holds = storage.max_bytes >= room;
+    let accepted = format!("at least two times storage.segment_bytes, {room} bytes");
+    reader.relation(
+        FaultKind::Relation,
+        "storage.max_bytes",
+        holds,
+        "the log cannot hold two segments",
+        accepted,
+    );
+
+    for (index, stream) in streams.iter().enumerate() {
+        let most = storage.max_bytes.saturating_sub(room);
+        let holds = stream.max_bytes <= most || storage.max_bytes < room;
+        let key = format!("stream.{index}.max_bytes");
+        let problem = "the log would be full before the stream lets go of anything";
+        let accepted = format!("at most storage.max_bytes less two segments, {most} bytes");
+        reader.relation(FaultKind::Relation, &key, holds, problem, accepted);
+    }
+}
+
+fn connect_fits_a_packet(reader: &mut Reader, mqtt: &MqttConfig, admission: &AdmissionConfig) {
+    let holds = admission.connect_buffer_bytes <= mqtt.max_packet_bytes;
+    let problem = "a CONNECT may not be larger than the largest packet";
+    let accepted = format!("at most mqtt.max_packet_bytes, {} bytes", mqtt.max_packet_bytes);
+    reader.relation(FaultKind::Relation, "admission.connect_buffer_bytes", holds, problem, accepted);
+}
+
+fn outbox_holds_a_packet(reader: &mut Reader, mqtt: &MqttConfig, delivery: &DeliveryConfig) {
+    let least = mqtt.max_packet_bytes.saturating_add(DELIVERY_OVERHEAD_BYTES_MAX);
+    let holds = delivery.outbox_bytes_max >= least;
+    let problem = "an outbox cannot hold the largest packet";
+    let accepted = format!("at least mqtt.max_packet_bytes and 1KiB, {least} bytes");
+    reader.relation(FaultKind::Relation, "delivery.outbox_bytes_max", holds, problem, accepted);
+}
+
+fn listeners_say_whom_they_admit(reader: &mut Reader, listeners: &[ListenerConfig], auth: &AuthConfig) {
+    for (index, listener) in listeners.iter().enumerate() {
+        let key = format!("listener.{index}.address");
+        let loopback = listener.address.ip().is_loopback();
+        let holds = loopback || listener.allow_anonymous;
+        let problem = format!("{} is not loopback, and clients would need no credentials", listener.address);
+        let accepted = "a loopback address, or allow_anonymous = true on this listener".to_owned();
+        reader.relation(FaultKind::Unsafe, &key, holds, &problem, accepted);
+
+        let holds = !loopback || listener.allow_anonymous || auth.allow_anonymous;
+        let problem = "this listener admits nobody: this version has no way to authenticate";
+        let accepted = "auth.allow_anonymous = true, or allow_anonymous = true on this listener".to_owned();
+        reader.relation(FaultKind::Relation, &key, holds, problem, accepted);
+    }
+}
+
+fn stream_names_are_unique(reader: &mut Reader, streams: &[StreamConfig]) {
+    let mut seen = HashSet::new();
+    for (index, stream) in streams.iter().enumerate() {
+        let holds = seen.insert(stream.name.as_str());
+        let problem = format!("there is another stream named \"{}\"", stream.name);
+        reader.relation(FaultKind::Relation, &format!("stream.{index}.name"), holds, &problem, String::new());
+    }
+}
+
+const fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

@@ -1,0 +1,205 @@
+//! The resolved configuration: typed, in range, in agreement with itself. `config/gateway.toml` says what each key means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gateway_protocol::QoS;
+
+/// Everything the gateway is told before it starts. `Config::default()` is the built-in default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[storage]`
+    pub storage: StorageConfig,
+    /// `[[listener]]`, 1 to 16.
+    pub listeners: Vec<ListenerConfig>,
+    /// `[admin]`
+    pub admin: AdminConfig,
+    /// `[mqtt]`
+    pub mqtt: MqttConfig,
+    /// `[auth]`
+    pub auth: AuthConfig,
+    /// `[admission]`
+    pub admission: AdmissionConfig,
+    /// `[delivery]`
+    pub delivery: DeliveryConfig,
+    /// `[[stream]]`, 0 to 64, names unique.
+    pub streams: Vec<StreamConfig>,
+    /// `[log]`
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Whether clients without credentials may connect through `listener`: because it says so itself, or because it is
+    /// on loopback and `auth.allow_anonymous` is set.
+    #[must_use]
+    pub fn admits_anonymous(&self, listener: &ListenerConfig) -> bool {
+        listener.allow_anonymous || (self.auth.allow_anonymous && listener.address.ip().is_loopback())
+    }
+}
+
+/// `[storage]`: the log, its commits, and the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The log's kind.
+    pub log: LogKind,
+    /// What an acknowledgement stands on; `storage.interval_ms` is inside.
+    pub durability: Durability,
+    /// Bytes of the whole log on disk.
+    pub max_bytes: u64,
+    /// Bytes at which a segment is closed.
+    pub segment_bytes: u64,
+    /// Bytes of one commit group.
+    pub group_bytes_max: usize,
+    /// `storage.view_save_interval_ms`: the time between saves of the view.
+    pub view_save_interval: Duration,
+}
+
+/// The implementation behind the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogKind {
+    /// Append-only segment files.
+    Segments,
+}
+
+/// When an event counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After an `fdatasync` that covers it. Nothing acknowledged is lost.
+    Fsync,
+    /// After it was written; synced every so often, which is also the loss window at power loss.
+    Interval(Duration),
+    /// After it was written; the kernel decides when it reaches the disk.
+    Memory,
+}
+
+/// One `[[listener]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// How MQTT travels on it.
+    pub kind: ListenerKind,
+    /// Where it listens; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Clients without credentials are admitted whatever the address; see [`Config::admits_anonymous`].
+    pub allow_anonymous: bool,
+}
+
+/// How MQTT travels on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// Plain TCP.
+    Tcp,
+}
+
+/// `[admin]`: the HTTP listener for metrics and health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Where it listens; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+}
+
+/// `[mqtt]`: the limits of the protocol, as announced in CONNACK and held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttConfig {
+    /// Maximum QoS.
+    pub max_qos: QoS,
+    /// Retain Available.
+    pub retain_available: bool,
+    /// Wildcard Subscription Available.
+    pub wildcard_subscription_available: bool,
+    /// Shared Subscription Available.
+    pub shared_subscription_available: bool,
+    /// Subscription Identifiers Available.
+    pub subscription_identifiers_available: bool,
+    /// Receive Maximum towards the gateway, at least 1.
+    pub receive_maximum: u16,
+    /// Deliveries unacknowledged towards one client, 1 to 16383.
+    pub max_inflight: u16,
+    /// Maximum Packet Size towards the gateway, header included.
+    pub max_packet_bytes: usize,
+    /// Topic Alias Maximum towards the gateway.
+    pub topic_alias_maximum: u16,
+    /// Server Keep Alive in seconds; 0 leaves clients their own.
+    pub server_keep_alive_secs: u16,
+    /// The greatest Session Expiry Interval granted, in seconds; `u32::MAX` is never.
+    pub session_expiry_max_secs: u32,
+    /// Messages that may wait for one session.
+    pub max_queued_messages: u64,
+    /// Bytes that may wait for one session.
+    pub max_queued_bytes: u64,
+    /// Whether a client without a Client Identifier is given one.
+    pub allow_empty_client_id: bool,
+    /// `mqtt.connect_timeout_ms`: the time from accept to a complete CONNECT.
+    pub connect_timeout: Duration,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Clients without credentials are admitted on loopback listeners.
+    pub allow_anonymous: bool,
+}
+
+/// `[admission]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmissionConfig {
+    /// Connections at one time, over all listeners.
+    pub max_connections: usize,
+    /// Bytes of the largest CONNECT packet.
+    pub connect_buffer_bytes: usize,
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// Bytes that may wait in memory for one connection.
+    pub outbox_bytes_max: usize,
+    /// What happens when they do.
+    pub slow_subscriber: SlowSubscriber,
+    /// Bytes gathered for one write.
+    pub write_buffer_bytes: usize,
+}
+
+/// What happens to a delivery that finds its outbox full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowSubscriber {
+    /// The delivery is dropped and counted.
+    Drop,
+    /// The subscriber is disconnected.
+    Disconnect,
+}
+
+/// One `[[stream]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamConfig {
+    /// 1 to 64 of `a-z 0-9 - _`.
+    pub name: String,
+    /// Valid Topic Filters, none beginning with `$`, no two alike.
+    pub topics: Vec<String>,
+    /// How long events are kept.
+    pub max_age: Duration,
+    /// How many bytes are kept.
+    pub max_bytes: u64,
+}
+
+/// `[log]`: the gateway's own log lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A level, or directives by module.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object for each line.
+    Json,
+}

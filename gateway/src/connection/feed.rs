@@ -1,0 +1,294 @@
+//! What the client gets: from its outbox, from its durable backlog, from the streams it reads.
+
+use super::metrics;
+use super::task::Connection;
+use crate::clock;
+use crate::delivery::Parcel;
+use crate::delivery::metrics::{self as delivery, Dropped};
+use crate::engine::{AckRuns, DurableSession, Engine};
+use crate::stream::{Located, Next, Pager};
+use gateway_protocol::QoS;
+use gateway_protocol::property::{PropertiesBuf, Property};
+use gateway_protocol::session::{Delivery, Sent};
+use gateway_storage::{Batch, Entry, Event, Offset, Staging, SubmitError, Urgency};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// The feeding of one connection.
+#[derive(Default)]
+pub(super) struct Feed {
+    /// The parcel under way, and how many of its picks are done.
+    parcel: Option<(Parcel, usize)>,
+    extra: PropertiesBuf,
+    pub(super) counts: metrics::Sent,
+    /// Received bytes that may hold whole packets.
+    pub(super) has_unparsed: bool,
+}
+
+impl Feed {
+    /// Messages of the parcel under way that are not sent.
+    pub(super) fn unfinished(&self) -> usize {
+        self.parcel.as_ref().map_or(0, |(parcel, at)| parcel.picks.len().saturating_sub(*at))
+    }
+}
+
+/// Delivery from a durable session's backlog.
+pub(super) struct DurableFeed {
+    pub(super) session: Arc<DurableSession>,
+    /// The next sequence to send.
+    next: u64,
+    pager: Pager,
+    /// Acknowledged by the client, or done with otherwise, and not logged yet.
+    pub(super) acks: AckRuns,
+    staging: Staging,
+    runs: Vec<u8>,
+}
+
+impl DurableFeed {
+    pub(super) fn new(session: Arc<DurableSession>, start: u64) -> Self {
+        Self {
+            session,
+            next: start,
+            pager: Pager::default(),
+            acks: AckRuns::default(),
+            staging: Staging::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Puts what was acknowledged into the log. When there is no room now it waits for the next time.
+    pub(super) fn submit_acknowledgements(&mut self, engine: &Engine, client_id: &str, waker: &Waker) {
+        if self.acks.is_empty() {
+            return;
+        }
+        self.runs.clear();
+        self.acks.encode(&mut self.runs);
+        self.staging.clear();
+        let staged = self.staging.push(&Entry::Acknowledged { client_id, runs: &self.runs });
+        if staged.is_err() {
+            return;
+        }
+        // Nobody waits for the receipt, so nobody is to be woken for it; only for room, where there is none.
+        let submitted = match engine.submit(&mut self.staging, Urgency::Lazy, Waker::noop(), None) {
+            Err(SubmitError::Full) => engine.submit(&mut self.staging, Urgency::Lazy, waker, None),
+            other => other,
+        };
+        if submitted.is_ok() {
+            self.acks.clear();
+        }
+    }
+}
+
+/// What became of one message.
+enum Step {
+    /// Done with; the next one.
+    Done,
+    /// The client takes no more now.
+    Stop,
+}
+
+impl Connection {
+    /// Fills `out` up to the size of one write. Whether anything was done.
+    pub(super) fn feed_client(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+        let before = (out.len(), self.feed.counts);
+        self.feed_live(out);
+        self.feed_durable(cx, out);
+        self.feed_streams(cx, out);
+        let moved = (out.len(), self.feed.counts) != before;
+        self.feed.counts.report();
+        moved
+    }
+
+    fn has_room(&self, out: &[u8]) -> bool {
+        out.len() < self.context.settings.write_bytes
+    }
+
+    fn feed_live(&mut self, out: &mut Vec<u8>) {
+        while self.has_room(out) {
+            let Some((parcel, at)) = self.feed.parcel.take().or_else(|| Some((self.outbox.pop()?, 0))) else {
+                return;
+            };
+            let mut at = at;
+            while let Some(pick) = parcel.picks.get(at) {
+                let Some(event) = parcel.batch.event(pick.index as usize) else {
+                    at += 1;
+                    continue;
+                };
+                self.feed.extra.clear();
+                let ids = pick.subscription_ids.as_deref().unwrap_or_default();
+                let retain = pick.retain_as_published && event.retain;
+                let how = How { qos: pick.qos, retain, dup: false, sequence: None, ids };
+                if !self.has_room(out) || matches!(self.deliver(&event, &how, out), Step::Stop) {
+                    self.feed.parcel = Some((parcel, at));
+                    return;
+                }
+                at += 1;
+            }
+        }
+    }
+
+    fn feed_durable(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
+        let Some(mut durable) = self.durable.take() else { return };
+        let start = durable.next;
+        self.feed_backlog(&mut durable, cx, out);
+        if durable.next > start {
+            durable.session.sent(durable.next);
+        }
+        self.durable = Some(durable);
+    }
+
+    fn feed_backlog(&mut self, durable: &mut DurableFeed, cx: &mut Context<'_>, out: &mut Vec<u8>) {
+        let engine = self.context.engine.clone();
+        while durable.next < durable.session.end() && self.has_room(out) && self.session.send_quota() > 0 {
+            let Some((due, dup)) = durable.session.due(durable.next) else { break };
+            let (batch, index) = match durable.pager.locate(&engine, due.offset, cx) {
+                Poll::Ready(Located::At(batch, index)) => (batch, index),
+                Poll::Ready(Located::Gone(_)) => {
+                    delivery::dropped(Dropped::Damaged, 1);
+                    engine.note_undeliverable(1);
+                    durable.acks.push(due.sequence);
+                    durable.next = due.sequence + 1;
+                    continue;
+                }
+                Poll::Ready(Located::End | Located::Failed) | Poll::Pending => return,
+            };
+            if let Some(event) = batch.event(index) {
+                self.feed.extra.clear();
+                let how = How {
+                    qos: QoS::try_from(event.qos).unwrap_or(QoS::AtMostOnce).min(due.profile.qos),
+                    retain: due.profile.retain_as_published && event.retain,
+                    dup,
+                    sequence: Some(due.sequence),
+                    ids: due.profile.subscription_ids.as_deref().unwrap_or_default(),
+                };
+                let done_before = self.feed.counts.undeliverable();
+                if matches!(self.deliver(&event, &how, out), Step::Stop) {
+                    return;
+                }
+                if self.feed.counts.undeliverable() > done_before {
+                    // Expired, or too large for the client: it will not acknowledge what it never saw.
+                    engine.note_undeliverable(1);
+                    durable.acks.push(due.sequence);
+                }
+            }
+            durable.next = due.sequence + 1;
+        }
+        if durable.next >= durable.session.end() {
+            durable.pager.release();
+        }
+    }
+
+    fn feed_streams(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
+        let engine = self.context.engine.clone();
+        let mut cursors = std::mem::take(&mut self.cursors);
+        cursors.retain_mut(|cursor| {
+            while self.has_room(out) && (cursor.qos == QoS::AtMostOnce || self.session.send_quota() > 0) {
+                match cursor.poll_next(&engine, cx) {
+                    Next::Wait => return true,
+                    Next::Yield => {
+                        cx.waker().wake_by_ref();
+                        return true;
+                    }
+                    // The client sees its stream end; it can subscribe again from the offset after its last one.
+                    Next::Failed => return false,
+                    Next::Event(batch, index) => {
+                        if !self.deliver_from_stream(cursor.qos, cursor.subscription_id, &batch, index, out) {
+                            return true;
+                        }
+                        cursor.advance();
+                    }
+                }
+            }
+            true
+        });
+        self.cursors = cursors;
+    }
+
+    /// False when the client takes no more now.
+    fn deliver_from_stream(
+        &mut self,
+        granted: QoS,
+        subscription_id: u32,
+        batch: &Arc<Batch>,
+        index: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Some(event) = batch.event(index) else { return true };
+        self.feed.extra.clear();
+        if self.session.version().is_v5()
+            && let Some(offset) = batch.offset_of(index)
+        {
+            describe(&mut self.feed.extra, &event, offset, batch.time_ms(index));
+        }
+        let ids: &[u32] = if subscription_id == 0 { &[] } else { &[subscription_id] };
+        // A stream is read at the QoS that was granted, whatever the event was published at: it was stored all the same.
+        let how = How { qos: granted, retain: false, dup: false, sequence: None, ids };
+        let is_done = matches!(self.deliver(&event, &how, out), Step::Done);
+        self.feed.counts.routed += u64::from(is_done);
+        is_done
+    }
+
+    fn deliver(&mut self, event: &Event<'_>, how: &How<'_>, out: &mut Vec<u8>) -> Step {
+        let is_v5 = self.session.version().is_v5();
+        if event.expires_at_ms != 0 {
+            let left_ms = event.expires_at_ms.saturating_sub(clock::unix_ms());
+            if left_ms == 0 {
+                self.feed.counts.expired += 1; // [MQTT-3.3.2-5]
+                return Step::Done;
+            }
+            if is_v5 {
+                let secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+                let _ = self.feed.extra.push(Property::MessageExpiryInterval(secs)); // [MQTT-3.3.2-6]
+            }
+        }
+        if is_v5 {
+            for id in how.ids {
+                let _ = self.feed.extra.push(Property::SubscriptionIdentifier(*id));
+            }
+        }
+        let delivery = Delivery {
+            qos: how.qos,
+            retain: how.retain,
+            dup: how.dup,
+            sequence: how.sequence,
+            topic: event.topic,
+            extra: self.feed.extra.as_properties().raw(),
+            properties: if is_v5 { event.properties } else { &[] },
+            payload: event.payload,
+        };
+        match self.session.handle_delivery(&delivery, out) {
+            Sent::Written => {
+                self.feed.counts.sent(how.qos, how.sequence.is_some());
+                Step::Done
+            }
+            Sent::TooLarge => {
+                self.feed.counts.too_large += 1;
+                Step::Done
+            }
+            Sent::QuotaExhausted | Sent::Closed => Step::Stop,
+        }
+    }
+}
+
+/// How one message is delivered.
+struct How<'a> {
+    qos: QoS,
+    retain: bool,
+    dup: bool,
+    sequence: Option<u64>,
+    ids: &'a [u32],
+}
+
+/// Offset, time and publisher, for those who read a stream.
+fn describe(extra: &mut PropertiesBuf, event: &Event<'_>, offset: Offset, time_ms: u64) {
+    let offset = offset.get().to_string();
+    let time = i64::try_from(time_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map(|time| time.to_string())
+        .unwrap_or_default();
+    for (name, value) in [("offset", &*offset), ("time", &*time), ("publisher", event.client_id)] {
+        // All three are short and without U+0000.
+        let _ = extra.push(Property::UserProperty { name, value });
+    }
+}

@@ -1,0 +1,207 @@
+//! From accept to CONNACK: reading CONNECT within its bounds, taking the Client Identifier, opening the Session.
+
+use super::task::{Connection, Peer};
+use super::{Context, io, leave, metrics};
+use crate::clock;
+use crate::engine::DurableSession;
+use crate::registry::Place;
+use gateway_protocol::codec::{Decoded, decode};
+use gateway_protocol::session::{Accepted, Event, Session};
+use gateway_protocol::{ProtocolVersion, ReasonCode};
+use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What of CONNECT outlives the packet.
+pub(super) struct Hello {
+    pub(super) client_id: Box<str>,
+    /// The Client Identifier was made up here.
+    assigned: bool,
+    clean_start: bool,
+}
+
+/// Takes a connection through its whole life. `place` counts it against the limit; without one it is told to come back later.
+pub async fn serve<S>(context: Arc<Context>, mut stream: S, place: Option<Place>, anonymous: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut session = Session::new(context.limits.clone(), clock::monotonic());
+    let mut received = Vec::new();
+    let mut out = Vec::new();
+    let hello = tokio::time::timeout(
+        context.settings.connect_timeout,
+        read_connect(&context, &mut stream, &mut session, &mut received, &mut out),
+    );
+    let refusal = match hello.await {
+        Err(_) => Some(metrics::Connect::TimedOut),
+        Ok(Err(outcome)) => Some(outcome),
+        Ok(Ok(hello)) => {
+            let refused = if place.is_none() {
+                Some((ReasonCode::ServerBusy, metrics::Connect::TooMany))
+            } else if !anonymous {
+                Some((ReasonCode::NotAuthorized, metrics::Connect::NotAuthorized))
+            } else {
+                None
+            };
+            match refused {
+                Some((reason, outcome)) => {
+                    session.refuse(reason, &mut out);
+                    Some(outcome)
+                }
+                None => match open(&context, &mut session, hello, received, &mut out).await {
+                    Ok(connection) => {
+                        metrics::connect(metrics::Connect::Accepted);
+                        run(context, stream, connection, out).await;
+                        return;
+                    }
+                    Err(outcome) => Some(outcome),
+                },
+            }
+        }
+    };
+    if let Some(outcome) = refusal {
+        metrics::connect(outcome);
+    }
+    leave::say_goodbye(&mut stream, &out).await;
+}
+
+/// Reads until CONNECT is complete. Its bytes are the only memory that the connection costs, and they are bounded.
+async fn read_connect<S>(
+    context: &Context,
+    stream: &mut S,
+    session: &mut Session,
+    received: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<Hello, metrics::Connect>
+where
+    S: AsyncRead + Unpin,
+{
+    let limit = context.settings.connect_bytes_max;
+    loop {
+        let step = poll_fn(|cx| {
+            io::poll_read(stream, cx, received, |bytes| match decode(bytes, ProtocolVersion::V3_1_1, limit) {
+                Ok(Decoded::Incomplete { .. }) => (0, Ok(None)),
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    match session.handle_packet(clock::monotonic(), packet, out) {
+                        Ok(Event::Connect(connect)) => {
+                            let assigned = connect.client_id.is_empty();
+                            let client_id =
+                                if assigned { assign_client_id(context) } else { connect.client_id.into() };
+                            let hello = Hello { client_id, assigned, clean_start: connect.clean_start };
+                            (consumed, Ok(Some(hello)))
+                        }
+                        _ => (bytes.len(), Err(metrics::Connect::Refused)),
+                    }
+                }
+                Err(error) => {
+                    session.handle_malformed(error, out);
+                    (bytes.len(), Err(metrics::Connect::Malformed))
+                }
+            })
+        });
+        match step.await {
+            Ok(Some(Ok(Some(hello)))) => return Ok(hello),
+            Ok(Some(Ok(None))) => {}
+            Ok(Some(Err(outcome))) => return Err(outcome),
+            Ok(None) | Err(_) => return Err(metrics::Connect::Gone),
+        }
+    }
+}
+
+/// A name no other client has: the moment this gateway started, and a number.
+fn assign_client_id(context: &Context) -> Box<str> {
+    format!("auto-{:x}-{:x}", clock::started_unix_ms(), context.new_outbox_id()).into()
+}
+
+/// Takes the Client Identifier from whoever has it, opens the Session, and writes CONNACK. Boxed: before CONNECT a connection's task is
+/// to be small.
+fn open<'a>(
+    context: &'a Arc<Context>,
+    session: &'a mut Session,
+    hello: Hello,
+    received: Vec<u8>,
+    out: &'a mut Vec<u8>,
+) -> std::pin::Pin<Box<dyn Future<Output = Result<Box<Connection>, metrics::Connect>> + Send + 'a>> {
+    Box::pin(async move {
+        let Ok(claim) = context.registry.claim(&hello.client_id).await else {
+            session.refuse(ReasonCode::ServerBusy, out);
+            return Err(metrics::Connect::TakeoverTimedOut);
+        };
+        let durable = match open_durable(context, session, &hello).await {
+            Ok(durable) => durable,
+            Err(_) => {
+                session.refuse(ReasonCode::ServerUnavailable, out);
+                return Err(metrics::Connect::Unavailable);
+            }
+        };
+        let session_present = durable.as_ref().is_some_and(|session| session.state().resumed);
+        let accepted =
+            Accepted { session_present, assigned_client_id: hello.assigned.then_some(&*hello.client_id) };
+        session.accept(clock::monotonic(), accepted, out);
+        let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let peer = Peer { session, client_id: hello.client_id, claim, durable, received };
+        Ok(Box::new(Connection::new(context.clone(), peer, &waker)))
+    })
+}
+
+/// The Session was not opened: the log takes nothing.
+struct NotOpened;
+
+/// Writes the opening of a durable Session, or the end of one that is not wanted any more, to the log and waits for the receipt. A
+/// Session that ends with its connection, and follows no durable one, needs no entry.
+async fn open_durable(
+    context: &Context,
+    session: &Session,
+    hello: &Hello,
+) -> Result<Option<Arc<DurableSession>>, NotOpened> {
+    let expiry_secs = session.client_limits().session_expiry_secs;
+    if expiry_secs == 0 && context.engine.session(&hello.client_id).is_none() {
+        return Ok(None);
+    }
+    let mut staging = Staging::new();
+    let entry = Entry::SessionOpened {
+        client_id: &hello.client_id,
+        at_ms: clock::unix_ms(),
+        clean_start: hello.clean_start,
+        expiry_secs,
+        state: &[],
+    };
+    staging.push(&entry).map_err(|_| NotOpened)?;
+    commit(context, &mut staging).await?;
+    Ok(context.engine.session(&hello.client_id))
+}
+
+/// Submits and waits until the receipt is there and applied.
+async fn commit(context: &Context, staging: &mut Staging) -> Result<(), NotOpened> {
+    let engine = &context.engine;
+    let mut ticket: Option<Ticket> = None;
+    poll_fn(|cx| {
+        if ticket.is_none() {
+            match engine.submit(staging, Urgency::Now, cx.waker(), None) {
+                Ok(given) => ticket = Some(given),
+                Err(SubmitError::Full) => return Poll::Pending,
+                Err(_) => return Poll::Ready(Err(NotOpened)),
+            }
+        }
+        match (ticket, engine.receipt()) {
+            (Some(ticket), Some(receipt)) if receipt.covers(ticket) => Poll::Ready(Ok(())),
+            (Some(ticket), Some(receipt)) if receipt.outlives(ticket) => Poll::Ready(Err(NotOpened)),
+            _ if engine.is_poisoned() => Poll::Ready(Err(NotOpened)),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn run<S>(context: Arc<Context>, mut stream: S, mut connection: Box<Connection>, connack: Vec<u8>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    connection.queue(connack);
+    let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
+    metrics::disconnect(&outcome);
+    leave::leave(&context, stream, connection, outcome).await;
+}

@@ -1,0 +1,74 @@
+//! Reading and writing through buffers that belong to the thread.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes taken from a socket at once. Measured on a bare forwarder: 64 KiB halves the cost of a message against 4 KiB.
+const READ_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// Reads once and gives `take` what came: the bytes of `partial` and behind them the new ones. `take` answers how many it used;
+/// what is left over is kept in `partial`, which owns memory only for as long as it holds something.
+///
+/// `Ready(Ok(None))`: the peer has sent its last byte.
+pub(super) fn poll_read<S, R>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    partial: &mut Vec<u8>,
+    take: impl FnOnce(&[u8]) -> (usize, R),
+) -> Poll<io::Result<Option<R>>>
+where
+    S: AsyncRead + Unpin,
+{
+    READ.with_borrow_mut(|buffer| {
+        let mut buffer = ReadBuf::new(buffer);
+        std::task::ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        let fresh = buffer.filled();
+        if fresh.is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        if partial.is_empty() {
+            let (used, result) = take(fresh);
+            partial.extend_from_slice(fresh.get(used..).unwrap_or_default());
+            return Poll::Ready(Ok(Some(result)));
+        }
+        partial.extend_from_slice(fresh);
+        let (used, result) = take(partial);
+        keep_rest(partial, used);
+        Poll::Ready(Ok(Some(result)))
+    })
+}
+
+/// Drops the first `used` bytes; an empty buffer gives its memory back.
+pub(super) fn keep_rest(partial: &mut Vec<u8>, used: usize) {
+    if used >= partial.len() {
+        *partial = Vec::new();
+    } else {
+        partial.drain(..used);
+    }
+}
+
+/// Writes as much of `bytes` as the socket takes; answers how much that was, and whether the socket has had enough.
+pub(super) fn poll_write<S>(stream: &mut S, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize>
+where
+    S: AsyncWrite + Unpin,
+{
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..)
+        && !rest.is_empty()
+    {
+        match Pin::new(&mut *stream).poll_write(cx, rest) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => written += count,
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    Ok(written)
+}

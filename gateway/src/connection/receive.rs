@@ -1,0 +1,247 @@
+//! What the client sends: packets to decisions, publishes to the log, receipts to acknowledgements.
+
+use super::metrics;
+use super::task::{Connection, Outcome};
+use crate::clock;
+use crate::ingest::{self, Ingest, Publisher};
+use gateway_protocol::codec::{Decoded, decode};
+use gateway_protocol::packet::Publish;
+use gateway_protocol::session::{Event, Lane};
+use gateway_protocol::{PacketId, QoS, ReasonCode};
+use gateway_storage::{Staging, SubmitError, Ticket, Urgency};
+use std::task::Waker;
+
+/// Acknowledgements that one receipt releases.
+#[derive(Debug)]
+pub(super) struct Owed {
+    pub(super) ticket: Option<Ticket>,
+    /// PUBACKs, for the oldest publishes.
+    pub(super) publishes: usize,
+    pub(super) replies: Vec<Reply>,
+}
+
+/// A SUBACK or UNSUBACK that waits for its entries to be applied.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) packet_id: PacketId,
+    pub(super) codes: Vec<u8>,
+    pub(super) is_suback: bool,
+}
+
+/// What one read has brought, until it is handed on.
+#[derive(Default)]
+pub(super) struct ReadBatch {
+    now_ms: u64,
+    /// Publishes that wait for nothing: nothing durable wants them, and nothing before them waits.
+    free: usize,
+    publishes: usize,
+    pub(super) replies: Vec<Reply>,
+    counts: metrics::Received,
+}
+
+impl Connection {
+    /// Decodes and takes every whole packet of `bytes`. Answers how many bytes were used, and how the connection ended, if it did.
+    pub(super) fn take_packets(
+        &mut self,
+        bytes: &[u8],
+        waker: &Waker,
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Outcome>) {
+        let context = self.context.clone();
+        let mut ingest = context.ingest.borrow();
+        let mut batch = ReadBatch { now_ms: clock::unix_ms(), ..ReadBatch::default() };
+        let now = clock::monotonic();
+        let mut used = 0;
+        let mut outcome = None;
+        self.feed.has_unparsed = false;
+        while let Some(rest) = bytes.get(used..)
+            && !rest.is_empty()
+        {
+            match decode(rest, self.session.version(), context.limits.max_packet_bytes as usize) {
+                Ok(Decoded::Incomplete { .. }) => break,
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    used += consumed;
+                    batch.counts.packets += 1;
+                    match self.session.handle_packet(now, packet, out) {
+                        Ok(event) => outcome = self.take_event(event, &mut ingest, &mut batch, out),
+                        Err(closed) => outcome = Some(Outcome::Closed(closed.reason)),
+                    }
+                }
+                Err(error) => {
+                    outcome = Some(Outcome::Closed(self.session.handle_malformed(error, out).reason));
+                }
+            }
+            if outcome.is_some() {
+                break;
+            }
+        }
+        batch.counts.bytes = used as u64;
+        let refused = self.hand_on(&mut ingest, batch, waker, out);
+        (used, outcome.or(refused))
+    }
+
+    fn take_event(
+        &mut self,
+        event: Event<'_>,
+        ingest: &mut Ingest,
+        batch: &mut ReadBatch,
+        out: &mut Vec<u8>,
+    ) -> Option<Outcome> {
+        match event {
+            Event::Publish(publish) => self.take_publish(&publish, ingest, batch),
+            Event::Subscribe(subscribe) => self.subscribe(&subscribe, &mut ingest.stored, batch, out),
+            Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe, &mut ingest.stored, batch, out),
+            Event::Acknowledged { lane: Lane::Durable, sequence, .. } => {
+                if let Some(durable) = &mut self.durable {
+                    durable.acks.push(sequence);
+                }
+            }
+            Event::Acknowledged { lane: Lane::Live, .. } => self.feed.counts.acked += 1,
+            Event::Disconnect { session_expiry_secs, .. } => {
+                self.disconnect = Some(session_expiry_secs);
+                return Some(Outcome::Left);
+            }
+            // Without QoS 2 on offer there is none to finish; CONNECT is taken by the handshake.
+            Event::Connect(_) | Event::Released { .. } | Event::Received { .. } | Event::Handled => {}
+        }
+        None
+    }
+
+    fn take_publish(&mut self, publish: &Publish<'_>, ingest: &mut Ingest, batch: &mut ReadBatch) {
+        batch.counts.event(publish.qos);
+        let engine = &self.context.engine;
+        let publisher = Publisher {
+            client_id: &self.client_id,
+            after_stored: !self.owed.is_empty() && engine.interest_epoch() != self.last_epoch,
+        };
+        let outcome = ingest.publish(engine, &*self.context.live, publisher, publish, batch.now_ms);
+        match outcome {
+            // Counted when it is stored.
+            ingest::Outcome::Stored => {}
+            ingest::Outcome::Live => batch.counts.live += 1,
+            ingest::Outcome::Unwanted => batch.counts.unwanted += 1,
+            ingest::Outcome::Refused(refusal) => {
+                batch.counts.refuse(refusal);
+                if publish.qos != QoS::AtMostOnce {
+                    self.session.refuse_publish(refusal.reason_code());
+                }
+            }
+        }
+        if publish.qos == QoS::AtMostOnce {
+            return;
+        }
+        // PUBACKs leave in the order of the publishes: one that waits holds back those behind it.
+        let waits = outcome == ingest::Outcome::Stored || batch.publishes > 0 || !self.owed.is_empty();
+        if waits {
+            batch.publishes += 1;
+        } else {
+            batch.free += 1;
+        }
+    }
+
+    /// Hands on what a read has staged: one submit for the log, one dispatch for live subscribers, one set of counters.
+    fn hand_on(
+        &mut self,
+        ingest: &mut Ingest,
+        batch: ReadBatch,
+        waker: &Waker,
+        out: &mut Vec<u8>,
+    ) -> Option<Outcome> {
+        batch.counts.report();
+        self.session.handle_durable(batch.free, out);
+        if let Some(live) = ingest.take_live() {
+            self.context.dispatchers.borrow().dispatch(&live);
+        }
+        let owed = Owed { ticket: None, publishes: batch.publishes, replies: batch.replies };
+        if ingest.stored.is_empty() {
+            if owed.publishes > 0
+                && let Some(last) = self.owed.back_mut()
+            {
+                last.publishes += owed.publishes;
+            }
+            return None;
+        }
+        self.last_epoch = self.context.engine.interest_epoch();
+        let refused = self.submit(&mut ingest.stored, owed, waker);
+        // What had no room was taken along; what was refused is not to be found by the next connection.
+        ingest.stored.clear();
+        refused.map(|reason| {
+            self.session.close(reason, out);
+            Outcome::Closed(reason)
+        })
+    }
+
+    /// Submits entries. The reason to close with, when the log takes nothing.
+    pub(super) fn submit(
+        &mut self,
+        staging: &mut Staging,
+        mut owed: Owed,
+        waker: &Waker,
+    ) -> Option<ReasonCode> {
+        let events = staging.events();
+        match self.context.engine.submit(staging, Urgency::Now, waker, self.last_ticket) {
+            Ok(ticket) => {
+                self.last_ticket = Some(ticket);
+                owed.ticket = Some(ticket);
+                self.owed.push_back(owed);
+                None
+            }
+            Err(SubmitError::Full) => {
+                self.held = Some(Box::new((std::mem::take(staging), owed)));
+                None
+            }
+            Err(SubmitError::LogFull) => {
+                metrics::not_stored(metrics::NotStored::LogFull, events);
+                Some(ReasonCode::QuotaExceeded)
+            }
+            Err(SubmitError::Unavailable { .. } | SubmitError::Stopped) => {
+                metrics::not_stored(metrics::NotStored::LogUnavailable, events);
+                Some(ReasonCode::ServerBusy)
+            }
+        }
+    }
+
+    /// Tries again to submit what had no room.
+    pub(super) fn submit_held(&mut self, cx: &std::task::Context<'_>) -> Option<ReasonCode> {
+        let mut held = self.held.take()?;
+        let owed = std::mem::replace(&mut held.1, Owed { ticket: None, publishes: 0, replies: Vec::new() });
+        self.submit(&mut held.0, owed, cx.waker())
+    }
+
+    /// Sends what the newest receipt allows.
+    ///
+    /// # Errors
+    /// The reason to close with, when a receipt will never come: the log failed under these entries, and the client still has them.
+    pub(super) fn release_receipts(&mut self, out: &mut Vec<u8>) -> Result<(), ReasonCode> {
+        if self.owed.is_empty() {
+            return Ok(());
+        }
+        let receipt = self.context.engine.receipt();
+        while let Some(owed) = self.owed.front() {
+            let (Some(ticket), Some(receipt)) = (owed.ticket, receipt) else { break };
+            if receipt.outlives(ticket) {
+                return Err(ReasonCode::ServerBusy);
+            }
+            if !receipt.covers(ticket) {
+                break;
+            }
+            let Some(owed) = self.owed.pop_front() else { break };
+            self.session.handle_durable(owed.publishes, out);
+            for reply in owed.replies {
+                self.reply(&reply, out);
+            }
+        }
+        if self.owed.is_empty() {
+            self.owed.shrink_to(0);
+        } else if self.context.engine.is_poisoned() {
+            return Err(ReasonCode::ServerBusy);
+        }
+        Ok(())
+    }
+
+    /// Logs which deliveries the client has acknowledged. It is no reason to commit: it rides along with the next group.
+    pub(super) fn submit_acknowledgements(&mut self, cx: &std::task::Context<'_>) {
+        let Some(durable) = &mut self.durable else { return };
+        durable.submit_acknowledgements(&self.context.engine, &self.client_id, cx.waker());
+    }
+}

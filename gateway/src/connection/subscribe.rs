@@ -1,0 +1,180 @@
+//! SUBSCRIBE and UNSUBSCRIBE: which filter goes where, and what is granted.
+
+use super::receive::{ReadBatch, Reply};
+use super::task::Connection;
+use crate::clock;
+use crate::router::{Grant, SubscribeError};
+use crate::stream::{self, StreamAddress, StreamCursor};
+use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
+use gateway_protocol::{QoS, ReasonCode, TopicFilter};
+use gateway_storage::{Entry, Staging};
+
+/// Filters that begin with it name a Shared Subscription.
+const SHARED_PREFIX: &str = "$share/";
+/// Filters that begin with it name a consumer.
+const CONSUMER_PREFIX: &str = "$consumer/";
+
+impl Connection {
+    pub(super) fn subscribe(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        stored: &mut Staging,
+        batch: &mut ReadBatch,
+        out: &mut Vec<u8>,
+    ) {
+        let subscription_id = subscribe.properties.subscription_identifier().unwrap_or(0);
+        let mut codes = Vec::with_capacity(subscribe.filters.len());
+        let staged_before = stored.len();
+        for (filter, options) in subscribe.filters.iter() {
+            let code = match self.subscribe_one(filter, options, subscription_id, stored) {
+                Ok(QoS::AtMostOnce) => ReasonCode::Success,
+                Ok(QoS::AtLeastOnce) => ReasonCode::GrantedQos1,
+                Ok(QoS::ExactlyOnce) => ReasonCode::GrantedQos2,
+                // [MQTT-3.9.3-2] of 3.1.1: there is one code for every failure.
+                Err(_) if !self.session.version().is_v5() => ReasonCode::UnspecifiedError,
+                Err(reason) => reason,
+            };
+            codes.push(code.as_u8());
+        }
+        let reply = Reply { packet_id: subscribe.packet_id, codes, is_suback: true };
+        self.reply_when_stored(reply, stored.len() > staged_before, batch, out);
+    }
+
+    /// The granted QoS, or why the filter is refused.
+    fn subscribe_one(
+        &mut self,
+        filter: TopicFilter<'_>,
+        options: SubscribeOptions,
+        subscription_id: u32,
+        stored: &mut Staging,
+    ) -> Result<QoS, ReasonCode> {
+        let context = self.context.clone();
+        let text = filter.as_str();
+        let qos = options.qos.min(context.limits.max_qos);
+        if subscription_id != 0 && !context.limits.subscription_identifiers_available {
+            return Err(ReasonCode::SubscriptionIdentifiersNotSupported);
+        }
+        if filter.has_wildcards() && !context.limits.wildcard_subscription_available {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        if text.starts_with(SHARED_PREFIX) {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if text.starts_with(CONSUMER_PREFIX) {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        let known = self.subscriptions.contains(text)
+            || self.cursors.iter().any(|cursor| *cursor.subscription == *text);
+        if !known && self.subscriptions.len() + self.cursors.len() >= context.settings.subscriptions_max {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if text.starts_with(stream::PREFIX) {
+            return self.open_cursor(text, qos, subscription_id);
+        }
+        let grant = Grant {
+            qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            subscription_id,
+        };
+        context
+            .live
+            .change(|router| router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant))
+            .map_err(|SubscribeError::TooDeep| ReasonCode::TopicFilterInvalid)?;
+        self.subscriptions.insert(text.into());
+        if self.durable.is_some() {
+            let options = SubscribeOptions { qos, ..options };
+            let entry = Entry::Subscribed {
+                client_id: &self.client_id,
+                filter: text,
+                options: options.to_u8(),
+                subscription_id,
+            };
+            stored.push(&entry).map_err(|_| ReasonCode::QuotaExceeded)?;
+        }
+        Ok(qos)
+    }
+
+    fn open_cursor(&mut self, text: &str, qos: QoS, subscription_id: u32) -> Result<QoS, ReasonCode> {
+        let address = match StreamAddress::parse(text, clock::unix_ms()) {
+            Some(Ok(address)) => address,
+            Some(Err(_)) | None => return Err(ReasonCode::TopicFilterInvalid),
+        };
+        let cursor = StreamCursor::open(&self.context.engine, text, &address, qos, subscription_id)
+            .ok_or(ReasonCode::TopicFilterInvalid)?;
+        // The same filter again begins again [MQTT-3.8.4-3].
+        self.cursors.retain(|other| other.subscription != cursor.subscription);
+        self.cursors.push(cursor);
+        Ok(qos)
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        unsubscribe: &Unsubscribe<'_>,
+        stored: &mut Staging,
+        batch: &mut ReadBatch,
+        out: &mut Vec<u8>,
+    ) {
+        let mut codes = Vec::new();
+        let staged_before = stored.len();
+        for filter in unsubscribe.filters.iter() {
+            codes.push(self.unsubscribe_one(filter, stored).as_u8());
+        }
+        let reply = Reply { packet_id: unsubscribe.packet_id, codes, is_suback: false };
+        self.reply_when_stored(reply, stored.len() > staged_before, batch, out);
+    }
+
+    fn unsubscribe_one(&mut self, filter: TopicFilter<'_>, stored: &mut Staging) -> ReasonCode {
+        let text = filter.as_str();
+        let cursors = self.cursors.len();
+        self.cursors.retain(|cursor| *cursor.subscription != *text);
+        if self.cursors.len() < cursors {
+            return ReasonCode::Success;
+        }
+        if !self.subscriptions.remove(text) {
+            return ReasonCode::NoSubscriptionExisted;
+        }
+        self.context.live.change(|router| router.unsubscribe(self.outbox.id, filter));
+        if self.durable.is_some() {
+            let entry = Entry::Unsubscribed { client_id: &self.client_id, filter: text };
+            if stored.push(&entry).is_err() {
+                return ReasonCode::UnspecifiedError;
+            }
+        }
+        ReasonCode::Success
+    }
+
+    fn reply_when_stored(&mut self, reply: Reply, waits: bool, batch: &mut ReadBatch, out: &mut Vec<u8>) {
+        if waits {
+            batch.replies.push(reply);
+        } else {
+            self.reply(&reply, out);
+        }
+    }
+
+    pub(super) fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        if reply.is_suback {
+            self.session.suback(reply.packet_id, &reply.codes, out);
+        } else {
+            self.session.unsuback(reply.packet_id, &reply.codes, out);
+        }
+    }
+
+    /// A durable session that is connected again is in the live table again, for what reaches it at QoS 0.
+    pub(super) fn subscribe_live_again(&mut self) {
+        let Some(durable) = &self.durable else { return };
+        let subscriptions = durable.session.state().subscriptions.clone();
+        if subscriptions.is_empty() {
+            return;
+        }
+        self.context.live.change(|router| {
+            for (text, grant) in subscriptions {
+                if let Ok(filter) = TopicFilter::parse(&text) {
+                    // It was not too deep when it was subscribed to.
+                    let _ = router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant);
+                }
+                self.subscriptions.insert(text);
+            }
+        });
+    }
+}

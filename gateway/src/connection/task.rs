@@ -1,0 +1,319 @@
+//! The loop of a connection: what came in, what is durable now, what there is to send.
+
+use super::feed::{DurableFeed, Feed};
+use super::receive::Owed;
+use super::{Context, io};
+use crate::clock;
+use crate::delivery::Outbox;
+use crate::engine::DurableSession;
+use crate::registry::Claim;
+use crate::stream::StreamCursor;
+use gateway_protocol::ReasonCode;
+use gateway_protocol::session::{Millis, Session};
+use gateway_storage::{Staging, Ticket};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+
+/// Rounds of the loop before other connections get a turn.
+const ROUNDS: usize = 8;
+/// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
+/// into this buffer.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// Acknowledgements owed in separate groups before no more is read.
+const OWED_GROUPS_MAX: usize = 256;
+
+thread_local! {
+    static OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An accepted connection, without its stream.
+pub(super) struct Connection {
+    pub(super) context: Arc<Context>,
+    pub(super) session: Session,
+    pub(super) client_id: Box<str>,
+    pub(super) claim: Claim,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) durable: Option<Box<DurableFeed>>,
+    pub(super) cursors: Vec<StreamCursor>,
+    pub(super) feed: Feed,
+    /// Filters this connection has in the live table.
+    pub(super) subscriptions: BTreeSet<Box<str>>,
+    /// Received, but not a whole packet yet.
+    received: Vec<u8>,
+    /// What the socket did not take.
+    unsent: Vec<u8>,
+    /// Acknowledgements that wait for a receipt.
+    pub(super) owed: VecDeque<Owed>,
+    /// Staged entries for which the open group had no room, and what is owed for them. While there are any, nothing is read.
+    pub(super) held: Option<Box<(Staging, Owed)>>,
+    pub(super) last_ticket: Option<Ticket>,
+    /// The engine's routing epoch at the last submit.
+    pub(super) last_epoch: u64,
+    /// The client's DISCONNECT, if it sent one: the Session Expiry Interval it wants in the end.
+    pub(super) disconnect: Option<Option<u32>>,
+    closing: Option<ReasonCode>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What the handshake found out.
+pub(super) struct Peer {
+    pub(super) session: Session,
+    pub(super) client_id: Box<str>,
+    pub(super) claim: Claim,
+    pub(super) durable: Option<Arc<DurableSession>>,
+    pub(super) received: Vec<u8>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// DISCONNECT from the client.
+    Left,
+    /// The transport ended without a DISCONNECT.
+    Lost,
+    /// Closed from this side, or by a fault of the client; the reason it was given.
+    Closed(ReasonCode),
+}
+
+enum ReadStep {
+    /// Something was read and dealt with.
+    Some,
+    /// Nothing now; the task is woken when that changes.
+    Pending,
+    End(Outcome),
+}
+
+impl Connection {
+    pub(super) fn new(context: Arc<Context>, peer: Peer, waker: &Waker) -> Self {
+        let Peer { mut session, client_id, claim, durable, received } = peer;
+        let settings = &context.settings;
+        let outbox = Arc::new(Outbox::new(
+            context.new_outbox_id(),
+            &client_id,
+            durable.is_some(),
+            settings.outbox_bytes_max,
+            settings.when_full,
+            waker.clone(),
+        ));
+        claim.seat.set_waker(waker);
+        let mut connection = Self {
+            durable: durable.map(|durable| {
+                let start = durable.attach(waker);
+                session.resume(start, []);
+                Box::new(DurableFeed::new(durable, start))
+            }),
+            context,
+            session,
+            client_id,
+            claim,
+            outbox,
+            cursors: Vec::new(),
+            feed: Feed::default(),
+            subscriptions: BTreeSet::new(),
+            received,
+            unsent: Vec::new(),
+            owed: VecDeque::new(),
+            held: None,
+            last_ticket: None,
+            last_epoch: 0,
+            disconnect: None,
+            closing: None,
+            timer: None,
+        };
+        connection.feed.has_unparsed = !connection.received.is_empty();
+        connection.subscribe_live_again();
+        connection
+    }
+
+    /// Bytes to send before anything else.
+    pub(super) fn queue(&mut self, bytes: Vec<u8>) {
+        self.unsent = bytes;
+    }
+
+    /// What was not sent when the connection ended.
+    pub(super) fn take_unsent(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// Runs until there is nothing to do, or the connection has ended.
+    pub(super) fn poll<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>) -> Poll<Outcome>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        OUT.with_borrow_mut(|out| {
+            for _ in 0..ROUNDS {
+                out.clear();
+                match self.round(stream, cx, out) {
+                    Poll::Ready(Some(outcome)) => {
+                        // The last words: a CONNACK or DISCONNECT with the reason, and acknowledgements.
+                        self.unsent.extend_from_slice(out);
+                        return Poll::Ready(outcome);
+                    }
+                    Poll::Ready(None) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    /// One round. `Pending`: nothing moved; `Ready(None)`: something did.
+    fn round<S>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut std::task::Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Poll<Option<Outcome>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut moved = false;
+        if self.flush(stream, cx).is_err() {
+            return Poll::Ready(Some(Outcome::Lost));
+        }
+        if let Some(reason) = self.submit_held(cx) {
+            return self.close(reason, out);
+        }
+        if let Err(reason) = self.release_receipts(out) {
+            return self.close(reason, out);
+        }
+        if let Some(outcome) = self.wind_up(out) {
+            return Poll::Ready(Some(outcome));
+        }
+        if self.closing.is_none() && self.can_read() {
+            match self.read(stream, cx, out) {
+                ReadStep::Some => moved = true,
+                ReadStep::Pending => {}
+                ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
+            }
+        }
+        if self.unsent.is_empty() && self.closing.is_none() {
+            if self.outbox.has_overflowed() {
+                return self.close(ReasonCode::QuotaExceeded, out);
+            }
+            moved |= self.feed_client(cx, out);
+        }
+        self.submit_acknowledgements(cx);
+        if !out.is_empty() {
+            moved = true;
+            if self.send(stream, cx, out).is_err() {
+                return Poll::Ready(Some(Outcome::Lost));
+            }
+        }
+        if moved {
+            return Poll::Ready(None);
+        }
+        match self.check_time(cx, out) {
+            Some(reason) => Poll::Ready(Some(Outcome::Closed(reason))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn close(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Poll<Option<Outcome>> {
+        self.session.close(reason, out);
+        Poll::Ready(Some(Outcome::Closed(reason)))
+    }
+
+    /// Someone asked this connection to close: it reads no more, and goes once it owes nothing.
+    fn wind_up(&mut self, out: &mut Vec<u8>) -> Option<Outcome> {
+        if self.closing.is_none() {
+            self.closing = self.claim.seat.close_asked();
+        }
+        let reason = self.closing?;
+        if !self.owed.is_empty() && reason == ReasonCode::ServerShuttingDown {
+            return None; // What is being stored is acknowledged first.
+        }
+        self.session.close(reason, out);
+        Some(Outcome::Closed(reason))
+    }
+
+    fn can_read(&self) -> bool {
+        self.held.is_none()
+            && self.session.wants_read()
+            && self.unsent.len() < UNSENT_BYTES_MAX
+            && self.owed.len() < OWED_GROUPS_MAX
+    }
+
+    fn read<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> ReadStep
+    where
+        S: AsyncRead + Unpin,
+    {
+        let mut received = std::mem::take(&mut self.received);
+        let waker = cx.waker().clone();
+        // What came along with CONNECT, or was left when reading was stopped, before anything new.
+        if !received.is_empty() && self.feed.has_unparsed {
+            let (used, step) = self.take_packets(&received, &waker, out);
+            io::keep_rest(&mut received, used);
+            self.received = received;
+            return step.map_or(ReadStep::Some, ReadStep::End);
+        }
+        let step = io::poll_read(stream, cx, &mut received, |bytes| self.take_packets(bytes, &waker, out));
+        self.received = received;
+        match step {
+            Poll::Pending => ReadStep::Pending,
+            Poll::Ready(Ok(Some(None))) => ReadStep::Some,
+            Poll::Ready(Ok(Some(Some(outcome)))) => ReadStep::End(outcome),
+            Poll::Ready(Ok(None) | Err(_)) => ReadStep::End(Outcome::Lost),
+        }
+    }
+
+    /// Sends what was left over.
+    fn flush<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>) -> std::io::Result<()>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        if !self.unsent.is_empty() {
+            let written = io::poll_write(stream, cx, &self.unsent)?;
+            io::keep_rest(&mut self.unsent, written);
+        }
+        Ok(())
+    }
+
+    fn send<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>, out: &[u8]) -> std::io::Result<()>
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let written = if self.unsent.is_empty() { io::poll_write(stream, cx, out)? } else { 0 };
+        self.unsent.extend_from_slice(out.get(written..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Keeps the timer at the Session's next moment. The reason, when the client's time is up.
+    fn check_time(&mut self, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> Option<ReasonCode> {
+        loop {
+            let deadline = self.session.poll_timeout()?;
+            let timer =
+                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moment(deadline))));
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            let now = clock::monotonic();
+            if !self.can_read() {
+                // It may have spoken; we did not listen.
+                self.session.excuse_silence(now);
+            }
+            if let Err(closed) = self.session.handle_timeout(now, out) {
+                return Some(closed.reason);
+            }
+            let deadline = self.session.poll_timeout()?;
+            timer_reset(&mut self.timer, deadline);
+        }
+    }
+}
+
+fn timer_reset(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Millis) {
+    if let Some(timer) = timer {
+        timer.as_mut().reset(moment(deadline));
+    }
+}
+
+fn moment(at: Millis) -> tokio::time::Instant {
+    tokio::time::Instant::from_std(clock::instant_of(at))
+}

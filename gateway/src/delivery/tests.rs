@@ -1,0 +1,132 @@
+//! Dispatch to outboxes: who gets what, and what happens at the limit.
+
+use super::*;
+use crate::router::Grant;
+use gateway_protocol::{QoS, TopicFilter};
+use gateway_storage::{Batch, Event, Staging};
+use std::sync::Arc;
+use std::task::Waker;
+
+fn batch(topics: &[(&str, u8)]) -> Arc<Batch> {
+    let mut staging = Staging::new();
+    for (topic, qos) in topics {
+        let event = Event {
+            client_id: "publisher",
+            topic,
+            qos: *qos,
+            retain: false,
+            received_ms: 0,
+            expires_at_ms: 0,
+            properties: &[],
+            payload: &[7; 100],
+        };
+        staging.push_event(&event).unwrap();
+    }
+    Arc::new(staging.into_batch())
+}
+
+fn outbox(id: u64, client_id: &str, is_durable: bool, bytes_max: usize, when_full: WhenFull) -> Arc<Outbox> {
+    Arc::new(Outbox::new(id, client_id, is_durable, bytes_max, when_full, Waker::noop().clone()))
+}
+
+fn subscribe(router: &LiveRouter, outbox: &Arc<Outbox>, filter: &str, qos: QoS, no_local: bool) {
+    let grant = Grant { qos, no_local, retain_as_published: false, subscription_id: 0 };
+    let filter = TopicFilter::parse(filter).unwrap();
+    router.change(|router| router.subscribe(outbox.id, outbox.clone(), filter, grant)).unwrap();
+}
+
+/// Topic and QoS of everything in the outbox, in order.
+fn contents(outbox: &Outbox) -> Vec<(String, QoS)> {
+    let mut found = Vec::new();
+    while let Some(parcel) = outbox.pop() {
+        for pick in &parcel.picks {
+            let event = parcel.batch.event(pick.index as usize).unwrap();
+            found.push((event.topic.to_owned(), pick.qos));
+        }
+    }
+    assert_eq!(outbox.bytes(), 0, "an empty outbox is charged nothing");
+    found
+}
+
+#[test]
+fn every_subscriber_gets_its_share_in_order_at_the_lesser_qos() {
+    let router = Arc::new(LiveRouter::default());
+    let all = outbox(1, "all", false, 1 << 20, WhenFull::Drop);
+    let some = outbox(2, "some", false, 1 << 20, WhenFull::Drop);
+    subscribe(&router, &all, "#", QoS::AtMostOnce, false);
+    subscribe(&router, &some, "a/+", QoS::AtLeastOnce, false);
+    let mut dispatcher = Dispatcher::new(router.clone());
+    dispatcher.dispatch(&batch(&[("a/1", 1), ("b/1", 1), ("a/2", 0)]));
+    let expected = |list: &[(&str, QoS)]| -> Vec<(String, QoS)> {
+        list.iter().map(|(topic, qos)| ((*topic).to_owned(), *qos)).collect()
+    };
+    let zero = QoS::AtMostOnce;
+    assert_eq!(contents(&all), expected(&[("a/1", zero), ("b/1", zero), ("a/2", zero)]));
+    assert_eq!(contents(&some), expected(&[("a/1", QoS::AtLeastOnce), ("a/2", zero)]));
+
+    router.change(|router| router.unsubscribe(2, TopicFilter::parse("a/+").unwrap()));
+    dispatcher.dispatch(&batch(&[("a/3", 1)]));
+    assert_eq!(contents(&some), []);
+}
+
+#[test]
+fn a_durable_session_gets_through_its_outbox_only_what_reaches_it_at_qos_0() {
+    let router = Arc::new(LiveRouter::default());
+    let durable = outbox(1, "durable", true, 1 << 20, WhenFull::Drop);
+    subscribe(&router, &durable, "#", QoS::AtLeastOnce, false);
+    Dispatcher::new(router).dispatch(&batch(&[("stored", 1), ("live", 0)]));
+    assert_eq!(contents(&durable), [("live".to_owned(), QoS::AtMostOnce)]);
+}
+
+#[test]
+fn mqtt_3_8_3_3_no_local_keeps_a_message_from_its_publisher() {
+    let router = Arc::new(LiveRouter::default());
+    let own = outbox(1, "publisher", false, 1 << 20, WhenFull::Drop);
+    let other = outbox(2, "other", false, 1 << 20, WhenFull::Drop);
+    subscribe(&router, &own, "#", QoS::AtMostOnce, true);
+    subscribe(&router, &other, "#", QoS::AtMostOnce, true);
+    Dispatcher::new(router).dispatch(&batch(&[("a", 0)]));
+    assert_eq!((contents(&own).len(), contents(&other).len()), (0, 1));
+}
+
+#[test]
+fn a_full_outbox_drops_the_newest_and_costs_nobody_else() {
+    let router = Arc::new(LiveRouter::default());
+    let slow = outbox(1, "slow", false, 1000, WhenFull::Drop);
+    let quick = outbox(2, "quick", false, 1 << 20, WhenFull::Drop);
+    subscribe(&router, &slow, "#", QoS::AtMostOnce, false);
+    subscribe(&router, &quick, "#", QoS::AtMostOnce, false);
+    let mut dispatcher = Dispatcher::new(router);
+    for _ in 0..100 {
+        dispatcher.dispatch(&batch(&[("a", 0), ("b", 0), ("c", 0)]));
+        assert!(slow.bytes() <= 1000);
+    }
+    assert!(!slow.has_overflowed());
+    let kept = contents(&slow);
+    assert!((1..10).contains(&kept.len()) && kept[0].0 == "a", "{kept:?}");
+    assert_eq!(contents(&quick).len(), 300);
+    dispatcher.dispatch(&batch(&[("again", 0)]));
+    assert_eq!(contents(&slow).len(), 1, "there is room again");
+}
+
+#[test]
+fn an_outbox_can_ask_for_its_subscriber_to_be_disconnected() {
+    let router = Arc::new(LiveRouter::default());
+    let slow = outbox(1, "slow", false, 300, WhenFull::Disconnect);
+    subscribe(&router, &slow, "#", QoS::AtMostOnce, false);
+    let mut dispatcher = Dispatcher::new(router);
+    dispatcher.dispatch(&batch(&[("a", 0)]));
+    assert!(!slow.has_overflowed());
+    dispatcher.dispatch(&batch(&[("a", 0), ("b", 0)]));
+    assert!(slow.has_overflowed());
+}
+
+#[test]
+fn a_closed_outbox_takes_nothing_and_says_what_was_left() {
+    let closed = outbox(1, "gone", false, 1 << 20, WhenFull::Drop);
+    let pick = Pick { index: 0, qos: QoS::AtMostOnce, retain_as_published: false, subscription_ids: None };
+    assert_eq!(closed.push(&batch(&[("a", 0)]), vec![pick.clone()]), 0);
+    assert_eq!(closed.close(), 1);
+    assert_eq!(closed.push(&batch(&[("a", 0)]), vec![pick]), 1);
+    assert_eq!(closed.bytes(), 0);
+}

@@ -1,0 +1,45 @@
+//! Families of the engine: the books of durable sessions.
+
+use super::apply::Applied;
+use metrics::{Counter, Unit, counter, describe_counter};
+use std::sync::LazyLock;
+
+struct Families {
+    routed: Counter,
+    acked: Counter,
+    backlog_full: Counter,
+    session_ended: Counter,
+    stored: Counter,
+}
+
+static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
+    routed: counter!("gateway_deliveries_routed_total", "kind" => "durable"),
+    acked: counter!("gateway_deliveries_acked_total", "kind" => "durable"),
+    backlog_full: counter!("gateway_deliveries_dropped_total", "reason" => "backlog_full"),
+    session_ended: counter!("gateway_deliveries_dropped_total", "reason" => "session_ended"),
+    stored: counter!("gateway_events_accepted_total", "kind" => "stored"),
+});
+
+/// Names the families for `/metrics`.
+pub fn describe() {
+    describe_counter!(
+        "gateway_deliveries_dropped_total",
+        Unit::Count,
+        "Messages taken away from one subscriber, by reason"
+    );
+    LazyLock::force(&FAMILIES);
+}
+
+/// A group was applied. `undeliverable` of the acknowledged messages were never sent, and are counted where that was found out.
+pub(super) fn applied(applied: &Applied, undeliverable: u64) {
+    FAMILIES.stored.increment(applied.events);
+    FAMILIES.routed.increment(applied.routed);
+    FAMILIES.acked.increment(applied.acknowledged.saturating_sub(undeliverable));
+    FAMILIES.backlog_full.increment(applied.backlog_full);
+    FAMILIES.session_ended.increment(applied.session_ended);
+}
+
+/// Messages that waited when the gateway was started: routed before it, but pending in it.
+pub(super) fn restored(pending: u64) {
+    FAMILIES.routed.increment(pending);
+}

@@ -1,0 +1,417 @@
+//! The seam to what is durable: entries go in, receipts and applied changes come out.
+//!
+//! ```text
+//!  submit() --> open group --> committer: append, sync --> applier: apply to the view --> sink (delivery)
+//!     |                              (gateway-storage)        |  publish receipt, wake contributors
+//!     +--- Ticket ---------------------------------------------> receipt().covers(ticket)
+//! ```
+//!
+//! What it promises: a receipt is visible only after the sync *and* after its entries were applied, so whoever is told "done" finds
+//! the view changed; entries are applied in log order; a restart restores the view before anything is submitted. The hand-over
+//! between the threads is bounded: when applying is slow, committing waits, and with it every acknowledgement.
+//!
+//! Nothing here knows connections or packets; whoever has to be woken gives a [`Waker`].
+
+mod apply;
+mod backlog;
+pub mod metrics;
+mod recent;
+mod recovery;
+mod session;
+mod snapshot;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
+pub use session::{DurableSession, SessionState};
+pub use table::{Interest, StreamTopics};
+
+use apply::Applier;
+use gateway_storage::{
+    Batch, Changes, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader,
+    Offset, ReadError, ReceiptCell, Staging, SubmitError, Ticket, Urgency, View, ViewError, ViewWriter,
+};
+use recent::{Found, Recent};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use table::Table;
+
+/// Groups between the committer and the applier.
+const HAND_OVER_GROUPS: usize = 2;
+/// Bytes in one page read back from the log.
+pub const PAGE_BYTES: usize = 256 * 1024;
+
+/// How an engine is to be run.
+pub struct EngineOptions {
+    /// How long changes may wait before the view is saved.
+    pub view_save_interval: Duration,
+    /// The streams.
+    pub streams: Vec<StreamTopics>,
+    /// Bounds of every durable session's backlog.
+    pub backlog: BacklogLimits,
+    /// Bytes of newest batches kept in memory.
+    pub recent_bytes: usize,
+    /// The committer's options.
+    pub commit: GroupCommitOptions,
+}
+
+/// Takes what was applied and delivers it to live subscribers. Called on the applier's thread, in log order.
+pub type Sink = Box<dyn FnMut(&Arc<Batch>) + Send>;
+
+/// The engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The saved view can neither be read nor set aside.
+    #[error("the view can not be restored: {0}")]
+    View(#[from] ViewError),
+    /// The log can not be read back.
+    #[error("the log can not be read: {0}")]
+    Log(#[from] ReadError),
+    /// A thread can not be started.
+    #[error("a thread can not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What [`Engine::read`] found.
+pub enum Read {
+    /// The batch that holds the offset.
+    Batch(Arc<Batch>),
+    /// Not in memory any more: read a page from [`Engine::log`].
+    OnDisk,
+    /// Nothing is there yet; the waker given is woken when something is.
+    End,
+}
+
+struct Shared {
+    table: Arc<Table>,
+    recent: Recent,
+    receipts: ReceiptCell,
+    tail_waiters: Mutex<Vec<Waker>>,
+    /// Messages whose acknowledgement is on its way although they were never sent.
+    undeliverable: AtomicU64,
+}
+
+impl Shared {
+    /// How many of `acknowledged` messages were never sent.
+    fn take_undeliverable(&self, acknowledged: u64) -> u64 {
+        let count = self.undeliverable.load(Ordering::Relaxed).min(acknowledged);
+        if count > 0 {
+            self.undeliverable.fetch_sub(count, Ordering::Relaxed);
+        }
+        count
+    }
+}
+
+/// A handle on the engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    commit: GroupCommit,
+    log: Arc<dyn LogReader>,
+    log_bytes_max: u64,
+    applier: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Engine {
+    /// Restores the view from what was saved and from the log's tail, then starts committer and applier.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing runs then.
+    pub fn start(
+        log: Box<dyn Log>,
+        view: View,
+        options: EngineOptions,
+        sink: Sink,
+    ) -> Result<Self, EngineError> {
+        let reader = log.reader();
+        let table = Arc::new(Table::new(&options.streams));
+        let mut applier = Applier::new(table.clone(), options.backlog);
+        let view = recovery::restore(&mut applier, view, reader.as_ref())?;
+        let shared = Arc::new(Shared {
+            table,
+            recent: Recent::new(options.recent_bytes, log.next_offset()),
+            receipts: ReceiptCell::new(),
+            tail_waiters: Mutex::new(Vec::new()),
+            undeliverable: AtomicU64::new(0),
+        });
+        let (hand_over, groups) = sync_channel(HAND_OVER_GROUPS);
+        let loop_ = ApplyLoop {
+            shared: shared.clone(),
+            applier,
+            view: ViewWriter::start(Arc::new(view))?,
+            refused: None,
+            save_interval: options.view_save_interval,
+            applied: log.next_offset(),
+            sink,
+        };
+        let thread = std::thread::Builder::new().name("applier".into()).spawn(move || loop_.run(&groups))?;
+        let log_bytes_max = options.commit.max_bytes;
+        let commit = GroupCommit::start(
+            log,
+            options.commit,
+            Box::new(crate::clock::unix_ms),
+            hand_over_to(hand_over),
+        )?;
+        let engine =
+            Self { shared, commit, log: reader, log_bytes_max, applier: Arc::new(Mutex::new(Some(thread))) };
+        metrics::restored(engine.sessions().iter().map(|session| session.state().backlog.pending()).sum());
+        engine.close_sessions_left_open();
+        Ok(engine)
+    }
+
+    /// Sessions that were connected when the gateway stopped without a word are closed now, as an entry of the log.
+    fn close_sessions_left_open(&self) {
+        let mut staging = Staging::new();
+        for session in self.shared.table.sessions() {
+            let mut state = session.state();
+            if state.connected {
+                // Up to where messages were sent is not known: everything that waits may have been.
+                state.sent_end = state.backlog.end();
+                let entry = gateway_storage::Entry::SessionClosed {
+                    client_id: &session.client_id,
+                    at_ms: crate::clock::unix_ms(),
+                    expiry_secs: state.expiry_secs.max(1),
+                    state: &[],
+                };
+                // An entry this small is never too large.
+                let _ = staging.push(&entry);
+            }
+        }
+        if !staging.is_empty() {
+            // If the log takes nothing now, the sessions stay open in the view and are closed at the next start.
+            let _ = self.commit.submit(&mut staging, Urgency::Now, Waker::noop(), None);
+        }
+    }
+
+    /// `count` messages are going to be acknowledged without having been sent: expired, too large, or lost by the log. For the books.
+    pub fn note_undeliverable(&self, count: u64) {
+        self.shared.undeliverable.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Whether something durable wants `topic`. The answer is good while [`Engine::interest_epoch`] stands.
+    #[must_use]
+    pub fn interest(&self, topic: &str) -> Interest {
+        self.shared.table.interest(topic)
+    }
+
+    /// Changes whenever an [`Interest`] may have changed.
+    #[must_use]
+    pub fn interest_epoch(&self) -> u64 {
+        self.shared.table.router.epoch()
+    }
+
+    /// Copies what is staged into the open commit group and empties `staging`. `last` is the caller's previous ticket.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; `staging` is untouched then, and on `Full` the waker is woken when there is room.
+    pub fn submit(
+        &self,
+        staging: &mut Staging,
+        urgency: Urgency,
+        waker: &Waker,
+        last: Option<Ticket>,
+    ) -> Result<Ticket, SubmitError> {
+        self.commit.submit(staging, urgency, waker, last)
+    }
+
+    /// The newest receipt: everything it covers is on stable storage and applied.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Durable> {
+        self.shared.receipts.load()
+    }
+
+    /// What the committer is doing.
+    #[must_use]
+    pub fn commit_state(&self) -> CommitState {
+        self.commit.state()
+    }
+
+    /// Whether the log has failed and is not open again.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        matches!(self.commit.state(), CommitState::Poisoned { .. })
+    }
+
+    /// Whether the log has reached its limit, so that events are refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.commit.stats().log_bytes >= self.log_bytes_max
+    }
+
+    /// The committer's figures.
+    #[must_use]
+    pub fn commit(&self) -> &GroupCommit {
+        &self.commit
+    }
+
+    /// The durable session of a client, if it has one.
+    #[must_use]
+    pub fn session(&self, client_id: &str) -> Option<Arc<DurableSession>> {
+        self.shared.table.session(client_id)
+    }
+
+    /// All durable sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<DurableSession>> {
+        self.shared.table.sessions()
+    }
+
+    /// How many durable sessions there are.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.shared.table.session_count()
+    }
+
+    /// The number of the stream called `name`.
+    #[must_use]
+    pub fn stream_id(&self, name: &str) -> Option<u64> {
+        self.shared.table.stream_id(name)
+    }
+
+    /// Whether stream number `stream` keeps `topic`.
+    #[must_use]
+    pub fn stream_keeps(&self, stream: u64, topic: &str) -> bool {
+        self.shared.table.stream_keeps(stream, topic)
+    }
+
+    /// The log, for reading pages that are not in memory any more, and times. Its calls block on the disk.
+    #[must_use]
+    pub fn log(&self) -> &Arc<dyn LogReader> {
+        &self.log
+    }
+
+    /// The end of what was applied.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.shared.recent.end()
+    }
+
+    /// The batch that holds `offset`, if it is in memory. At the end of the log, `waker` is woken when it grows.
+    #[must_use]
+    pub fn read(&self, offset: Offset, waker: &Waker) -> Read {
+        match self.shared.recent.find(offset) {
+            Found::Batch(batch) => Read::Batch(batch),
+            Found::Older => Read::OnDisk,
+            Found::End => {
+                let mut waiters = self.shared.tail_waiters.lock().unwrap_or_else(PoisonError::into_inner);
+                // Looked at again under the lock that the applier takes after it has published the end: no wake-up is lost.
+                if offset < self.shared.recent.end() {
+                    drop(waiters);
+                    waker.wake_by_ref();
+                } else if !waiters.iter().any(|waiter| waiter.will_wake(waker)) {
+                    waiters.push(waker.clone());
+                }
+                Read::End
+            }
+        }
+    }
+
+    /// Commits what was submitted, applies it, saves the view, and stops both threads. Blocks.
+    pub fn shutdown(&self) {
+        self.commit.shutdown();
+        let thread = self.applier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!(
+                "the applier ended in a panic; the view is rebuilt from the log at the next start"
+            );
+        }
+    }
+}
+
+/// The committer's end of the hand-over. A send fails only when the applier is gone; then nothing is acknowledged any more.
+fn hand_over_to(hand_over: SyncSender<CommittedGroup>) -> Box<dyn FnMut(CommittedGroup) + Send> {
+    Box::new(move |group| {
+        if hand_over.send(group).is_err() {
+            tracing::error!("the applier is gone: stored events are acknowledged no more until a restart");
+        }
+    })
+}
+
+struct ApplyLoop {
+    shared: Arc<Shared>,
+    applier: Applier,
+    view: ViewWriter,
+    save_interval: Duration,
+    applied: Offset,
+    /// Changes that the view's thread was too busy to take; they go before any later ones.
+    refused: Option<(Changes, Offset)>,
+    sink: Sink,
+}
+
+impl ApplyLoop {
+    fn run(mut self, groups: &Receiver<CommittedGroup>) {
+        let mut save_at = Instant::now() + self.save_interval;
+        loop {
+            match groups.recv_timeout(save_at.saturating_duration_since(Instant::now())) {
+                Ok(group) => self.apply(group),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if Instant::now() >= save_at {
+                self.save();
+                save_at = Instant::now() + self.save_interval;
+            }
+        }
+        // The first takes what was refused before, the second what has changed since.
+        for _ in 0..2 {
+            self.view.wait_idle();
+            self.save();
+        }
+        self.view.wait_idle();
+        self.view.shutdown();
+    }
+
+    fn apply(&mut self, group: CommittedGroup) {
+        let applied = self.applier.apply(&group.batch, group.batch.first());
+        self.applied = group.batch.end();
+        metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
+        self.shared.recent.push(group.batch.clone());
+        (self.sink)(&group.batch);
+        self.applier.announce();
+        self.shared.receipts.publish(group.durable);
+        for waker in group.contributors {
+            waker.wake();
+        }
+        let waiters = {
+            let mut waiters = self.shared.tail_waiters.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *waiters)
+        };
+        for waker in waiters {
+            waker.wake();
+        }
+    }
+
+    /// Hands the changed rows to the view's own thread, if that is free. What is not taken now is taken next time.
+    fn save(&mut self) {
+        if let Some((changes, applied)) = self.refused.take()
+            && let Err(changes) = self.view.try_save(changes, applied)
+        {
+            self.refused = Some((changes, applied));
+        }
+        if self.refused.is_some() || !self.applier.has_unsaved() {
+            return;
+        }
+        let (removed, changed) = self.applier.take_unsaved();
+        let mut changes = Changes::new();
+        for session in &removed {
+            if let Err(error) = snapshot::forget(session, &mut changes) {
+                tracing::error!(%error, client_id = %session.client_id, "a removed session can not be taken out of the view");
+            }
+        }
+        for session in &changed {
+            if let Err(error) = snapshot::save(session, &mut changes) {
+                tracing::error!(%error, client_id = %session.client_id, "a session can not be saved in the view");
+            }
+        }
+        if let Err(changes) = self.view.try_save(changes, self.applied) {
+            self.refused = Some((changes, self.applied));
+        }
+    }
+}

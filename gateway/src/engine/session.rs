@@ -1,0 +1,117 @@
+//! A durable Session as the engine holds it: its subscriptions, its backlog, and whom to wake when the backlog grows.
+//!
+//! Written by the apply step alone, but for what belongs to the connection that has the Session at the moment (its waker, and up
+//! to where messages were sent).
+
+use super::backlog::{Backlog, Due};
+use crate::router::Grant;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// A Session that outlives its connection.
+#[derive(Debug)]
+pub struct DurableSession {
+    /// Its Client Identifier.
+    pub client_id: Box<str>,
+    /// Its key in the routing table; never used twice in one run of the gateway.
+    pub id: u64,
+    /// The end of the backlog, readable without the lock.
+    end: AtomicU64,
+    state: Mutex<SessionState>,
+}
+
+/// What is behind the lock.
+#[derive(Debug, Default)]
+pub struct SessionState {
+    /// Seconds it outlives its connection.
+    pub expiry_secs: u32,
+    /// A connection has it, as far as the log knows.
+    pub connected: bool,
+    /// When its last connection ended, in milliseconds since the Unix epoch.
+    pub closed_at_ms: u64,
+    /// Its subscriptions by Topic Filter.
+    pub subscriptions: BTreeMap<Box<str>, Grant>,
+    /// What it has not acknowledged.
+    pub backlog: Backlog,
+    /// Messages below were sent on some connection: sent again, they carry DUP.
+    pub sent_end: u64,
+    /// The last time it was opened there was state to go on with: Session Present.
+    pub resumed: bool,
+    /// Removed from the table; a connection that still holds it gets nothing more.
+    pub removed: bool,
+    pub(super) waker: Option<Waker>,
+    pub(super) unsaved: Unsaved,
+}
+
+/// What of a Session has changed since the view was last saved.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Unsaved {
+    /// It stands in the list of sessions to be saved.
+    pub(super) listed: bool,
+    /// The end of the backlog, and its low end, at the last save.
+    pub(super) saved_end: u64,
+    pub(super) saved_low: u64,
+    /// The numbering of profiles it was saved under.
+    pub(super) saved_numbering: u32,
+    /// Filters added or replaced (true) or removed (false).
+    pub(super) filters: BTreeMap<Box<str>, bool>,
+}
+
+impl DurableSession {
+    pub(super) fn new(client_id: &str, id: u64, state: SessionState) -> Self {
+        Self {
+            client_id: client_id.into(),
+            id,
+            end: AtomicU64::new(state.backlog.end()),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Looks at or changes the state.
+    pub fn state(&self) -> MutexGuard<'_, SessionState> {
+        // Every change is complete before it can panic; a poisoned lock says nothing about the state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of the backlog. When it is past what was sent there is something to send.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// A connection takes the Session: it is woken from now on. Returns the sequence to start from: the oldest unacknowledged.
+    pub fn attach(&self, waker: &Waker) -> u64 {
+        let mut state = self.state();
+        state.waker = Some(waker.clone());
+        state.backlog.low()
+    }
+
+    /// The connection is gone.
+    pub fn detach(&self) {
+        self.state().waker = None;
+    }
+
+    /// The first unacknowledged message at or after `sequence`, and whether it may have been sent before.
+    #[must_use]
+    pub fn due(&self, sequence: u64) -> Option<(Due, bool)> {
+        let state = self.state();
+        if state.removed {
+            return None;
+        }
+        let due = state.backlog.due(sequence)?;
+        let dup = due.sequence < state.sent_end;
+        Some((due, dup))
+    }
+
+    /// Everything below `end` was sent.
+    pub fn sent(&self, end: u64) {
+        let mut state = self.state();
+        state.sent_end = state.sent_end.max(end);
+    }
+
+    pub(super) fn publish_end(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+}

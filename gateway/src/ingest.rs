@@ -1,0 +1,174 @@
+//! From a publish to where it has to go: the log, the live subscribers, or a refusal.
+//!
+//! A connection borrows an [`Ingest`] for the length of one read, stages every publish of that read into it, and hands on both
+//! batches at the end: one submit, one dispatch, whatever the number of messages. Caches and buffers belong to it, and there are as
+//! many of them as threads, so that a connection owns none.
+//!
+//! Refuses to know: sockets, acknowledgements (the caller has the ticket), and who subscribes.
+
+use crate::engine::{Engine, Interest};
+use crate::router::RouteCache;
+use gateway_protocol::ReasonCode;
+use gateway_protocol::packet::Publish;
+use gateway_protocol::property::{PropertiesBuf, PropertyId};
+use gateway_storage::{Batch, Event, Staging};
+use std::sync::Arc;
+
+/// Topics whose takers one worker remembers.
+const TOPICS_CACHED: usize = 65_536;
+
+/// Whose publishes are being taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Publisher<'a> {
+    /// The Client Identifier.
+    pub client_id: &'a str,
+    /// Publishes of this client are on their way to the log under an older routing: until those are stored, later ones go the same
+    /// way, whoever wants them, so that no message overtakes another on its topic.
+    pub after_stored: bool,
+}
+
+/// Where a publish went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Staged for the log: to be acknowledged from a receipt.
+    Stored,
+    /// Staged for live subscribers: to be acknowledged at once.
+    Live,
+    /// Nobody wants it: to be acknowledged at once, and forgotten.
+    Unwanted,
+    /// Not taken.
+    Refused(Refusal),
+}
+
+/// Why a publish is not taken. One closed list, with a Reason Code and a metric label for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A topic that clients may not publish to: it begins with `$`.
+    ReservedTopic,
+    /// Too large for the log.
+    TooLarge,
+}
+
+impl Refusal {
+    /// What the client is told.
+    #[must_use]
+    pub const fn reason_code(self) -> ReasonCode {
+        match self {
+            Self::ReservedTopic => ReasonCode::TopicNameInvalid,
+            Self::TooLarge => ReasonCode::QuotaExceeded,
+        }
+    }
+
+    /// The value of the label `reason`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::ReservedTopic => "reserved_topic",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// Whether live subscribers want a topic; the router of the delivery side answers it.
+pub trait LiveInterest {
+    /// Changes whenever an answer may have changed.
+    fn epoch(&self) -> u64;
+    /// Whether any live subscriber wants `topic`.
+    fn wants(&self, topic: &str) -> bool;
+}
+
+/// Stages publishes. One for each thread and gateway.
+pub struct Ingest {
+    takers: RouteCache<Takers>,
+    /// For the log. What is left in it after the read belongs to the caller.
+    pub stored: Staging,
+    live: Staging,
+    properties: PropertiesBuf,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Takers {
+    durable: Interest,
+    live: bool,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            takers: RouteCache::new(TOPICS_CACHED),
+            stored: Staging::new(),
+            live: Staging::new(),
+            properties: PropertiesBuf::new(),
+        }
+    }
+}
+
+impl Ingest {
+    /// Stages one publish. `now_ms` is the time of the read, since the Unix epoch.
+    pub fn publish(
+        &mut self,
+        engine: &Engine,
+        live: &impl LiveInterest,
+        publisher: Publisher<'_>,
+        publish: &Publish<'_>,
+        now_ms: u64,
+    ) -> Outcome {
+        if publish.topic.starts_with('$') {
+            return Outcome::Refused(Refusal::ReservedTopic);
+        }
+        // Both epochs only ever grow, so their sum changes when either does.
+        let epoch = engine.interest_epoch().wrapping_add(live.epoch());
+        let takers = self.takers.get_or_find(epoch, publish.topic, || Takers {
+            durable: engine.interest(publish.topic),
+            live: live.wants(publish.topic),
+        });
+        let stored = takers.durable.is_durable(publish.qos) || publisher.after_stored;
+        if !stored && !takers.live {
+            return Outcome::Unwanted;
+        }
+        let expires_at_ms = match publish.properties.message_expiry_interval() {
+            Some(secs) => now_ms.saturating_add(u64::from(secs).saturating_mul(1000)).max(1),
+            None => 0,
+        };
+        self.properties.clear();
+        let properties = forwarded(publish, &mut self.properties);
+        let event = Event {
+            client_id: publisher.client_id,
+            topic: publish.topic,
+            qos: publish.qos as u8,
+            retain: publish.retain,
+            received_ms: now_ms,
+            expires_at_ms,
+            properties,
+            payload: publish.payload,
+        };
+        let staging = if stored { &mut self.stored } else { &mut self.live };
+        match (staging.push_event(&event), stored) {
+            (Ok(()), true) => Outcome::Stored,
+            (Ok(()), false) => Outcome::Live,
+            (Err(_), _) => Outcome::Refused(Refusal::TooLarge),
+        }
+    }
+
+    /// What live subscribers get of this read, if anything.
+    pub fn take_live(&mut self) -> Option<Arc<Batch>> {
+        (!self.live.is_empty()).then(|| Arc::new(std::mem::take(&mut self.live).into_batch()))
+    }
+}
+
+/// The properties that travel on with the message, in wire form: all but those that belong to this connection, and the expiry,
+/// whose remaining time is computed anew for each delivery.
+fn forwarded<'a>(publish: &Publish<'a>, scratch: &'a mut PropertiesBuf) -> &'a [u8] {
+    let ends_here = |id| {
+        matches!(
+            id,
+            PropertyId::MessageExpiryInterval | PropertyId::TopicAlias | PropertyId::SubscriptionIdentifier
+        )
+    };
+    if !publish.properties.encoded().any(|property| ends_here(property.id)) {
+        return publish.properties.raw();
+    }
+    // They were decoded from a legal packet, so they can be written again; were they not, the message travels without.
+    let _ = scratch.extend_filtered(publish.properties, |id| !ends_here(id));
+    scratch.as_properties().raw()
+}

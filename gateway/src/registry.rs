@@ -1,0 +1,217 @@
+//! Who is connected: one connection for each Client Identifier, and how many in all.
+//!
+//! A connection that wants a Client Identifier which another one has asks that one to go (0x8E) and waits until it has gone
+//! [MQTT-3.1.4-3]. Nothing here knows sessions or sockets.
+
+use gateway_protocol::ReasonCode;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a connection that was asked to go may take. Past it the newcomer is refused: the old one is stuck in a write.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All connections.
+#[derive(Debug)]
+pub struct Registry {
+    clients: Mutex<HashMap<Box<str>, Arc<Seat>>>,
+    connections: AtomicUsize,
+    connections_max: usize,
+    last_left: Notify,
+}
+
+/// One connection's place, by which others can ask it to go.
+#[derive(Debug, Default)]
+pub struct Seat {
+    /// The Reason Code it was asked to close with; 0: it was not.
+    close: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+    left: Notify,
+}
+
+impl Seat {
+    /// Asks the connection to close and tell its client why. The first reason stands.
+    pub fn ask_to_close(&self, reason: ReasonCode) {
+        let _ = self.close.compare_exchange(0, reason.as_u8(), Ordering::AcqRel, Ordering::Acquire);
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Why the connection is to close, if it is. Wakes `waker` when that changes.
+    pub fn close_asked(&self) -> Option<ReasonCode> {
+        match self.close.load(Ordering::Acquire) {
+            0 => None,
+            code => ReasonCode::from_u8(code),
+        }
+    }
+
+    /// Whom to wake when the connection is asked to close.
+    pub fn set_waker(&self, waker: &Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+}
+
+/// A connection counted against the limit; uncounted when dropped.
+#[derive(Debug)]
+pub struct Place {
+    registry: Arc<Registry>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.registry.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.registry.last_left.notify_waiters();
+        }
+    }
+}
+
+/// A Client Identifier held by one connection; given back when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    registry: Arc<Registry>,
+    client_id: Box<str>,
+    /// By which the connection is asked to go.
+    pub seat: Arc<Seat>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut clients = self.registry.clients();
+        if clients.get(&self.client_id).is_some_and(|seat| Arc::ptr_eq(seat, &self.seat)) {
+            clients.remove(&self.client_id);
+        }
+        drop(clients);
+        self.seat.left.notify_waiters();
+    }
+}
+
+/// The connection that has the Client Identifier did not go in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection that has the Client Identifier does not close")]
+pub struct TakeoverTimedOut;
+
+impl Registry {
+    /// An empty registry for at most `connections_max` connections.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            clients: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            connections_max,
+            last_left: Notify::new(),
+        })
+    }
+
+    /// Counts a connection; `None` when there are as many as may be.
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let place = Place { registry: self.clone() };
+        (before < self.connections_max).then_some(place)
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are no connections.
+    pub async fn idle(&self) {
+        loop {
+            let last_left = self.last_left.notified();
+            tokio::pin!(last_left);
+            last_left.as_mut().enable();
+            if self.connections() == 0 {
+                return;
+            }
+            last_left.await;
+        }
+    }
+
+    /// Takes a Client Identifier, after whoever has it now has left.
+    ///
+    /// # Errors
+    /// [`TakeoverTimedOut`].
+    pub async fn claim(self: &Arc<Self>, client_id: &str) -> Result<Claim, TakeoverTimedOut> {
+        let claim = async {
+            loop {
+                let holder = {
+                    let mut clients = self.clients();
+                    match clients.get(client_id) {
+                        Some(holder) => holder.clone(),
+                        None => {
+                            let seat = Arc::new(Seat::default());
+                            clients.insert(client_id.into(), seat.clone());
+                            return Claim { registry: self.clone(), client_id: client_id.into(), seat };
+                        }
+                    }
+                };
+                let left = holder.left.notified();
+                tokio::pin!(left);
+                // Registered before the map is looked at again, so that a holder leaving in between is not missed.
+                left.as_mut().enable();
+                let still_there = self.clients().get(client_id).is_some_and(|now| Arc::ptr_eq(now, &holder));
+                if still_there {
+                    holder.ask_to_close(ReasonCode::SessionTakenOver);
+                    left.await;
+                }
+            }
+        };
+        tokio::time::timeout(TAKEOVER_TIMEOUT, claim).await.map_err(|_| TakeoverTimedOut)
+    }
+
+    /// Asks every connection to close.
+    pub fn close_all(&self, reason: ReasonCode) {
+        let seats: Vec<_> = self.clients().values().cloned().collect();
+        for seat in seats {
+            seat.ask_to_close(reason);
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Seat>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn mqtt_3_1_4_3_a_second_connection_waits_until_the_first_has_left() {
+        let registry = Registry::new(10);
+        let first = registry.claim("a").await.expect("free");
+        let second = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.claim("a").await.is_ok() }
+        });
+        while first.seat.close_asked().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(first.seat.close_asked(), Some(ReasonCode::SessionTakenOver));
+        assert!(!second.is_finished());
+        drop(first);
+        assert!(second.await.expect("no panic"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_does_not_leave_costs_the_newcomer_its_claim() {
+        let registry = Registry::new(10);
+        let _first = registry.claim("a").await.expect("free");
+        assert_eq!(registry.claim("a").await.err(), Some(TakeoverTimedOut));
+    }
+
+    #[test]
+    fn no_more_connections_enter_than_the_limit() {
+        let registry = Registry::new(2);
+        let places: Vec<_> = (0..2).map(|_| registry.enter().expect("room")).collect();
+        assert!(registry.enter().is_none());
+        assert_eq!(registry.connections(), 2);
+        drop(places);
+        assert!(registry.enter().is_some());
+    }
+}

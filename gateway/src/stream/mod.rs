@@ -1,0 +1,12 @@
+//! Reading a stream over MQTT: `$stream/<name>/<from>/<filter>`.
+//!
+//! [`address`] reads such a filter, [`StreamCursor`] walks the log from there on. A cursor belongs to the connection that subscribed: it
+//! is not kept with the Session, since the offset in each delivery lets the client say where to go on.
+
+mod address;
+mod cursor;
+mod pager;
+
+pub use address::{AddressError, From, PREFIX, StreamAddress};
+pub use cursor::{Next, StreamCursor};
+pub use pager::{Located, Pager};
