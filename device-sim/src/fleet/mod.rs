@@ -1,0 +1,98 @@
+//! The fleet: who the devices are, and one task per device.
+
+mod device;
+mod payload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::mqtt::{Broker, LinkOptions};
+use crate::qos::QoS;
+use crate::random::{Purpose, unit};
+use crate::run::{Plan, Shared};
+use crate::scenario::Protocol;
+
+/// An event that is due, on its way from the ticker to its device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub sequence: u32,
+    pub due_us: u64,
+    pub qos: QoS,
+}
+
+/// Who a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub number: u32,
+    pub client_id: String,
+    pub topic: String,
+    pub protocol: Protocol,
+}
+
+/// The fleet's devices in order: a function of the scenario and the seed.
+pub(crate) fn identities(plan: &Plan) -> impl Iterator<Item = Identity> {
+    let fleet = &plan.scenario.fleet;
+    (0..fleet.devices).map(|number| {
+        let client_id = format!("{}{number:05}", fleet.client_id_prefix);
+        let site = format!("site-{:02}", number % fleet.sites);
+        let topic = fleet.topic.fill(&site, &client_id);
+        let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < fleet.v5_share;
+        let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
+        Identity { number, client_id, topic, protocol }
+    })
+}
+
+/// Starts all devices, spaced by the scenario's connect rate, and returns where each takes its due events from.
+pub(crate) fn spawn_all(
+    tasks: &mut JoinSet<()>,
+    plan: &Plan,
+    broker: &Broker,
+    shared: &Arc<Shared>,
+) -> Vec<mpsc::Sender<Token>> {
+    let fleet = &plan.scenario.fleet;
+    let mut senders = Vec::with_capacity(fleet.devices as usize);
+    for identity in identities(plan) {
+        let (sender, due) = mpsc::channel(fleet.queue_max);
+        senders.push(sender);
+        let number = identity.number;
+        let options = LinkOptions {
+            broker: broker.clone(),
+            client_id: identity.client_id.clone(),
+            protocol: identity.protocol,
+            durable: fleet.durable,
+            inflight_max: fleet.inflight_max,
+            requests_max: usize::from(fleet.inflight_max) + 1,
+        };
+        let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due);
+        let start_after = Duration::from_secs_f64(f64::from(number) / fleet.connect_rate);
+        tasks.spawn(device.run(start_after));
+    }
+    senders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn fleet(seed: u64) -> Vec<Identity> {
+        let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
+        identities(&Plan { scenario, host: String::new(), port: 0, seed, epoch: 0 }).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_fleet() {
+        assert_eq!(fleet(1), fleet(1));
+        assert_ne!(fleet(1), fleet(2));
+        let modern = fleet(1).iter().filter(|device| device.protocol == Protocol::V5).count();
+        assert!((70..130).contains(&modern), "{modern} of 200");
+        let device = &fleet(1)[42];
+        assert_eq!(
+            (device.client_id.as_str(), device.topic.as_str()),
+            ("dev-00042", "devices/site-02/dev-00042/telemetry")
+        );
+    }
+}

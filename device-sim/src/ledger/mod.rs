@@ -1,0 +1,64 @@
+//! The ledger: who published what, what the broker acknowledged, and what reached each subscriber.
+//!
+//! Promise: every event handed over ends in exactly one class per subscriber, and the classes add up. Loss, duplication,
+//! reordering and events nobody published are each told apart ([`Delivery`], [`Totals`]). The ledger is told facts and
+//! counts them; it knows no socket, no clock and no scenario, and it judges nothing: what breaks a promise is decided in
+//! [`crate::report::verdict`].
+//!
+//! Memory: bitmaps in a window per device ([`device`]), never a set of events. [`SharedLedger`] puts one lock around
+//! each device, so that a device's task and the subscribers' tasks meet only when they touch the same device.
+
+pub mod device;
+mod shared;
+mod window;
+
+pub use device::{Delivery, DeviceLedger, Expectation, Outstanding};
+pub use shared::SharedLedger;
+
+use crate::qos::ByQoS;
+
+/// The sums over any number of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The publishers' side, per QoS.
+    pub published: ByQoS<Published>,
+    /// Per subscriber, in the scenario's order, per QoS the event was published with.
+    pub received: Vec<ByQoS<Received>>,
+}
+
+/// What publishers did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Written to a connection at least once.
+    pub sent: u64,
+    /// QoS 1: acknowledged with success.
+    pub acknowledged: u64,
+    /// QoS 1: acknowledged with a Reason Code of 0x80 or more; the broker said openly that it does not have it.
+    pub rejected: u64,
+    /// QoS 1: sent, and neither acknowledged nor rejected.
+    pub unacknowledged: u64,
+}
+
+/// What one subscriber saw of the events that its filter matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Events that arrived at least once.
+    pub delivered: u64,
+    /// QoS 1: acknowledged and never delivered. QoS 0: sent and never delivered.
+    pub lost: u64,
+    /// Deliveries beyond an event's first.
+    pub duplicated: u64,
+    /// First deliveries that came after the first delivery of a later event of the same device and QoS.
+    pub out_of_order: u64,
+    /// Deliveries of events that this run never handed over, or that the subscriber's filter does not match.
+    pub unknown: u64,
+    /// Deliveries so late that the event had already been given up ([`device::WINDOW_EVENTS_MAX`]).
+    pub late: u64,
+}
+
+impl Totals {
+    /// Empty sums for so many subscribers.
+    pub fn new(subscribers: usize) -> Self {
+        Totals { published: ByQoS::default(), received: vec![ByQoS::default(); subscribers] }
+    }
+}

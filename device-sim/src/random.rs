@@ -1,0 +1,77 @@
+//! Where chance comes from: one seed, and a ChaCha stream per device and purpose cut out of it.
+//!
+//! Promise: what a device draws depends on the run's seed, the device's number and the purpose alone. Adding a device,
+//! or drawing more for one purpose, moves nothing else, so a run can be repeated and compared byte for byte.
+//! Nothing in this crate is random otherwise, but for the run's epoch (see [`crate::envelope`]) and a seed nobody chose.
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// The seed of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// What a stream of random numbers is used for. The numbers are part of what a seed means: never reuse one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// When the device's events are due.
+    Schedule = 1,
+    /// What the device measures.
+    Model = 2,
+    /// The QoS of each event.
+    QoS = 3,
+    /// The device's place in the fleet: protocol version, phase.
+    Fleet = 4,
+    /// Back-off jitter after a broken connection.
+    Backoff = 5,
+}
+
+impl Seed {
+    /// The stream of one device for one purpose.
+    pub fn stream(self, purpose: Purpose, device: u32) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.0);
+        rng.set_stream((purpose as u64) << 32 | u64::from(device));
+        rng
+    }
+}
+
+/// A number in `[0, 1)`.
+pub fn unit(rng: &mut impl Rng) -> f64 {
+    rng.random::<f64>()
+}
+
+/// A draw from the standard normal distribution (Box-Muller; the second value of the pair is not kept, so that the
+/// number of words drawn per call is constant).
+pub fn normal(rng: &mut impl Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
+    radius * (std::f64::consts::TAU * unit(rng)).cos()
+}
+
+/// A draw from the exponential distribution with mean 1.
+pub fn exponential(rng: &mut impl Rng) -> f64 {
+    -(1.0 - unit(rng)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_its_seed_its_device_and_its_purpose() {
+        let draw = |seed, purpose, device| Seed(seed).stream(purpose, device).random::<u64>();
+        assert_eq!(draw(1, Purpose::Model, 7), draw(1, Purpose::Model, 7));
+        assert_ne!(draw(1, Purpose::Model, 7), draw(2, Purpose::Model, 7));
+        assert_ne!(draw(1, Purpose::Model, 7), draw(1, Purpose::Model, 8));
+        assert_ne!(draw(1, Purpose::Model, 7), draw(1, Purpose::Schedule, 7));
+    }
+
+    #[test]
+    fn the_normal_draw_has_mean_zero_and_deviation_one() {
+        let mut rng = Seed(3).stream(Purpose::Model, 0);
+        let draws: Vec<f64> = (0..20_000).map(|_| normal(&mut rng)).collect();
+        let mean = draws.iter().sum::<f64>() / 20_000.0;
+        let variance = draws.iter().map(|draw| (draw - mean).powi(2)).sum::<f64>() / 20_000.0;
+        assert!(mean.abs() < 0.03, "mean {mean}");
+        assert!((variance - 1.0).abs() < 0.05, "variance {variance}");
+    }
+}

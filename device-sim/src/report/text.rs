@@ -1,0 +1,166 @@
+//! The report for people.
+
+use std::fmt::{self, Write};
+
+use super::{LatencySummary, Report, Verdict};
+use crate::qos::QoS;
+
+/// The whole report, lines ending in newlines.
+pub fn render(report: &Report) -> String {
+    let mut out = String::with_capacity(2_048);
+    // Writing to a String cannot fail.
+    let _ = write_report(&mut out, report);
+    out
+}
+
+/// A number with thousands separators.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Microseconds in the unit that reads best.
+pub fn micros(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000..100_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        100_000..1_000_000 => format!("{:.0} ms", micros as f64 / 1e3),
+        _ => format!("{:.2} s", micros as f64 / 1e6),
+    }
+}
+
+fn write_report(out: &mut String, report: &Report) -> fmt::Result {
+    let fleet = &report.fleet;
+    writeln!(
+        out,
+        "{} devices for {:.1} s: {} events/s due, {} sent, {} acknowledged, {} delivered (seed {})",
+        grouped(u64::from(fleet.devices)),
+        report.published_for_s,
+        grouped(fleet.due_per_s.round() as u64),
+        grouped(fleet.sent_per_s.round() as u64),
+        grouped(fleet.acknowledged_per_s.round() as u64),
+        grouped(fleet.delivered_per_s.round() as u64),
+        report.seed,
+    )?;
+    write_published(out, report)?;
+    write_received(out, report)?;
+    write_latencies(out, report)?;
+    write_connections(out, report)?;
+    let simulator = &report.simulator;
+    writeln!(
+        out,
+        "\nsimulator: {:.1} µs of CPU per event (this process), own lag p99 {}",
+        simulator.cpu_us_per_event,
+        micros(simulator.lag_us.p99),
+    )?;
+    if simulator.bottleneck {
+        writeln!(
+            out,
+            "           it was itself the bottleneck: latencies say more about it than about the broker"
+        )?;
+    }
+    match report.verdict {
+        Verdict::Kept => writeln!(out, "\nVERDICT: all promises kept"),
+        Verdict::Broken => {
+            writeln!(out, "\nVERDICT: BROKEN")?;
+            report.broken.iter().try_for_each(|promise| writeln!(out, "  - {promise}"))
+        }
+    }
+}
+
+fn write_published(out: &mut String, report: &Report) -> fmt::Result {
+    let columns = ["due", "not sent", "sent", "acked", "rejected", "unacked"];
+    row(out, "published", &columns.map(str::to_owned))?;
+    for qos in QoS::ALL {
+        let sums = &report.qos[qos];
+        let counts =
+            [sums.due, sums.not_sent, sums.sent, sums.acknowledged, sums.rejected, sums.unacknowledged];
+        row(out, &format!("  QoS {}", qos as u8), &counts.map(grouped))?;
+    }
+    Ok(())
+}
+
+fn write_received(out: &mut String, report: &Report) -> fmt::Result {
+    let columns = ["delivered", "lost", "duplicates", "out of order", "corrupt", "foreign"];
+    for one in &report.subscribers {
+        let durable = if one.durable { ", durable" } else { "" };
+        let title = format!(
+            "{} ({}, QoS {}, MQTT {}{durable})",
+            one.name, one.filter, one.subscription_qos, one.protocol
+        );
+        writeln!(out, "\n{title}")?;
+        row(out, "", &columns.map(str::to_owned))?;
+        for qos in QoS::ALL {
+            let sums = &one.qos[qos];
+            let mut counts =
+                [sums.delivered, sums.lost, sums.duplicated, sums.out_of_order].map(grouped).to_vec();
+            if qos == QoS::AtLeastOnce {
+                counts.extend([one.corrupt, one.foreign].map(grouped));
+            }
+            row(out, &format!("  QoS {}", qos as u8), &counts)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_latencies(out: &mut String, report: &Report) -> fmt::Result {
+    writeln!(out)?;
+    row(out, "latency", &["p50", "p90", "p99", "p99.9", "max"].map(str::to_owned))?;
+    let mut line = |name: &str, sums: &LatencySummary| {
+        if sums.count == 0 {
+            return Ok(());
+        }
+        row(out, name, &[sums.p50, sums.p90, sums.p99, sums.p999, sums.max].map(micros))
+    };
+    line("  sent to PUBACK", &report.sent_to_puback_us)?;
+    line("  due to PUBACK", &report.due_to_puback_us)?;
+    for one in &report.subscribers {
+        line(&format!("  due to {}", one.name), &one.due_to_delivered_us)?;
+    }
+    Ok(())
+}
+
+fn write_connections(out: &mut String, report: &Report) -> fmt::Result {
+    let fleet = &report.fleet;
+    let backends: u64 = report.subscribers.iter().map(|one| one.disconnects).sum();
+    if fleet.disconnects + backends == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\nbroken connections: {} of devices with {} events in flight ({} sent again, {} given up), {backends} of subscribers",
+        grouped(fleet.disconnects),
+        grouped(fleet.in_flight_at_disconnect),
+        grouped(fleet.retransmitted),
+        grouped(fleet.given_up),
+    )
+}
+
+fn row(out: &mut String, name: &str, cells: &[String]) -> fmt::Result {
+    write!(out, "{name:<20}")?;
+    cells.iter().try_for_each(|cell| write!(out, " {cell:>12}"))?;
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(micros(999), "999 µs");
+        assert_eq!(micros(1_250), "1.2 ms");
+        assert_eq!(micros(250_000), "250 ms");
+        assert_eq!(micros(2_500_000), "2.50 s");
+    }
+}

@@ -1,0 +1,189 @@
+//! The verdict: which promises were broken. Pure; everything it judges stands in the report.
+//!
+//! Broken by: a QoS 1 event acknowledged and never delivered to a subscriber it was promised to; anything corrupt; a
+//! first delivery out of order; more QoS 1 duplicates than broken connections explain; a QoS 0 duplicate; a durable
+//! session forgotten; and by a run in which nothing arrived, since it proves nothing.
+//! Not broken by: QoS 0 loss, unacknowledged or openly rejected events, events the simulator could not send.
+
+use super::{Report, SubscriberReport};
+
+/// One sentence per broken promise; none if all were kept.
+pub fn broken_promises(report: &Report) -> Vec<String> {
+    let mut broken: Vec<String> = report.subscribers.iter().flat_map(of_subscriber).collect();
+    if report.subscribers.iter().all(|one| one.qos.qos0.delivered + one.qos.qos1.delivered == 0) {
+        broken.push("nothing was delivered to anyone, so nothing was proved".to_owned());
+    }
+    broken
+}
+
+fn of_subscriber(one: &SubscriberReport) -> Vec<String> {
+    let lost = if one.assured { one.qos.qos1.lost } else { 0 };
+    let out_of_order = one.qos.qos0.out_of_order + one.qos.qos1.out_of_order;
+    // A QoS 1 event reaches a QoS 0 subscription at most once [MQTT-4.3.1-1]; but the broker cannot know a publisher's
+    // retransmission from a new event, so those are allowed to it as well.
+    let unexplained = one.qos.qos1.duplicated.saturating_sub(one.duplicates_allowed);
+    let faults = [
+        (lost, "acknowledged QoS 1 events were never delivered"),
+        (one.corrupt, "deliveries were corrupt, on a wrong topic, or of events never published"),
+        (out_of_order, "events were delivered out of order"),
+        (unexplained, "more QoS 1 duplicates came than broken connections explain"),
+        (one.qos.qos0.duplicated, "QoS 0 events were delivered more than once"),
+        (one.sessions_lost, "times its durable session was gone when it came back"),
+    ];
+    let sentence = |(count, what): (u64, &str)| (count > 0).then(|| format!("{}: {count} {what}", one.name));
+    faults.into_iter().filter_map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::qos::QoS;
+    use crate::report::Verdict;
+    use crate::run::{self, Plan, Shared};
+    use crate::scenario::Scenario;
+
+    const ARCHIVE: usize = 1;
+
+    fn plan() -> Plan {
+        let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
+        Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 }
+    }
+
+    /// Ten good QoS 1 events of device 0, and then what the test adds.
+    fn report(spoil: impl Fn(&Shared)) -> Report {
+        let plan = plan();
+        let shared = run::prepare(&plan);
+        {
+            let mut device = shared.ledger.device(0).unwrap();
+            for sequence in 0..10 {
+                device.issue(sequence, QoS::AtLeastOnce);
+                device.acknowledged(sequence);
+                device.delivered(0, sequence, QoS::AtLeastOnce);
+                device.delivered(ARCHIVE, sequence, QoS::AtLeastOnce);
+            }
+        }
+        spoil(&shared);
+        Report::new(&plan, &shared, Duration::from_secs(1), Duration::ZERO)
+    }
+
+    fn broken(spoil: impl Fn(&Shared)) -> Vec<String> {
+        let report = report(spoil);
+        assert_eq!(report.verdict == Verdict::Broken, !report.broken.is_empty());
+        report.broken
+    }
+
+    #[test]
+    fn a_good_run_keeps_all_promises() {
+        assert_eq!(broken(|_| {}), [""; 0]);
+    }
+
+    #[test]
+    fn a_lost_acknowledged_event_breaks_a_promise_to_the_durable_subscriber_alone() {
+        let lose = |shared: &Shared| {
+            let mut device = shared.ledger.device(1).unwrap();
+            device.issue(0, QoS::AtLeastOnce);
+            device.acknowledged(0);
+        };
+        assert_eq!(broken(lose), ["archive: 1 acknowledged QoS 1 events were never delivered"]);
+        let report = report(lose);
+        assert_eq!(report.qos.qos1.lost, 1, "what was promised");
+        assert_eq!(
+            report.subscribers.first().map(|dashboard| dashboard.qos.qos1.lost),
+            Some(1),
+            "what was missed"
+        );
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_or_had_qos_0_may_be_lost() {
+        let lose = |shared: &Shared| {
+            let mut device = shared.ledger.device(1).unwrap();
+            device.issue(0, QoS::AtLeastOnce);
+            device.sent(0);
+            device.issue(1, QoS::AtMostOnce);
+            device.sent(1);
+        };
+        assert_eq!(broken(lose), [""; 0]);
+        assert_eq!(report(lose).qos.qos0.lost, 2, "at both subscribers");
+    }
+
+    #[test]
+    fn duplicates_are_allowed_as_far_as_broken_connections_explain_them() {
+        let repeat = |shared: &Shared, in_flight| {
+            let mut device = shared.ledger.device(0).unwrap();
+            device.delivered(ARCHIVE, 8, QoS::AtLeastOnce);
+            device.delivered(ARCHIVE, 9, QoS::AtLeastOnce);
+            shared.stats.in_flight_at_disconnect.add(in_flight);
+        };
+        assert_eq!(broken(|shared| repeat(shared, 2)), [""; 0]);
+        let sentence = "archive: 1 more QoS 1 duplicates came than broken connections explain";
+        assert_eq!(broken(|shared| repeat(shared, 1)), [sentence]);
+    }
+
+    #[test]
+    fn reordering_corruption_and_forgotten_sessions_break_promises() {
+        let out_of_order = |shared: &Shared| {
+            let mut device = shared.ledger.device(1).unwrap();
+            for sequence in [0, 1] {
+                device.issue(sequence, QoS::AtMostOnce);
+            }
+            for subscriber in [0, ARCHIVE] {
+                device.delivered(subscriber, 1, QoS::AtMostOnce);
+                device.delivered(subscriber, 0, QoS::AtMostOnce);
+            }
+        };
+        let sentence = |who| format!("{who}: 1 events were delivered out of order");
+        assert_eq!(broken(out_of_order), [sentence("dashboard"), sentence("archive")]);
+        let corrupt = |shared: &Shared| shared.subscribers[0].corrupt.add(3);
+        assert_eq!(
+            broken(corrupt),
+            ["dashboard: 3 deliveries were corrupt, on a wrong topic, or of events never published"]
+        );
+        let forgotten = |shared: &Shared| shared.subscribers[ARCHIVE].sessions_lost.add(1);
+        assert_eq!(broken(forgotten), ["archive: 1 times its durable session was gone when it came back"]);
+    }
+
+    #[test]
+    fn a_run_without_deliveries_proves_nothing() {
+        let plan = plan();
+        let report = Report::new(&plan, &run::prepare(&plan), Duration::from_secs(1), Duration::ZERO);
+        assert_eq!(report.broken, ["nothing was delivered to anyone, so nothing was proved"]);
+    }
+
+    /// The JSON form is promised: a name that disappears from here is a break for whoever reads it.
+    #[test]
+    fn the_json_form_has_the_promised_names() {
+        let json = serde_json::to_value(report(|_| {})).unwrap();
+        let names = |value: &serde_json::Value| {
+            value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            names(&json),
+            "broken broker corrupt due_to_puback_us epoch fleet published_for_s qos schema seed sent_to_puback_us \
+             simulator subscribers verdict"
+        );
+        assert_eq!(json["verdict"], "kept");
+        assert_eq!(json["schema"], 1);
+        assert_eq!(
+            names(&json["fleet"]),
+            "acknowledged_per_s connected_at_end delivered_per_s devices disconnects due_per_s given_up \
+             in_flight_at_disconnect retransmitted sent_per_s"
+        );
+        assert_eq!(names(&json["qos"]), "0 1");
+        assert_eq!(
+            names(&json["qos"]["1"]),
+            "acknowledged delivered due duplicated lost not_sent out_of_order rejected sent unacknowledged"
+        );
+        assert_eq!(json["qos"]["1"]["delivered"]["archive"], 10);
+        assert_eq!(
+            names(&json["subscribers"][0]),
+            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name protocol \
+             qos sessions_lost subscription_qos"
+        );
+        assert_eq!(names(&json["subscribers"][0]["qos"]["0"]), "delivered duplicated late lost out_of_order");
+        assert_eq!(names(&json["due_to_puback_us"]), "count max mean p50 p90 p99 p999");
+        assert_eq!(names(&json["simulator"]), "bottleneck cpu_s cpu_us_per_event lag_us overflowed");
+    }
+}

@@ -1,0 +1,265 @@
+//! What the tasks of a run share: the clock, the ledger, counters and latencies.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use super::Plan;
+use super::clock::RunClock;
+use super::latency::Latencies;
+use crate::fleet;
+use crate::ledger::{Expectation, SharedLedger};
+use crate::qos::{ByQoS, QoS};
+use crate::scenario::{SubscriberSpec, topic};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Subscribers, then devices, are being connected.
+    Connecting = 0,
+    /// Events are due.
+    Publishing = 1,
+    /// No more events; acknowledgements and deliveries are awaited.
+    Draining = 2,
+    /// The report is made.
+    Done = 3,
+}
+
+/// A counter or gauge that many tasks move.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    pub(crate) fn subtract(&self, less: u64) {
+        self.0.fetch_sub(less, Relaxed);
+    }
+}
+
+/// The fleet's counters. Sums of events live in the ledger; these are for watching, and for what it does not keep.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Events that have become due.
+    pub due: ByQoS<Count>,
+    /// Of these: dropped because the device's queue of unsent events was full.
+    pub overflowed: Count,
+    /// Written to a connection, first time.
+    pub sent: ByQoS<Count>,
+    /// PUBACKs with success.
+    pub acknowledged: Count,
+    /// PUBACKs with a Reason Code of 0x80 or more.
+    pub rejected: Count,
+    /// Written to a connection again.
+    pub retransmitted: Count,
+    /// Devices connected now.
+    pub connected: Count,
+    /// Connections of devices that broke.
+    pub disconnects: Count,
+    /// Events that were in flight when a connection broke.
+    pub in_flight_at_disconnect: Count,
+    /// Of these: given up because the broker had no session any more.
+    pub given_up: Count,
+}
+
+/// One subscriber's counters.
+#[derive(Debug)]
+pub struct SubscriberState {
+    /// Its part of the scenario.
+    pub spec: SubscriberSpec,
+    /// First deliveries.
+    pub delivered: ByQoS<Count>,
+    /// Deliveries beyond the first.
+    pub duplicated: Count,
+    /// Damaged, moved to another topic, or never published.
+    pub corrupt: Count,
+    /// Not of this run.
+    pub foreign: Count,
+    /// Connections that broke.
+    pub disconnects: Count,
+    /// Times the broker had forgotten the session that it should have kept.
+    pub sessions_lost: Count,
+    /// QoS 1 deliveries shortly before a connection broke: as many may come again.
+    pub may_come_again: Count,
+    /// From due to delivered.
+    pub latencies: Latencies,
+    ready: AtomicBool,
+    refusal: Mutex<Option<String>>,
+}
+
+impl SubscriberState {
+    fn new(spec: SubscriberSpec) -> Self {
+        SubscriberState {
+            spec,
+            delivered: ByQoS::default(),
+            duplicated: Count::default(),
+            corrupt: Count::default(),
+            foreign: Count::default(),
+            disconnects: Count::default(),
+            sessions_lost: Count::default(),
+            may_come_again: Count::default(),
+            latencies: Latencies::new(),
+            ready: AtomicBool::new(false),
+            refusal: Mutex::new(None),
+        }
+    }
+
+    /// Whether its first subscription has been granted.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed)
+    }
+
+    pub(crate) fn granted(&self) {
+        self.ready.store(true, Relaxed);
+    }
+
+    pub(crate) fn refused(&self, reason: String) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// Whether acknowledged QoS 1 events must reach it: a QoS 1 subscription whose session was never interrupted or
+    /// outlives interruptions.
+    pub fn is_assured(&self) -> bool {
+        self.spec.qos == QoS::AtLeastOnce && (self.spec.durable || self.disconnects.get() == 0)
+    }
+}
+
+/// Everything the tasks of one run share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Microseconds since publishing began.
+    pub clock: RunClock,
+    /// Who published and received what.
+    pub ledger: SharedLedger,
+    /// The fleet's counters.
+    pub stats: Stats,
+    /// The subscribers' counters, in the scenario's order.
+    pub subscribers: Vec<SubscriberState>,
+    /// From due to handed over, as far as the simulator itself is to blame.
+    pub lag: Latencies,
+    /// From due to PUBACK.
+    pub due_to_puback: Latencies,
+    /// From the (first) writing to PUBACK.
+    pub sent_to_puback: Latencies,
+    /// The topics of this fleet: what arrives on one of them must be an event of ours.
+    pub(crate) topics: HashSet<String>,
+    /// Events due before this, microseconds, are the warm-up.
+    pub(crate) warm_up_us: u64,
+    phase: AtomicU8,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Shared {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let scenario = &plan.scenario;
+        let subscribers = &scenario.subscribers;
+        let topics: Vec<String> = fleet::identities(plan).map(|identity| identity.topic).collect();
+        let expectations = topics.iter().map(|name| {
+            subscribers.iter().map(|subscriber| expectation(subscriber, name)).collect::<Box<[Expectation]>>()
+        });
+        Shared {
+            clock: RunClock::default(),
+            ledger: SharedLedger::new(subscribers.len(), expectations),
+            stats: Stats::default(),
+            subscribers: subscribers.iter().cloned().map(SubscriberState::new).collect(),
+            lag: Latencies::new(),
+            due_to_puback: Latencies::new(),
+            sent_to_puback: Latencies::new(),
+            topics: topics.into_iter().collect(),
+            warm_up_us: scenario.run.warm_up.as_micros() as u64,
+            phase: AtomicU8::new(Phase::Connecting as u8),
+            last_error: Mutex::new(None),
+        }
+    }
+
+    /// Where the run stands.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Connecting,
+            1 => Phase::Publishing,
+            2 => Phase::Draining,
+            _ => Phase::Done,
+        }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// What the last failed connection said.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_error(&self, error: String) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    pub(super) fn refused_subscription(&self) -> Option<(String, String)> {
+        self.subscribers.iter().find_map(|subscriber| {
+            let refusal = subscriber.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            refusal.map(|reason| (subscriber.spec.name.clone(), reason))
+        })
+    }
+}
+
+fn expectation(subscriber: &SubscriberSpec, name: &str) -> Expectation {
+    match (topic::matches(&subscriber.filter, name), subscriber.qos) {
+        (false, _) => Expectation::Nothing,
+        (true, QoS::AtMostOnce) => Expectation::BestEffort,
+        (true, QoS::AtLeastOnce) => Expectation::Assured,
+    }
+}
+
+/// How many QoS 1 deliveries came lately, in steps of a tenth of the window.
+pub(crate) struct LateDeliveries {
+    steps: VecDeque<(u64, u64)>,
+    step_us: u64,
+}
+
+impl LateDeliveries {
+    /// Over a window of microseconds.
+    pub(crate) fn new(window_us: u64) -> Self {
+        LateDeliveries { steps: VecDeque::new(), step_us: (window_us / 10).max(1) }
+    }
+
+    pub(crate) fn note(&mut self, now_us: u64) {
+        let step = now_us / self.step_us;
+        match self.steps.back_mut() {
+            Some((last, count)) if *last == step => *count += 1,
+            _ => self.steps.push_back((step, 1)),
+        }
+        while self.steps.front().is_some_and(|(first, _)| first + 10 < step) {
+            self.steps.pop_front();
+        }
+    }
+
+    /// The connection broke: how many there were since `now_us` less the window; forgets them.
+    pub(crate) fn take(&mut self, now_us: u64) -> u64 {
+        let now = now_us / self.step_us;
+        self.steps.drain(..).filter(|(step, _)| step + 10 >= now).map(|(_, count)| count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_deliveries_are_those_within_the_window() {
+        let mut late = LateDeliveries::new(1_000_000);
+        for now_us in (0..5_000_000).step_by(50_000) {
+            late.note(now_us);
+        }
+        let count = late.take(5_000_000);
+        assert!((20..=22).contains(&count), "{count}");
+        assert_eq!(late.take(5_000_000), 0);
+    }
+}

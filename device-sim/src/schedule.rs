@@ -1,0 +1,170 @@
+//! The open-loop schedule: when each device's events are due, whatever the broker does.
+//!
+//! Promise: the schedule is a function of the seed, the number of devices, the rate, the arrivals and the mix alone. It knows no
+//! clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
+//! are counted from the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::qos::QoS;
+use crate::random::{Purpose, Seed, exponential, unit};
+
+/// How a device's events follow each other. The mean rate is the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arrivals {
+    /// Every period, each event moved by up to `jitter` periods to either side (0 to 0.5), each device with its own phase.
+    Periodic {
+        /// A fraction of the period.
+        jitter: f64,
+    },
+    /// Independent events with exponential gaps.
+    Poisson,
+}
+
+/// One event that has become due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Whose event.
+    pub device: u32,
+    /// Its number among the device's events, from 0.
+    pub sequence: u32,
+    /// Microseconds from the start of the run.
+    pub due_us: u64,
+    /// What it is to be published with.
+    pub qos: QoS,
+}
+
+/// The events of the whole fleet in the order in which they are due.
+pub struct Schedule {
+    queue: BinaryHeap<Reverse<(u64, u32)>>,
+    devices: Vec<DeviceSchedule>,
+    arrivals: Arrivals,
+    period_us: f64,
+    qos1_share: f64,
+}
+
+struct DeviceSchedule {
+    rng: ChaCha8Rng,
+    qos: ChaCha8Rng,
+    /// Periodic: the phase. Poisson: the last event's time.
+    origin_us: f64,
+    next_sequence: u32,
+}
+
+impl Schedule {
+    /// A schedule of `rate` events per second over `devices` devices; a share of them, 0 to 1, with QoS 1.
+    pub fn new(seed: Seed, devices: u32, rate: f64, arrivals: Arrivals, qos1_share: f64) -> Self {
+        let period_us = f64::from(devices) / rate * 1e6;
+        let mut schedule = Schedule {
+            queue: BinaryHeap::with_capacity(devices as usize),
+            devices: Vec::with_capacity(devices as usize),
+            arrivals,
+            period_us,
+            qos1_share,
+        };
+        for device in 0..devices {
+            let mut rng = seed.stream(Purpose::Schedule, device);
+            let origin_us = match arrivals {
+                Arrivals::Periodic { .. } => unit(&mut rng) * period_us,
+                Arrivals::Poisson => 0.0,
+            };
+            let qos = seed.stream(Purpose::QoS, device);
+            schedule.devices.push(DeviceSchedule { rng, qos, origin_us, next_sequence: 0 });
+            schedule.plan(device);
+        }
+        schedule
+    }
+
+    /// The next event due at or before `now_us`, if there is one.
+    pub fn pop_due(&mut self, now_us: u64) -> Option<Due> {
+        let Reverse((due_us, device)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
+        self.queue.pop();
+        let state = self.devices.get_mut(device as usize)?;
+        let sequence = state.next_sequence;
+        state.next_sequence = sequence.wrapping_add(1);
+        let qos = match unit(&mut state.qos) < self.qos1_share {
+            true => QoS::AtLeastOnce,
+            false => QoS::AtMostOnce,
+        };
+        self.plan(device);
+        Some(Due { device, sequence, due_us, qos })
+    }
+
+    fn plan(&mut self, device: u32) {
+        let Some(state) = self.devices.get_mut(device as usize) else { return };
+        let due_us = match self.arrivals {
+            Arrivals::Periodic { jitter } => {
+                let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
+                state.origin_us + (f64::from(state.next_sequence) + moved) * self.period_us
+            }
+            Arrivals::Poisson => {
+                state.origin_us += exponential(&mut state.rng) * self.period_us;
+                state.origin_us
+            }
+        };
+        self.queue.push(Reverse((due_us.max(0.0) as u64, device)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_US: u64 = 1_000_000;
+
+    fn all_until(schedule: &mut Schedule, end_us: u64) -> Vec<Due> {
+        std::iter::from_fn(|| schedule.pop_due(end_us)).collect()
+    }
+
+    fn schedule(seed: u64, arrivals: Arrivals) -> Schedule {
+        Schedule::new(Seed(seed), 50, 1_000.0, arrivals, 0.75)
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_schedule_however_it_is_asked_for() {
+        for arrivals in [Arrivals::Periodic { jitter: 0.3 }, Arrivals::Poisson] {
+            let at_once = all_until(&mut schedule(7, arrivals), SECOND_US);
+            let mut stepped_schedule = schedule(7, arrivals);
+            let stepped: Vec<Due> =
+                (0..=200).flat_map(|tick| all_until(&mut stepped_schedule, tick * 5_000)).collect();
+            assert_eq!(at_once, stepped);
+            assert_ne!(at_once, all_until(&mut schedule(8, arrivals), SECOND_US));
+        }
+    }
+
+    #[test]
+    fn the_rate_and_the_mix_are_kept() {
+        for arrivals in [Arrivals::Periodic { jitter: 0.3 }, Arrivals::Poisson] {
+            let events = all_until(&mut schedule(1, arrivals), 20 * SECOND_US);
+            let count = events.len() as f64;
+            assert!((count - 20_000.0).abs() < 600.0, "{arrivals:?}: {count}");
+            let assured = events.iter().filter(|due| due.qos == QoS::AtLeastOnce).count() as f64;
+            assert!((assured / count - 0.75).abs() < 0.02, "{assured} of {count}");
+        }
+    }
+
+    #[test]
+    fn events_come_in_order_and_every_device_counts_its_own() {
+        let events = all_until(&mut schedule(1, Arrivals::Periodic { jitter: 0.49 }), 3 * SECOND_US);
+        assert!(events.is_sorted_by_key(|due| due.due_us));
+        for device in 0..50 {
+            let own: Vec<u32> =
+                events.iter().filter(|due| due.device == device).map(|due| due.sequence).collect();
+            assert!(own.len() > 50);
+            assert_eq!(own, (0..own.len() as u32).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn nothing_is_due_before_its_time() {
+        let mut schedule = schedule(1, Arrivals::Periodic { jitter: 0.2 });
+        for tick in 0..200 {
+            for due in all_until(&mut schedule, tick * 5_000) {
+                assert!(due.due_us <= tick * 5_000);
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The binary as people and scripts see it: exit codes, and sentences on standard error.
+#![expect(clippy::expect_used, reason = "a test helper; a failure fails the test")]
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const SCENARIO: &str = r#"
+    [fleet]
+    devices = 2
+    rate = 10
+    [[subscriber]]
+    name = "archive"
+    filter = "devices/#"
+    [run]
+    duration = "1s"
+    connect_timeout = "300ms"
+"#;
+
+fn device_sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_device-sim")).args(arguments).output().expect("the binary runs")
+}
+
+fn written(directory: &Path, scenario: &str) -> String {
+    let path = directory.join("scenario.toml");
+    std::fs::write(&path, scenario).expect("a scenario is written");
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+fn standard_error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    assert_eq!(device_sim(&["fly"]).status.code(), Some(2));
+    assert_eq!(device_sim(&["run", "x.toml", "--broker", "nowhere"]).status.code(), Some(2));
+    let output = device_sim(&["run", "/nonexistent/scenario.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(standard_error(&output).contains("cannot read /nonexistent/scenario.toml"), "{output:?}");
+    assert_eq!(device_sim(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_faulty_scenario_ends_with_2_and_names_every_fault() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path =
+        written(directory.path(), &SCENARIO.replace("devices = 2", "device = 2").replace("1s", "1 day"));
+    let output = device_sim(&["run", &path]);
+    let said = standard_error(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("fleet.device: there is no such key; did you mean `devices`?"), "{said}");
+    assert!(said.contains("run.duration: `1 day` is not a duration"), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn an_unreachable_broker_ends_with_3() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = written(directory.path(), SCENARIO);
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|closed| closed.local_addr()).expect("a free port").port();
+    let output = device_sim(&["run", &path, "--broker", &format!("127.0.0.1:{port}"), "--report", "json"]);
+    let said = standard_error(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains(&format!("0 of 3 clients were connected to 127.0.0.1:{port} after 300ms")),
+        "{said}"
+    );
+    assert!(said.contains("refused"), "{said}");
+    assert!(output.stdout.is_empty());
+}
