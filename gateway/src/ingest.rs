@@ -47,6 +47,8 @@ pub enum Refusal {
     ReservedTopic,
     /// Too large for the log.
     TooLarge,
+    /// No more Retained Messages are kept.
+    RetainedFull,
 }
 
 impl Refusal {
@@ -55,7 +57,7 @@ impl Refusal {
     pub const fn reason_code(self) -> ReasonCode {
         match self {
             Self::ReservedTopic => ReasonCode::TopicNameInvalid,
-            Self::TooLarge => ReasonCode::QuotaExceeded,
+            Self::TooLarge | Self::RetainedFull => ReasonCode::QuotaExceeded,
         }
     }
 
@@ -65,6 +67,7 @@ impl Refusal {
         match self {
             Self::ReservedTopic => "reserved_topic",
             Self::TooLarge => "too_large",
+            Self::RetainedFull => "retained_full",
         }
     }
 }
@@ -84,6 +87,16 @@ pub struct Ingest {
     pub stored: Staging,
     live: Staging,
     properties: PropertiesBuf,
+    limits: RetainedLimits,
+}
+
+/// Bounds of all Retained Messages together.
+#[derive(Clone, Copy, Debug)]
+pub struct RetainedLimits {
+    /// Topics that have one.
+    pub messages_max: u64,
+    /// Bytes they cost.
+    pub bytes_max: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,18 +105,19 @@ struct Takers {
     live: bool,
 }
 
-impl Default for Ingest {
-    fn default() -> Self {
+impl Ingest {
+    /// Empty caches and buffers.
+    #[must_use]
+    pub fn new(limits: RetainedLimits) -> Self {
         Self {
             takers: RouteCache::new(TOPICS_CACHED),
             stored: Staging::new(),
             live: Staging::new(),
             properties: PropertiesBuf::new(),
+            limits,
         }
     }
-}
 
-impl Ingest {
     /// Stages one publish. `now_ms` is the time of the read, since the Unix epoch.
     pub fn publish(
         &mut self,
@@ -116,13 +130,16 @@ impl Ingest {
         if publish.topic.starts_with('$') {
             return Outcome::Refused(Refusal::ReservedTopic);
         }
+        if publish.retain && !self.may_retain(engine, publish) {
+            return Outcome::Refused(Refusal::RetainedFull);
+        }
         // Both epochs only ever grow, so their sum changes when either does.
         let epoch = engine.interest_epoch().wrapping_add(live.epoch());
         let takers = self.takers.get_or_find(epoch, publish.topic, || Takers {
             durable: engine.interest(publish.topic),
             live: live.wants(publish.topic),
         });
-        let stored = takers.durable.is_durable(publish.qos) || publisher.after_stored;
+        let stored = takers.durable.is_durable(publish.qos) || publish.retain || publisher.after_stored;
         if !stored && !takers.live {
             return Outcome::Unwanted;
         }
@@ -148,6 +165,14 @@ impl Ingest {
             (Ok(()), false) => Outcome::Live,
             (Err(_), _) => Outcome::Refused(Refusal::TooLarge),
         }
+    }
+
+    /// A topic that has no Retained Message yet needs room for one; replacing and removing need none.
+    fn may_retain(&self, engine: &Engine, publish: &Publish<'_>) -> bool {
+        let (count, bytes) = engine.retained_size();
+        let has_room = count < self.limits.messages_max
+            && bytes + ((publish.topic.len() + publish.payload.len()) as u64) <= self.limits.bytes_max;
+        has_room || publish.payload.is_empty() || engine.is_retained(publish.topic)
     }
 
     /// What live subscribers get of this read, if anything.

@@ -5,7 +5,7 @@ use crate::config::{Config, Durability, SlowSubscriber};
 use crate::connection::{Context, Settings};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{BacklogLimits, Engine, EngineOptions, StreamTopics};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
 use crate::registry::Registry;
 use gateway_protocol::session::ServerLimits;
@@ -58,10 +58,11 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
         },
         Box::new(move |batch| dispatcher.dispatch(batch)),
     )?;
+    let retained = RetainedLimits { messages_max: 100_000, bytes_max: 256 << 20 };
     Ok(Context {
         engine,
         registry: Registry::new(config.admission.max_connections),
-        ingest: Pool::new(threads, Ingest::default),
+        ingest: Pool::new(threads, || Ingest::new(retained)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone())),
         live,
         limits: Arc::new(limits(config)),
@@ -89,6 +90,7 @@ fn limits(config: &Config) -> ServerLimits {
         receive_maximum: mqtt.receive_maximum,
         max_inflight: mqtt.max_inflight,
         max_packet_bytes: u32::try_from(mqtt.max_packet_bytes).unwrap_or(u32::MAX),
+        topic_alias_maximum: mqtt.topic_alias_maximum,
         server_keep_alive_secs: mqtt.server_keep_alive_secs,
         session_expiry_max_secs: mqtt.session_expiry_max_secs,
         allow_empty_client_id: mqtt.allow_empty_client_id,

@@ -58,6 +58,8 @@ impl Sampler {
         counter!("gateway_commit_groups_total").increment(stats.groups - self.last.groups);
         counter!("gateway_commit_entries_total").increment(stats.entries - self.last.entries);
         counter!("gateway_log_written_bytes_total").increment(stats.bytes_written - self.last.bytes_written);
+        counter!("gateway_events_rejected_total", "reason" => "log_failed")
+            .increment(stats.events_failed - self.last.events_failed);
         self.last = stats;
         let sync = histogram!("gateway_commit_sync_seconds");
         let entries = histogram!("gateway_commit_group_entries");

@@ -27,7 +27,10 @@ pub(super) async fn run(context: Arc<Context>, mut stop: watch::Receiver<bool>) 
             _ = stop.changed() => return,
             _ = ticks.tick() => {}
         }
-        expire_sessions(&context, clock::unix_ms());
+        let now_ms = clock::unix_ms();
+        expire_sessions(&context, now_ms);
+        expire_retained(&context, now_ms);
+        publish_wills(&context, now_ms);
         sampler.sample(&context);
     }
 }
@@ -51,5 +54,38 @@ fn expire_sessions(context: &Context, now_ms: u64) {
     if !staging.is_empty() {
         // Refused or full: they are still there in a second.
         let _ = context.engine.submit(&mut staging, Urgency::Lazy, Waker::noop(), None);
+    }
+}
+
+fn expire_retained(context: &Context, now_ms: u64) {
+    let mut staging = Staging::new();
+    for message in context.engine.expired_retained(now_ms, EXPIRIES_MAX) {
+        let entry = Entry::RetainedRemoved { topic: message.event().topic, offset: message.offset().get() };
+        if staging.push(&entry).is_err() {
+            break;
+        }
+    }
+    if !staging.is_empty() {
+        let _ = context.engine.submit(&mut staging, Urgency::Lazy, Waker::noop(), None);
+    }
+}
+
+/// Publishes every will whose delay has passed. The message and its removal are in one group, so a restart finds both or neither.
+fn publish_wills(context: &Context, now_ms: u64) {
+    for (client_id, will) in context.engine.wills() {
+        if will.due_at_ms.is_none_or(|at_ms| at_ms > now_ms) || !will.take() {
+            continue;
+        }
+        let mut staging = Staging::new();
+        let staged = staging
+            .push_event(&will.message.event(&client_id, now_ms))
+            .and_then(|()| staging.push(&Entry::WillCleared { client_id: &client_id }));
+        if let Err(error) = staged {
+            tracing::error!(%error, %client_id, "a Will Message can not be logged");
+            continue;
+        }
+        if context.engine.submit(&mut staging, Urgency::Now, Waker::noop(), None).is_err() {
+            will.give_back();
+        }
     }
 }

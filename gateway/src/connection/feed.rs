@@ -5,12 +5,13 @@ use super::task::Connection;
 use crate::clock;
 use crate::delivery::Parcel;
 use crate::delivery::metrics::{self as delivery, Dropped};
-use crate::engine::{AckRuns, DurableSession, Engine};
+use crate::engine::{AckRuns, DurableSession, Engine, RetainedMessage};
 use crate::stream::{Located, Next, Pager};
 use gateway_protocol::QoS;
 use gateway_protocol::property::{PropertiesBuf, Property};
-use gateway_protocol::session::{Delivery, Sent};
+use gateway_protocol::session::{DURABLE_IDENTIFIERS, Delivery, Sent};
 use gateway_storage::{Batch, Entry, Event, Offset, Staging, SubmitError, Urgency};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -20,9 +21,18 @@ pub(super) struct Feed {
     /// The parcel under way, and how many of its picks are done.
     parcel: Option<(Parcel, usize)>,
     extra: PropertiesBuf,
+    /// Retained Messages for subscriptions just made: references into the table, at most as many as it may hold for each filter.
+    pub(super) retained: VecDeque<Retained>,
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
+}
+
+/// A Retained Message on its way to this connection.
+pub(super) struct Retained {
+    pub(super) message: Arc<RetainedMessage>,
+    pub(super) qos: QoS,
+    pub(super) subscription_id: u32,
 }
 
 impl Feed {
@@ -91,6 +101,7 @@ impl Connection {
     /// Fills `out` up to the size of one write. Whether anything was done.
     pub(super) fn feed_client(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
         let before = (out.len(), self.feed.counts);
+        self.feed_retained(out);
         self.feed_live(out);
         self.feed_durable(cx, out);
         self.feed_streams(cx, out);
@@ -101,6 +112,24 @@ impl Connection {
 
     fn has_room(&self, out: &[u8]) -> bool {
         out.len() < self.context.settings.write_bytes
+    }
+
+    fn feed_retained(&mut self, out: &mut Vec<u8>) {
+        while self.has_room(out)
+            && let Some(retained) = self.feed.retained.pop_front()
+        {
+            self.feed.extra.clear();
+            let ids: &[u32] = if retained.subscription_id == 0 { &[] } else { &[retained.subscription_id] };
+            let how = How { qos: retained.qos, retain: true, dup: false, sequence: None, ids };
+            if matches!(self.deliver(&retained.message.event(), &how, out), Step::Stop) {
+                self.feed.retained.push_front(retained);
+                return;
+            }
+            self.feed.counts.routed += 1;
+        }
+        if self.feed.retained.is_empty() && self.feed.retained.capacity() > 0 {
+            self.feed.retained = VecDeque::new();
+        }
     }
 
     fn feed_live(&mut self, out: &mut Vec<u8>) {
@@ -141,6 +170,18 @@ impl Connection {
         let engine = self.context.engine.clone();
         while durable.next < durable.session.end() && self.has_room(out) && self.session.send_quota() > 0 {
             let Some((due, dup)) = durable.session.due(durable.next) else { break };
+            if due.sequence - durable.session.low() >= u64::from(DURABLE_IDENTIFIERS) {
+                // Its identifier still belongs to a message whose acknowledgement is not stored. Looked at again when the log grows.
+                let _ = engine.read(engine.end(), cx.waker());
+                return;
+            }
+            if due.is_received {
+                if !self.session.resume_release(due.sequence, out) {
+                    return;
+                }
+                durable.next = due.sequence + 1;
+                continue;
+            }
             let (batch, index) = match durable.pager.locate(&engine, due.offset, cx) {
                 Poll::Ready(Located::At(batch, index)) => (batch, index),
                 Poll::Ready(Located::Gone(_)) => {
@@ -156,7 +197,7 @@ impl Connection {
                 self.feed.extra.clear();
                 let how = How {
                     qos: QoS::try_from(event.qos).unwrap_or(QoS::AtMostOnce).min(due.profile.qos),
-                    retain: due.profile.retain_as_published && event.retain,
+                    retain: due.profile.is_retained || (due.profile.retain_as_published && event.retain),
                     dup,
                     sequence: Some(due.sequence),
                     ids: due.profile.subscription_ids.as_deref().unwrap_or_default(),

@@ -3,9 +3,11 @@
 use super::task::{Connection, Peer};
 use super::{Context, io, leave, metrics};
 use crate::clock;
-use crate::engine::DurableSession;
+use crate::engine::{DurableSession, WillMessage};
 use crate::registry::Place;
 use gateway_protocol::codec::{Decoded, decode};
+use gateway_protocol::packet;
+use gateway_protocol::property::{PropertiesBuf, PropertyId};
 use gateway_protocol::session::{Accepted, Event, Session};
 use gateway_protocol::{ProtocolVersion, ReasonCode};
 use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
@@ -20,6 +22,7 @@ pub(super) struct Hello {
     /// The Client Identifier was made up here.
     assigned: bool,
     clean_start: bool,
+    will: Option<(u32, WillMessage)>,
 }
 
 /// Takes a connection through its whole life. `place` counts it against the limit; without one it is told to come back later.
@@ -89,7 +92,8 @@ where
                             let assigned = connect.client_id.is_empty();
                             let client_id =
                                 if assigned { assign_client_id(context) } else { connect.client_id.into() };
-                            let hello = Hello { client_id, assigned, clean_start: connect.clean_start };
+                            let will = connect.will.as_ref().map(will_of);
+                            let hello = Hello { client_id, assigned, clean_start: connect.clean_start, will };
                             (consumed, Ok(Some(hello)))
                         }
                         _ => (bytes.len(), Err(metrics::Connect::Refused)),
@@ -108,6 +112,24 @@ where
             Ok(None) | Err(_) => return Err(metrics::Connect::Gone),
         }
     }
+}
+
+/// Will Delay Interval, and the message as it is stored.
+fn will_of(will: &packet::Will<'_>) -> (u32, WillMessage) {
+    let mut properties = PropertiesBuf::new();
+    // They were decoded from a legal packet, so they can be written again; were they not, the will goes without.
+    let _ = properties.extend_filtered(will.properties, |id| {
+        !matches!(id, PropertyId::WillDelayInterval | PropertyId::MessageExpiryInterval)
+    });
+    let message = WillMessage {
+        topic: will.topic.as_str().into(),
+        qos: will.qos as u8,
+        retain: will.retain,
+        message_expiry_secs: will.properties.message_expiry_interval(),
+        properties: properties.as_properties().raw().into(),
+        payload: will.payload.into(),
+    };
+    (will.properties.will_delay_interval().unwrap_or(0), message)
 }
 
 /// A name no other client has: the moment this gateway started, and a number.
@@ -142,7 +164,8 @@ fn open<'a>(
         session.accept(clock::monotonic(), accepted, out);
         let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let peer = Peer { session, client_id: hello.client_id, claim, durable, received };
+        let has_will = hello.will.is_some();
+        let peer = Peer { session, has_will, client_id: hello.client_id, claim, durable, received };
         Ok(Box::new(Connection::new(context.clone(), peer, &waker)))
     })
 }
@@ -158,10 +181,15 @@ async fn open_durable(
     hello: &Hello,
 ) -> Result<Option<Arc<DurableSession>>, NotOpened> {
     let expiry_secs = session.client_limits().session_expiry_secs;
-    if expiry_secs == 0 && context.engine.session(&hello.client_id).is_none() {
+    let client_id = &*hello.client_id;
+    let mut staging = Staging::new();
+    stage_wills(context, hello, &mut staging)?;
+    if expiry_secs == 0 && context.engine.session(client_id).is_none() {
+        if !staging.is_empty() {
+            commit(context, &mut staging).await?;
+        }
         return Ok(None);
     }
-    let mut staging = Staging::new();
     let entry = Entry::SessionOpened {
         client_id: &hello.client_id,
         at_ms: clock::unix_ms(),
@@ -172,6 +200,26 @@ async fn open_durable(
     staging.push(&entry).map_err(|_| NotOpened)?;
     commit(context, &mut staging).await?;
     Ok(context.engine.session(&hello.client_id))
+}
+
+/// What becomes of the will that an earlier connection left, and the one that this connection leaves.
+fn stage_wills(context: &Context, hello: &Hello, staging: &mut Staging) -> Result<(), NotOpened> {
+    let client_id = &*hello.client_id;
+    if let Some(old) = context.engine.will(client_id) {
+        // Back in time: it is not sent [MQTT-3.1.3-9]. But a Session that is discarded has ended, and with it the waiting.
+        if hello.clean_start && old.take() {
+            let event = old.message.event(client_id, clock::unix_ms());
+            staging.push_event(&event).map_err(|_| NotOpened)?;
+        }
+        if hello.will.is_none() {
+            staging.push(&Entry::WillCleared { client_id }).map_err(|_| NotOpened)?;
+        }
+    }
+    if let Some((delay_secs, message)) = &hello.will {
+        let entry = Entry::WillSet { client_id, delay_secs: *delay_secs, will: &message.encode() };
+        staging.push(&entry).map_err(|_| NotOpened)?;
+    }
+    Ok(())
 }
 
 /// Submits and waits until the receipt is there and applied.

@@ -5,6 +5,7 @@ use super::metrics;
 use super::task::{Connection, Outcome};
 use crate::clock;
 use crate::delivery::metrics::{self as delivery, Dropped};
+use crate::engine::Will;
 use gateway_protocol::TopicFilter;
 use gateway_storage::{Entry, Staging, SubmitError, Urgency};
 use std::future::poll_fn;
@@ -41,7 +42,7 @@ pub(super) async fn leave<S>(
     }
     submit_held(context, &mut connection).await;
     let last_words = connection.take_unsent();
-    close_session(context, &mut connection).await;
+    close_session(context, &mut connection, outcome).await;
     drop(connection); // gives the Client Identifier back
     if outcome != Outcome::Lost {
         say_goodbye(&mut stream, &last_words).await;
@@ -83,25 +84,41 @@ async fn submit_held(context: &Context, connection: &mut Connection) {
     .await;
 }
 
-async fn close_session(context: &Context, connection: &mut Connection) {
-    let Some(mut durable) = connection.durable.take() else { return };
-    durable.session.detach();
+/// Logs that the connection is over: the last acknowledgements, what becomes of the will, and that the Session goes on alone.
+async fn close_session(context: &Context, connection: &mut Connection, outcome: Outcome) {
+    let durable = connection.durable.take();
+    if let Some(durable) = &durable {
+        durable.session.detach();
+    }
     let granted = connection.session.client_limits().session_expiry_secs;
-    let wanted = connection.disconnect.flatten().unwrap_or(granted);
-    let entry = Entry::SessionClosed {
-        client_id: &connection.client_id,
-        at_ms: clock::unix_ms(),
-        expiry_secs: wanted.min(context.limits.session_expiry_max_secs),
-        state: &[],
-    };
+    let expiry_secs =
+        connection.final_expiry_secs.unwrap_or(granted).min(context.limits.session_expiry_max_secs);
     let mut staging = Staging::new();
-    if staging.push(&entry).is_err() {
+    let will = if connection.has_will { context.engine.will(&connection.client_id) } else { None };
+    if let Some(will) = &will {
+        stage_will(&connection.client_id, will, outcome, expiry_secs, &mut staging);
+    }
+    if durable.is_some() {
+        let entry = Entry::SessionClosed {
+            client_id: &connection.client_id,
+            at_ms: clock::unix_ms(),
+            expiry_secs,
+            state: &[],
+        };
+        // An entry of this size is always taken.
+        let _ = staging.push(&entry);
+    }
+    if staging.is_empty() {
         return;
     }
+    let urgency = if will.is_some() { Urgency::Now } else { Urgency::Lazy };
+    let mut durable = durable;
     poll_fn(|cx| {
         // First what was acknowledged, so that the entries stand in the order in which things happened.
-        durable.submit_acknowledgements(&context.engine, &connection.client_id, cx.waker());
-        match context.engine.submit(&mut staging, Urgency::Lazy, cx.waker(), None) {
+        if let Some(durable) = &mut durable {
+            durable.submit_acknowledgements(&context.engine, &connection.client_id, cx.waker());
+        }
+        match context.engine.submit(&mut staging, urgency, cx.waker(), None) {
             Err(SubmitError::Full) => Poll::Pending,
             Ok(_) => Poll::Ready(()),
             Err(error) => {
@@ -112,4 +129,27 @@ async fn close_session(context: &Context, connection: &mut Connection) {
         }
     })
     .await;
+}
+
+/// A DISCONNECT deletes the will [MQTT-3.14.4-3]; any other end publishes it, at once or when its delay has passed or the Session ends,
+/// whichever comes first [MQTT-3.1.2-8].
+fn stage_will(client_id: &str, will: &Will, outcome: Outcome, expiry_secs: u32, staging: &mut Staging) {
+    let now_ms = clock::unix_ms();
+    let delay_secs = will.delay_secs.min(expiry_secs);
+    let staged = if outcome == Outcome::Left {
+        staging.push(&Entry::WillCleared { client_id })
+    } else if delay_secs > 0 {
+        let at_ms = now_ms.saturating_add(u64::from(delay_secs) * 1000);
+        staging.push(&Entry::WillDue { client_id, at_ms })
+    } else if will.take() {
+        // In one group: a restart finds it published and cleared, or neither.
+        staging
+            .push_event(&will.message.event(client_id, now_ms))
+            .and_then(|()| staging.push(&Entry::WillCleared { client_id }))
+    } else {
+        Ok(())
+    };
+    if let Err(error) = staged {
+        tracing::error!(%error, client_id, "a Will Message can not be logged");
+    }
 }

@@ -65,7 +65,7 @@ pub(super) enum NotStored {
 }
 
 const ENDS: [&str; 3] = ["left", "lost", "closed"];
-const REJECTIONS: [&str; 4] = ["reserved_topic", "too_large", "log_full", "log_unavailable"];
+const REJECTIONS: [&str; 5] = ["reserved_topic", "too_large", "retained_full", "log_full", "log_unavailable"];
 
 struct Families {
     connects: [Counter; 9],
@@ -75,7 +75,7 @@ struct Families {
     received: [Counter; 3],
     live: Counter,
     unwanted: Counter,
-    rejected: [Counter; 4],
+    rejected: [Counter; 5],
     sessions_left_open: Counter,
 }
 
@@ -139,7 +139,7 @@ pub(super) fn connect(outcome: Connect) {
 pub(super) fn disconnect(outcome: &Outcome) {
     let [left, lost, closed] = &FAMILIES.disconnects;
     match outcome {
-        Outcome::Left => left.increment(1),
+        Outcome::Left | Outcome::LeftWithWill => left.increment(1),
         Outcome::Lost => lost.increment(1),
         Outcome::Closed(_) => closed.increment(1),
     }
@@ -151,7 +151,7 @@ pub(super) fn session_left_open() {
 
 /// Events that were counted as accepted when they were staged turn out not to be.
 pub(super) fn not_stored(reason: NotStored, events: usize) {
-    let [_, _, log_full, log_unavailable] = &FAMILIES.rejected;
+    let [_, _, _, log_full, log_unavailable] = &FAMILIES.rejected;
     match reason {
         NotStored::LogFull => log_full.increment(events as u64),
         NotStored::LogUnavailable => log_unavailable.increment(events as u64),
@@ -168,6 +168,7 @@ pub(super) struct Received {
     pub(super) unwanted: u64,
     reserved_topic: u64,
     too_large: u64,
+    retained_full: u64,
 }
 
 impl Received {
@@ -184,6 +185,7 @@ impl Received {
         match refusal {
             Refusal::ReservedTopic => self.reserved_topic += 1,
             Refusal::TooLarge => self.too_large += 1,
+            Refusal::RetainedFull => self.retained_full += 1,
         }
     }
 
@@ -196,9 +198,10 @@ impl Received {
         }
         add(&families.live, self.live);
         add(&families.unwanted, self.unwanted);
-        let [reserved_topic, too_large, ..] = &families.rejected;
+        let [reserved_topic, too_large, retained_full, ..] = &families.rejected;
         add(reserved_topic, self.reserved_topic);
         add(too_large, self.too_large);
+        add(retained_full, self.retained_full);
     }
 }
 

@@ -3,12 +3,13 @@
 use super::metrics;
 use super::task::{Connection, Outcome};
 use crate::clock;
+use crate::engine::AckRuns;
 use crate::ingest::{self, Ingest, Publisher};
 use gateway_protocol::codec::{Decoded, decode};
 use gateway_protocol::packet::Publish;
 use gateway_protocol::session::{Event, Lane};
 use gateway_protocol::{PacketId, QoS, ReasonCode};
-use gateway_storage::{Staging, SubmitError, Ticket, Urgency};
+use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
 use std::task::Waker;
 
 /// Acknowledgements that one receipt releases.
@@ -20,12 +21,15 @@ pub(super) struct Owed {
     pub(super) replies: Vec<Reply>,
 }
 
-/// A SUBACK or UNSUBACK that waits for its entries to be applied.
+/// A packet that waits for its entries to be stored and applied.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) packet_id: PacketId,
-    pub(super) codes: Vec<u8>,
-    pub(super) is_suback: bool,
+pub(super) enum Reply {
+    SubAck(PacketId, Vec<u8>),
+    UnsubAck(PacketId, Vec<u8>),
+    /// The identifier of a QoS 2 publish is forgotten.
+    PubComp(PacketId),
+    /// The client's having a QoS 2 delivery, by its sequence, is remembered.
+    PubRel(u64),
 }
 
 /// What one read has brought, until it is handed on.
@@ -89,6 +93,8 @@ impl Connection {
     ) -> Option<Outcome> {
         match event {
             Event::Publish(publish) => self.take_publish(&publish, ingest, batch),
+            Event::Released { packet_id } => self.release(packet_id, &mut ingest.stored, batch, out),
+            Event::Received { sequence } => self.remember(sequence, &mut ingest.stored, batch),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe, &mut ingest.stored, batch, out),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe, &mut ingest.stored, batch, out),
             Event::Acknowledged { lane: Lane::Durable, sequence, .. } => {
@@ -97,12 +103,12 @@ impl Connection {
                 }
             }
             Event::Acknowledged { lane: Lane::Live, .. } => self.feed.counts.acked += 1,
-            Event::Disconnect { session_expiry_secs, .. } => {
-                self.disconnect = Some(session_expiry_secs);
-                return Some(Outcome::Left);
+            Event::Disconnect { with_will, session_expiry_secs } => {
+                self.final_expiry_secs = session_expiry_secs;
+                return Some(if with_will { Outcome::LeftWithWill } else { Outcome::Left });
             }
-            // Without QoS 2 on offer there is none to finish; CONNECT is taken by the handshake.
-            Event::Connect(_) | Event::Released { .. } | Event::Received { .. } | Event::Handled => {}
+            // CONNECT is taken by the handshake.
+            Event::Connect(_) | Event::Handled => {}
         }
         None
     }
@@ -114,7 +120,12 @@ impl Connection {
             client_id: &self.client_id,
             after_stored: !self.owed.is_empty() && engine.interest_epoch() != self.last_epoch,
         };
-        let outcome = ingest.publish(engine, &*self.context.live, publisher, publish, batch.now_ms);
+        let resolved = Publish {
+            topic: self.session.topic_of(publish),
+            retain: publish.retain && self.context.limits.retain_available,
+            ..*publish
+        };
+        let outcome = ingest.publish(engine, &*self.context.live, publisher, &resolved, batch.now_ms);
         match outcome {
             // Counted when it is stored.
             ingest::Outcome::Stored => {}
@@ -130,12 +141,58 @@ impl Connection {
         if publish.qos == QoS::AtMostOnce {
             return;
         }
+        let is_stored = self.remember_identifier(publish, outcome, &mut ingest.stored);
         // PUBACKs leave in the order of the publishes: one that waits holds back those behind it.
-        let waits = outcome == ingest::Outcome::Stored || batch.publishes > 0 || !self.owed.is_empty();
+        let waits = is_stored || batch.publishes > 0 || !self.owed.is_empty();
         if waits {
             batch.publishes += 1;
         } else {
             batch.free += 1;
+        }
+    }
+
+    /// Stages the identifier of a QoS 2 publish along with the message: both are in one group, so a restart knows both or neither.
+    /// Whether anything of this publish is on its way to the log.
+    fn remember_identifier(
+        &self,
+        publish: &Publish<'_>,
+        outcome: ingest::Outcome,
+        stored: &mut Staging,
+    ) -> bool {
+        let is_stored = outcome == ingest::Outcome::Stored;
+        let Some(packet_id) = publish.packet_id else { return is_stored };
+        let is_refused = matches!(outcome, ingest::Outcome::Refused(_));
+        if publish.qos != QoS::ExactlyOnce || self.durable.is_none() || is_refused {
+            return is_stored;
+        }
+        let entry = Entry::PublishReceived { client_id: &self.client_id, packet_id: packet_id.get() };
+        // An entry this small always has room next to what one read brings.
+        stored.push(&entry).is_ok() || is_stored
+    }
+
+    fn release(
+        &mut self,
+        packet_id: PacketId,
+        stored: &mut Staging,
+        batch: &mut ReadBatch,
+        out: &mut Vec<u8>,
+    ) {
+        let entry = Entry::PublishReleased { client_id: &self.client_id, packet_id: packet_id.get() };
+        if self.durable.is_some() && stored.push(&entry).is_ok() {
+            batch.replies.push(Reply::PubComp(packet_id));
+        } else {
+            self.session.handle_released(packet_id, out);
+        }
+    }
+
+    fn remember(&mut self, sequence: u64, stored: &mut Staging, batch: &mut ReadBatch) {
+        let mut run = AckRuns::default();
+        run.push(sequence);
+        let mut bytes = Vec::with_capacity(12);
+        run.encode(&mut bytes);
+        let entry = Entry::DeliveryReceived { client_id: &self.client_id, runs: &bytes };
+        if stored.push(&entry).is_ok() {
+            batch.replies.push(Reply::PubRel(sequence));
         }
     }
 
@@ -228,7 +285,7 @@ impl Connection {
             let Some(owed) = self.owed.pop_front() else { break };
             self.session.handle_durable(owed.publishes, out);
             for reply in owed.replies {
-                self.reply(&reply, out);
+                self.reply(reply, out);
             }
         }
         if self.owed.is_empty() {

@@ -1,8 +1,10 @@
 //! SUBSCRIBE and UNSUBSCRIBE: which filter goes where, and what is granted.
 
+use super::feed::Retained;
 use super::receive::{ReadBatch, Reply};
 use super::task::Connection;
 use crate::clock;
+use crate::engine::sends_retained;
 use crate::router::{Grant, SubscribeError};
 use crate::stream::{self, StreamAddress, StreamCursor};
 use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
@@ -36,7 +38,7 @@ impl Connection {
             };
             codes.push(code.as_u8());
         }
-        let reply = Reply { packet_id: subscribe.packet_id, codes, is_suback: true };
+        let reply = Reply::SubAck(subscribe.packet_id, codes);
         self.reply_when_stored(reply, stored.len() > staged_before, batch, out);
     }
 
@@ -77,6 +79,7 @@ impl Connection {
             retain_as_published: options.retain_as_published,
             subscription_id,
         };
+        let is_new = !self.subscriptions.contains(text);
         context
             .live
             .change(|router| router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant))
@@ -92,7 +95,25 @@ impl Connection {
             };
             stored.push(&entry).map_err(|_| ReasonCode::QuotaExceeded)?;
         }
+        if sends_retained(options.retain_handling, is_new) {
+            self.queue_retained(filter, &grant);
+        }
         Ok(qos)
+    }
+
+    /// Retained Messages for a new subscription. Those that a durable session gets above QoS 0 come from its backlog.
+    fn queue_retained(&mut self, filter: TopicFilter<'_>, grant: &Grant) {
+        for message in self.context.engine.retained(filter) {
+            let published = QoS::try_from(message.event().qos).unwrap_or(QoS::AtMostOnce);
+            let qos = published.min(grant.qos);
+            if self.durable.is_none() || qos == QoS::AtMostOnce {
+                self.feed.retained.push_back(Retained {
+                    message,
+                    qos,
+                    subscription_id: grant.subscription_id,
+                });
+            }
+        }
     }
 
     fn open_cursor(&mut self, text: &str, qos: QoS, subscription_id: u32) -> Result<QoS, ReasonCode> {
@@ -120,7 +141,7 @@ impl Connection {
         for filter in unsubscribe.filters.iter() {
             codes.push(self.unsubscribe_one(filter, stored).as_u8());
         }
-        let reply = Reply { packet_id: unsubscribe.packet_id, codes, is_suback: false };
+        let reply = Reply::UnsubAck(unsubscribe.packet_id, codes);
         self.reply_when_stored(reply, stored.len() > staged_before, batch, out);
     }
 
@@ -148,15 +169,16 @@ impl Connection {
         if waits {
             batch.replies.push(reply);
         } else {
-            self.reply(&reply, out);
+            self.reply(reply, out);
         }
     }
 
-    pub(super) fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
-        if reply.is_suback {
-            self.session.suback(reply.packet_id, &reply.codes, out);
-        } else {
-            self.session.unsuback(reply.packet_id, &reply.codes, out);
+    pub(super) fn reply(&mut self, reply: Reply, out: &mut Vec<u8>) {
+        match reply {
+            Reply::SubAck(packet_id, codes) => self.session.suback(packet_id, &codes, out),
+            Reply::UnsubAck(packet_id, codes) => self.session.unsuback(packet_id, &codes, out),
+            Reply::PubComp(packet_id) => self.session.handle_released(packet_id, out),
+            Reply::PubRel(sequence) => self.session.handle_remembered(sequence, out),
         }
     }
 

@@ -8,8 +8,8 @@ use crate::delivery::Outbox;
 use crate::engine::DurableSession;
 use crate::registry::Claim;
 use crate::stream::StreamCursor;
-use gateway_protocol::ReasonCode;
 use gateway_protocol::session::{Millis, Session};
+use gateway_protocol::{PacketId, ReasonCode};
 use gateway_storage::{Staging, Ticket};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -55,8 +55,10 @@ pub(super) struct Connection {
     pub(super) last_ticket: Option<Ticket>,
     /// The engine's routing epoch at the last submit.
     pub(super) last_epoch: u64,
-    /// The client's DISCONNECT, if it sent one: the Session Expiry Interval it wants in the end.
-    pub(super) disconnect: Option<Option<u32>>,
+    /// The client left a Will Message that is not to be forgotten.
+    pub(super) has_will: bool,
+    /// The Session Expiry Interval that the client's DISCONNECT brought, if any.
+    pub(super) final_expiry_secs: Option<u32>,
     closing: Option<ReasonCode>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -68,6 +70,7 @@ pub(super) struct Peer {
     pub(super) claim: Claim,
     pub(super) durable: Option<Arc<DurableSession>>,
     pub(super) received: Vec<u8>,
+    pub(super) has_will: bool,
 }
 
 /// How a connection ended.
@@ -75,6 +78,8 @@ pub(super) struct Peer {
 pub(super) enum Outcome {
     /// DISCONNECT from the client.
     Left,
+    /// DISCONNECT from the client, which wants its Will Message published all the same.
+    LeftWithWill,
     /// The transport ended without a DISCONNECT.
     Lost,
     /// Closed from this side, or by a fault of the client; the reason it was given.
@@ -91,7 +96,7 @@ enum ReadStep {
 
 impl Connection {
     pub(super) fn new(context: Arc<Context>, peer: Peer, waker: &Waker) -> Self {
-        let Peer { mut session, client_id, claim, durable, received } = peer;
+        let Peer { mut session, client_id, claim, durable, received, has_will } = peer;
         let settings = &context.settings;
         let outbox = Arc::new(Outbox::new(
             context.new_outbox_id(),
@@ -105,7 +110,9 @@ impl Connection {
         let mut connection = Self {
             durable: durable.map(|durable| {
                 let start = durable.attach(waker);
-                session.resume(start, []);
+                let received: Vec<_> =
+                    durable.state().received.iter().filter_map(|id| PacketId::new(*id)).collect();
+                session.resume(start, received);
                 Box::new(DurableFeed::new(durable, start))
             }),
             context,
@@ -122,7 +129,8 @@ impl Connection {
             held: None,
             last_ticket: None,
             last_epoch: 0,
-            disconnect: None,
+            has_will,
+            final_expiry_secs: None,
             closing: None,
             timer: None,
         };

@@ -5,10 +5,11 @@
 //! is judged by the view as it stands at that entry.
 
 use super::backlog::{AckRuns, BacklogLimits, Profile};
+use super::recovery::Saved;
 use super::session::{DurableSession, SessionState};
 use super::table::Table;
 use crate::router::{Grant, Match, RouteCache};
-use gateway_protocol::packet::SubscribeOptions;
+use gateway_protocol::packet::{RetainHandling, SubscribeOptions};
 use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Batch, Entry, Event, Offset};
 use std::sync::Arc;
@@ -87,6 +88,9 @@ impl Applier {
 
     fn apply_event(&mut self, offset: Offset, event: &Event<'_>, applied: &mut Applied) {
         applied.events += 1;
+        if event.retain {
+            self.table.write_retained().publish(offset, event);
+        }
         if event.qos == 0 {
             return; // A QoS 0 delivery is made now or never: nothing to remember.
         }
@@ -103,6 +107,7 @@ impl Applier {
             let profile = Profile {
                 qos: found.qos,
                 retain_as_published: found.retain_as_published,
+                is_retained: false,
                 subscription_ids: found.subscription_ids.clone(),
             };
             let mut state = session.state();
@@ -142,7 +147,7 @@ impl Applier {
                 }
             }
             Entry::Subscribed { client_id, filter, options, subscription_id } => {
-                self.subscribe(client_id, filter, options, subscription_id);
+                self.subscribe(client_id, filter, options, subscription_id, applied);
             }
             Entry::Unsubscribed { client_id, filter } => self.unsubscribe(client_id, filter),
             Entry::Acknowledged { client_id, runs } => {
@@ -153,7 +158,36 @@ impl Applier {
                 }
                 list_unsaved(&mut self.unsaved, &session, &mut state);
             }
+            Entry::PublishReceived { client_id, packet_id } => {
+                self.change(client_id, |state| state.received.insert(packet_id));
+            }
+            Entry::PublishReleased { client_id, packet_id } => {
+                self.change(client_id, |state| state.received.remove(&packet_id));
+            }
+            Entry::DeliveryReceived { client_id, runs } => self.change(client_id, |state| {
+                for (sequence, len) in AckRuns::decode(runs) {
+                    state.backlog.receive(sequence, u64::from(len));
+                }
+                true
+            }),
+            Entry::WillSet { client_id, delay_secs, will } => {
+                self.table.write_wills().set(client_id, delay_secs, will);
+            }
+            Entry::WillDue { client_id, at_ms } => self.table.write_wills().due(client_id, at_ms),
+            Entry::WillCleared { client_id } => self.table.write_wills().clear(client_id),
+            Entry::RetainedRemoved { topic, offset } => {
+                self.table.write_retained().remove_at(topic, offset);
+            }
             Entry::Event(_) => {}
+        }
+    }
+
+    /// Changes a session's state, if it is there; `change` says whether it did.
+    fn change(&mut self, client_id: &str, change: impl FnOnce(&mut SessionState) -> bool) {
+        let Some(session) = self.table.session(client_id) else { return };
+        let mut state = session.state();
+        if change(&mut state) {
+            list_unsaved(&mut self.unsaved, &session, &mut state);
         }
     }
 
@@ -172,6 +206,15 @@ impl Applier {
         state.expiry_secs = expiry_secs;
         list_unsaved(&mut self.unsaved, &session, &mut state);
         ended
+    }
+
+    /// Puts back what a view had saved.
+    pub(super) fn restore_all(&mut self, saved: Saved) {
+        for (client_id, state) in saved.sessions {
+            self.restore(&client_id, state);
+        }
+        *self.table.write_retained() = saved.retained;
+        *self.table.write_wills() = saved.wills;
     }
 
     /// Puts a session into the table, with everything it subscribed to.
@@ -216,7 +259,14 @@ impl Applier {
         pending
     }
 
-    fn subscribe(&mut self, client_id: &str, filter: &str, options: u8, subscription_id: u32) {
+    fn subscribe(
+        &mut self,
+        client_id: &str,
+        filter: &str,
+        options: u8,
+        subscription_id: u32,
+        applied: &mut Applied,
+    ) {
         let Some(session) = self.table.session(client_id) else { return };
         let Some(options) = SubscribeOptions::from_u8(options) else { return };
         let grant = Grant {
@@ -227,9 +277,45 @@ impl Applier {
         };
         self.route(&session, filter, grant);
         let mut state = session.state();
-        state.subscriptions.insert(filter.into(), grant);
+        let is_new = state.subscriptions.insert(filter.into(), grant).is_none();
         state.unsaved.filters.insert(filter.into(), true);
         list_unsaved(&mut self.unsaved, &session, &mut state);
+        drop(state);
+        if sends_retained(options.retain_handling, is_new) {
+            self.add_retained(&session, filter, &grant, applied);
+        }
+    }
+
+    /// Retained Messages go into the backlog of whoever subscribes above QoS 0, so that they survive what the backlog survives. Those
+    /// that reach it at QoS 0 are sent by its connection.
+    fn add_retained(
+        &mut self,
+        session: &Arc<DurableSession>,
+        filter: &str,
+        grant: &Grant,
+        applied: &mut Applied,
+    ) {
+        let Ok(filter) = TopicFilter::parse(filter) else { return };
+        let messages = self.table.read_retained().matching(filter);
+        let profile = Profile {
+            qos: grant.qos,
+            retain_as_published: grant.retain_as_published,
+            is_retained: true,
+            subscription_ids: (grant.subscription_id != 0).then(|| [grant.subscription_id].into()),
+        };
+        let mut state = session.state();
+        if state.backlog.end() == session.end() && !messages.is_empty() {
+            self.touched.push(session.clone());
+        }
+        for message in messages {
+            if grant.qos == QoS::AtMostOnce || message.event().qos == 0 {
+                continue;
+            }
+            applied.routed += 1;
+            if !state.backlog.push(message.offset(), &profile, message.cost(), &self.limits) {
+                applied.backlog_full += 1;
+            }
+        }
     }
 
     fn unsubscribe(&mut self, client_id: &str, filter: &str) {
@@ -257,7 +343,10 @@ impl Applier {
 
     /// Whether there is anything to save.
     pub(super) fn has_unsaved(&self) -> bool {
-        !self.unsaved.is_empty() || !self.removed.is_empty()
+        !self.unsaved.is_empty()
+            || !self.removed.is_empty()
+            || self.table.read_retained().has_unsaved()
+            || self.table.read_wills().has_unsaved()
     }
 }
 
@@ -269,5 +358,15 @@ fn list_unsaved(
     if !state.unsaved.listed {
         state.unsaved.listed = true;
         list.push(session.clone());
+    }
+}
+
+/// Whether a subscription gets the Retained Messages that match it [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
+#[must_use]
+pub fn sends_retained(handling: RetainHandling, is_new: bool) -> bool {
+    match handling {
+        RetainHandling::Send => true,
+        RetainHandling::SendIfNew => is_new,
+        RetainHandling::DoNotSend => false,
     }
 }

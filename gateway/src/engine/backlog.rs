@@ -6,6 +6,7 @@
 //!
 //! Pure: log offsets are numbers here, and nothing is read or sent.
 
+use super::ranges::Ranges;
 use gateway_protocol::QoS;
 use gateway_storage::Offset;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,8 @@ pub struct Profile {
     pub qos: QoS,
     /// The RETAIN flag is forwarded as published.
     pub retain_as_published: bool,
+    /// It was retained when the subscription was made, and is sent with RETAIN for that reason.
+    pub is_retained: bool,
     /// Identifiers of the matching subscriptions.
     pub subscription_ids: Option<Arc<[u32]>>,
 }
@@ -47,6 +50,8 @@ pub struct Due {
     pub offset: Offset,
     /// How to deliver it.
     pub profile: Profile,
+    /// The client has it already (QoS 2): only PUBREL is due.
+    pub is_received: bool,
 }
 
 /// Bounds of a backlog; a message that would exceed one of them is not added.
@@ -66,8 +71,11 @@ pub struct Backlog {
     next_sequence: u64,
     /// Everything below is acknowledged.
     low: u64,
-    /// Acknowledged ranges at or above `low`, start to end; empty when the client acknowledges in order.
-    acknowledged: BTreeMap<u64, u64>,
+    /// Acknowledged at or above `low`; empty when the client acknowledges in order.
+    acknowledged: Ranges,
+    /// QoS 2: the client has them (PUBREC), but does not know yet that we know (PUBCOMP).
+    received: Ranges,
+    pending: u64,
     bytes: u64,
     /// Counts how often the profiles were numbered anew: what was saved under another numbering is to be saved again.
     numbering: u32,
@@ -92,8 +100,7 @@ impl Backlog {
     /// Messages that wait for an acknowledgement.
     #[must_use]
     pub fn pending(&self) -> u64 {
-        let gaps: u64 = self.acknowledged.iter().map(|(start, end)| end - start).sum();
-        (self.next_sequence - self.low).saturating_sub(gaps)
+        self.pending
     }
 
     /// About how many bytes those are: exact but for the oldest run, which is taken in proportion.
@@ -128,6 +135,7 @@ impl Backlog {
             _ => self.runs.push_back(Run { sequence, offset: offset.get(), len: 1, profile, bytes }),
         }
         self.next_sequence += 1;
+        self.pending += 1;
         self.bytes += bytes;
         true
     }
@@ -166,37 +174,27 @@ impl Backlog {
     /// Marks `len` messages from `sequence` on as acknowledged. Those that already are, or do not exist, are passed over.
     /// Returns how many were pending.
     pub fn acknowledge(&mut self, sequence: u64, len: u64) -> u64 {
-        let before = self.pending();
         let start = sequence.max(self.low);
         let end = sequence.saturating_add(len).min(self.next_sequence);
         if start >= end {
             return 0;
         }
-        self.add_acknowledged(start, end);
-        while let Some((&start, &end)) = self.acknowledged.first_key_value() {
-            if start > self.low {
-                break;
-            }
-            self.low = end;
-            self.acknowledged.pop_first();
+        self.acknowledged.insert(start, end);
+        if let Some(low) = self.acknowledged.end_of(self.low) {
+            self.low = low;
+            self.acknowledged.trim_below(low);
+            self.received.trim_below(low);
         }
+        let before = self.pending;
+        self.pending = self.next_sequence - self.low - self.acknowledged.count();
         self.release_runs();
-        before - self.pending()
+        before - self.pending
     }
 
-    /// Inserts a range and merges it with its neighbours.
-    fn add_acknowledged(&mut self, mut start: u64, mut end: u64) {
-        if let Some((&before, &before_end)) = self.acknowledged.range(..=start).next_back()
-            && before_end >= start
-        {
-            start = before;
-            end = end.max(before_end);
-        }
-        while let Some((&next, &next_end)) = self.acknowledged.range(start..=end).next() {
-            end = end.max(next_end);
-            self.acknowledged.remove(&next);
-        }
-        self.acknowledged.insert(start, end);
+    /// Remembers that the client has `len` messages from `sequence` on (QoS 2, PUBREC).
+    pub fn receive(&mut self, sequence: u64, len: u64) {
+        let end = sequence.saturating_add(len).min(self.next_sequence);
+        self.received.insert(sequence.max(self.low), end);
     }
 
     /// Gives back what lies below `low`.
@@ -225,17 +223,14 @@ impl Backlog {
     #[must_use]
     pub fn due(&self, sequence: u64) -> Option<Due> {
         let mut sequence = sequence.max(self.low);
-        if let Some((_, &end)) = self.acknowledged.range(..=sequence).next_back()
-            && end > sequence
-        {
-            sequence = end;
-        }
+        sequence = self.acknowledged.end_of(sequence).unwrap_or(sequence);
         let at = self.runs.partition_point(|run| run.end() <= sequence);
         let run = self.runs.get(at)?;
         Some(Due {
             sequence,
             offset: Offset::new(run.offset + (sequence - run.sequence)),
             profile: self.profiles.get(usize::from(run.profile))?.clone(),
+            is_received: self.received.end_of(sequence).is_some(),
         })
     }
 
@@ -252,7 +247,11 @@ impl Backlog {
     }
 
     pub(super) fn acknowledged(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.acknowledged.iter().map(|(start, end)| (*start, *end))
+        self.acknowledged.iter()
+    }
+
+    pub(super) fn received(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.received.iter()
     }
 
     /// A backlog as it was saved; runs in order of their sequences. Runs that name no known profile, or lie outside of
@@ -263,6 +262,7 @@ impl Backlog {
         low: u64,
         next_sequence: u64,
         acknowledged: Vec<(u64, u64)>,
+        received: Vec<(u64, u64)>,
     ) -> Option<Self> {
         let mut at = low;
         for run in &runs {
@@ -275,8 +275,19 @@ impl Backlog {
             return None;
         }
         let bytes = runs.iter().map(|run| run.bytes).sum();
-        let acknowledged = acknowledged.into_iter().filter(|(start, end)| start < end).collect();
-        Some(Self { runs: runs.into(), profiles, next_sequence, low, acknowledged, bytes, numbering: 0 })
+        let acknowledged: Ranges = acknowledged.into_iter().collect();
+        let pending = (next_sequence - low).checked_sub(acknowledged.count())?;
+        Some(Self {
+            runs: runs.into(),
+            profiles,
+            next_sequence,
+            low,
+            acknowledged,
+            received: received.into_iter().collect(),
+            pending,
+            bytes,
+            numbering: 0,
+        })
     }
 }
 
@@ -336,7 +347,7 @@ mod tests {
     const NO_LIMIT: BacklogLimits = BacklogLimits { messages_max: u64::MAX, bytes_max: u64::MAX };
 
     fn profile(qos: QoS) -> Profile {
-        Profile { qos, retain_as_published: false, subscription_ids: None }
+        Profile { qos, retain_as_published: false, is_retained: false, subscription_ids: None }
     }
 
     #[test]
@@ -413,6 +424,7 @@ mod tests {
                     backlog.low(),
                     backlog.end(),
                     backlog.acknowledged().collect(),
+                    backlog.received().collect(),
                 ).expect("what was saved can be restored");
                 let mut at = 0;
                 for (sequence, offset) in &model {

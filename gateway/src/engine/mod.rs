@@ -15,19 +15,26 @@
 mod apply;
 mod backlog;
 pub mod metrics;
+mod ranges;
 mod recent;
 mod recovery;
+mod retained;
 mod session;
 mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod will;
 
+pub use apply::sends_retained;
 pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
+pub use retained::RetainedMessage;
 pub use session::{DurableSession, SessionState};
 pub use table::{Interest, StreamTopics};
+pub use will::{Will, WillMessage};
 
 use apply::Applier;
+use gateway_protocol::TopicFilter;
 use gateway_storage::{
     Batch, Changes, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader,
     Offset, ReadError, ReceiptCell, Staging, SubmitError, Ticket, Urgency, View, ViewError, ViewWriter,
@@ -164,7 +171,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Sessions that were connected when the gateway stopped without a word are closed now, as an entry of the log.
+    /// Sessions that were connected when the gateway stopped without a word are closed now, as an entry of the log, and their wills are
+    /// due after their delays.
     fn close_sessions_left_open(&self) {
         let mut staging = Staging::new();
         for session in self.shared.table.sessions() {
@@ -180,6 +188,14 @@ impl Engine {
                 };
                 // An entry this small is never too large.
                 let _ = staging.push(&entry);
+            }
+        }
+        for (client_id, will) in self.wills() {
+            if will.due_at_ms.is_none() {
+                let expiry_secs = self.session(&client_id).map_or(0, |session| session.state().expiry_secs);
+                let delay_secs = will.delay_secs.min(expiry_secs);
+                let at_ms = crate::clock::unix_ms().saturating_add(u64::from(delay_secs) * 1000);
+                let _ = staging.push(&gateway_storage::Entry::WillDue { client_id: &client_id, at_ms });
             }
         }
         if !staging.is_empty() {
@@ -247,6 +263,42 @@ impl Engine {
     #[must_use]
     pub fn commit(&self) -> &GroupCommit {
         &self.commit
+    }
+
+    /// Retained Messages whose topics match `filter`, in the order in which they were published.
+    #[must_use]
+    pub fn retained(&self, filter: TopicFilter<'_>) -> Vec<Arc<RetainedMessage>> {
+        self.shared.table.read_retained().matching(filter)
+    }
+
+    /// How many Retained Messages there are, and what they cost in bytes.
+    #[must_use]
+    pub fn retained_size(&self) -> (u64, u64) {
+        self.shared.table.read_retained().size()
+    }
+
+    /// Whether `topic` has a Retained Message.
+    #[must_use]
+    pub fn is_retained(&self, topic: &str) -> bool {
+        self.shared.table.read_retained().contains(topic)
+    }
+
+    /// Retained Messages that have expired, at most `max`.
+    #[must_use]
+    pub fn expired_retained(&self, now_ms: u64, max: usize) -> Vec<Arc<RetainedMessage>> {
+        self.shared.table.read_retained().expired(now_ms, max)
+    }
+
+    /// The Will Message that a client has left, if any.
+    #[must_use]
+    pub fn will(&self, client_id: &str) -> Option<Arc<Will>> {
+        self.shared.table.read_wills().get(client_id)
+    }
+
+    /// All Will Messages by Client Identifier.
+    #[must_use]
+    pub fn wills(&self) -> Vec<(Box<str>, Arc<Will>)> {
+        self.shared.table.read_wills().all()
     }
 
     /// The durable session of a client, if it has one.
@@ -409,6 +461,12 @@ impl ApplyLoop {
             if let Err(error) = snapshot::save(session, &mut changes) {
                 tracing::error!(%error, client_id = %session.client_id, "a session can not be saved in the view");
             }
+        }
+        let table = &self.shared.table;
+        let saved =
+            table.write_retained().save(&mut changes).and_then(|()| table.write_wills().save(&mut changes));
+        if let Err(error) = saved {
+            tracing::error!(%error, "Retained Messages and wills can not be saved in the view");
         }
         if let Err(changes) = self.view.try_save(changes, self.applied) {
             self.refused = Some((changes, self.applied));

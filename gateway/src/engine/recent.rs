@@ -43,11 +43,11 @@ impl Recent {
     pub(super) fn push(&self, batch: Arc<Batch>) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         ring.end = batch.end();
-        ring.bytes += batch.byte_len();
+        ring.bytes += batch.memory_bytes();
         ring.batches.push_back(batch);
         while ring.bytes > self.bytes_max && ring.batches.len() > 1 {
             if let Some(oldest) = ring.batches.pop_front() {
-                ring.bytes -= oldest.byte_len();
+                ring.bytes -= oldest.memory_bytes();
             }
         }
     }

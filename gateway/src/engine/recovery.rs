@@ -1,7 +1,10 @@
 //! Restoring the view at start: what was saved, and over it the tail of the log.
 
 use super::apply::Applier;
-use super::snapshot::{IllegibleRow, Loader};
+use super::retained::RetainedTable;
+use super::session::SessionState;
+use super::snapshot::{IllegibleRow, Loader, chunked};
+use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
 use gateway_storage::{LogReader, Offset, Table, View, ViewError};
 
@@ -10,33 +13,58 @@ use gateway_storage::{LogReader, Offset, Table, View, ViewError};
 /// A view that can not be read is set aside and everything is applied from the log's beginning: slow, but nothing is lost.
 pub(super) fn restore(applier: &mut Applier, view: View, log: &dyn LogReader) -> Result<View, EngineError> {
     let view = match load(&view) {
-        Ok(loader) => restore_sessions(applier, loader, view)?,
-        Err(reason) => view.replace_broken(reason)?.0,
+        Ok(saved) => {
+            applier.restore_all(saved);
+            view
+        }
+        Err(Unusable::Unreadable(reason)) => view.replace_broken(reason)?.0,
+        Err(Unusable::Illegible(IllegibleRow { table, key })) => {
+            view.replace_broken(ViewError::Corrupt { table: Some(table), key })?.0
+        }
     };
     replay(applier, view.applied().max(log.bounds().0), log)?;
     Ok(view)
 }
 
-fn load(view: &View) -> Result<Loader, ViewError> {
-    let mut loader = Loader::default();
-    for table in [Table::Sessions, Table::Pending] {
-        view.scan(table, &mut |key, value| loader.add(table, key, value))?;
-    }
-    Ok(loader)
+/// What a view had saved.
+pub(super) struct Saved {
+    pub(super) sessions: Vec<(Box<str>, SessionState)>,
+    pub(super) retained: RetainedTable,
+    pub(super) wills: WillTable,
 }
 
-fn restore_sessions(applier: &mut Applier, loader: Loader, view: View) -> Result<View, EngineError> {
-    match loader.finish() {
-        Ok(sessions) => {
-            for (client_id, state) in sessions {
-                applier.restore(&client_id, state);
-            }
-            Ok(view)
-        }
-        Err(IllegibleRow { table, key }) => {
-            Ok(view.replace_broken(ViewError::Corrupt { table: Some(table), key })?.0)
-        }
+enum Unusable {
+    Unreadable(ViewError),
+    Illegible(IllegibleRow),
+}
+
+impl From<ViewError> for Unusable {
+    fn from(error: ViewError) -> Self {
+        Self::Unreadable(error)
     }
+}
+
+impl From<IllegibleRow> for Unusable {
+    fn from(row: IllegibleRow) -> Self {
+        Self::Illegible(row)
+    }
+}
+
+/// Everything is read before anything is restored: half a view is none.
+fn load(view: &View) -> Result<Saved, Unusable> {
+    let mut sessions = Loader::default();
+    for table in [Table::Sessions, Table::Pending] {
+        view.scan(table, &mut |key, value| sessions.add(table, key, value))?;
+    }
+    let mut retained = chunked::Loader::default();
+    view.scan(Table::Retained, &mut |key, value| retained.add(key, value))?;
+    let mut wills = chunked::Loader::default();
+    view.scan(Table::Wills, &mut |key, value| wills.add(key, value))?;
+    Ok(Saved {
+        sessions: sessions.finish()?,
+        retained: RetainedTable::restore(retained)?,
+        wills: WillTable::restore(wills)?,
+    })
 }
 
 fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<(), EngineError> {

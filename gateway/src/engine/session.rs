@@ -5,7 +5,7 @@
 
 use super::backlog::{Backlog, Due};
 use crate::router::Grant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -35,6 +35,8 @@ pub struct SessionState {
     pub subscriptions: BTreeMap<Box<str>, Grant>,
     /// What it has not acknowledged.
     pub backlog: Backlog,
+    /// Packet Identifiers of QoS 2 publishes that are ours but not released.
+    pub received: BTreeSet<u16>,
     /// Messages below were sent on some connection: sent again, they carry DUP.
     pub sent_end: u64,
     /// The last time it was opened there was state to go on with: Session Present.
@@ -91,6 +93,12 @@ impl DurableSession {
     /// The connection is gone.
     pub fn detach(&self) {
         self.state().waker = None;
+    }
+
+    /// Everything below is acknowledged, durably.
+    #[must_use]
+    pub fn low(&self) -> u64 {
+        self.state().backlog.low()
     }
 
     /// The first unacknowledged message at or after `sequence`, and whether it may have been sent before.

@@ -2,11 +2,13 @@
 //!
 //! Everybody may read it; only the apply step changes it.
 
+use super::retained::RetainedTable;
 use super::session::DurableSession;
+use super::will::WillTable;
 use crate::router::{Router, SharedRouter};
 use gateway_protocol::{QoS, TopicFilter};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A stream by name and the Topic Filters of what it keeps.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ impl Interest {
 pub(super) struct Table {
     sessions: RwLock<HashMap<Box<str>, Arc<DurableSession>>>,
     pub(super) router: SharedRouter<Arc<DurableSession>>,
+    retained: RwLock<RetainedTable>,
+    wills: RwLock<WillTable>,
     streams: Router<()>,
     names: HashMap<String, u64>,
 }
@@ -60,7 +64,14 @@ impl Table {
                 let _ = router.subscribe(id, (), filter, grant);
             }
         }
-        Self { sessions: RwLock::default(), router: SharedRouter::default(), streams: router, names }
+        Self {
+            sessions: RwLock::default(),
+            router: SharedRouter::default(),
+            retained: RwLock::default(),
+            wills: RwLock::default(),
+            streams: router,
+            names,
+        }
     }
 
     pub(super) fn session(&self, client_id: &str) -> Option<Arc<DurableSession>> {
@@ -84,6 +95,22 @@ impl Table {
 
     pub(super) fn remove(&self, client_id: &str) -> Option<Arc<DurableSession>> {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(client_id)
+    }
+
+    pub(super) fn read_retained(&self) -> RwLockReadGuard<'_, RetainedTable> {
+        self.retained.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write_retained(&self) -> RwLockWriteGuard<'_, RetainedTable> {
+        self.retained.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read_wills(&self) -> RwLockReadGuard<'_, WillTable> {
+        self.wills.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write_wills(&self) -> RwLockWriteGuard<'_, WillTable> {
+        self.wills.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn interest(&self, topic: &str) -> Interest {

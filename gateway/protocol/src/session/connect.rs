@@ -26,6 +26,8 @@ pub struct ServerLimits {
     pub max_packet_bytes: u32,
     /// Keep Alive imposed on clients, in seconds; 0: what they ask for.
     pub server_keep_alive_secs: u16,
+    /// Topic Aliases a client may use.
+    pub topic_alias_maximum: u16,
     /// Longest Session Expiry Interval granted, in seconds.
     pub session_expiry_max_secs: u32,
     /// An empty Client Identifier gets one assigned.
@@ -81,6 +83,7 @@ impl Session {
         self.version = connect.version;
         self.state = State::Connecting;
         self.client = self.negotiate(&connect);
+        self.outbound.allow_aliases(connect.properties.topic_alias_maximum().unwrap_or(0));
         if connect.client_id.is_empty() {
             // A 3.1.1 client without a name must not want its state kept [MQTT-3.1.3-8]; 3.1 knows no empty names.
             let nameless = match connect.version {
@@ -95,9 +98,13 @@ impl Session {
         if connect.properties.authentication_method().is_some() {
             return Err(self.refuse(ReasonCode::BadAuthenticationMethod, out));
         }
-        if connect.will.is_some() {
-            // A Will that would be lost is refused at once rather than accepted and forgotten.
-            return Err(self.refuse(ReasonCode::ImplementationSpecificError, out));
+        if let Some(will) = &connect.will {
+            if will.qos > self.limits.max_qos {
+                return Err(self.refuse(ReasonCode::QosNotSupported, out)); // [MQTT-3.2.2-12]
+            }
+            if will.retain && !self.limits.retain_available {
+                return Err(self.refuse(ReasonCode::RetainNotSupported, out)); // [MQTT-3.2.2-13]
+            }
         }
         Ok(Event::Connect(connect))
     }
@@ -170,6 +177,9 @@ impl Session {
             announce(Property::RetainAvailable(0));
         }
         announce(Property::MaximumPacketSize(limits.max_packet_bytes));
+        if limits.topic_alias_maximum != 0 {
+            announce(Property::TopicAliasMaximum(limits.topic_alias_maximum));
+        }
         if let Some(client_id) = accepted.assigned_client_id {
             announce(Property::AssignedClientIdentifier(client_id)); // [MQTT-3.2.2-16]
         }
@@ -203,9 +213,6 @@ impl Session {
         };
         let text = match reason {
             ReasonCode::ServerUnavailable => "the gateway is not ready; try again later",
-            ReasonCode::ImplementationSpecificError => {
-                "Will Messages are not supported by this version of the gateway"
-            }
             ReasonCode::ServerBusy => "too many connections; try again later",
             _ => "",
         };

@@ -19,6 +19,7 @@
 //! next. `Event` borrows from the read buffer, which is why it is returned and not queued. Ask [`Session::poll_timeout`]
 //! whenever the machine was touched, and call [`Session::handle_timeout`] when that moment has come.
 
+mod alias;
 mod connect;
 mod inbound;
 mod keep_alive;
@@ -34,6 +35,7 @@ use crate::packet::ReasonCodes;
 use crate::packet::{Ack, Connect, Disconnect, Packet, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe};
 use crate::property::{Properties, PropertiesBuf, Property};
 use crate::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use alias::InboundAliases;
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::{OnPubRec, Outbound};
@@ -121,6 +123,7 @@ pub struct Session {
     keep_alive: KeepAlive,
     inbound: Inbound,
     outbound: Outbound,
+    aliases: InboundAliases,
 }
 
 impl Session {
@@ -134,6 +137,7 @@ impl Session {
             keep_alive: KeepAlive::awaiting_connect(now, limits.connect_timeout_ms),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
+            aliases: InboundAliases::default(),
             limits,
         }
     }
@@ -222,9 +226,15 @@ impl Session {
     }
 
     fn handle_publish<'a>(&mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
-        if publish.properties.topic_alias().is_some() {
-            // Topic Alias Maximum is announced as 0 [MQTT-3.2.2-18].
-            return Err(self.close(ReasonCode::TopicAliasInvalid, out));
+        if let Some(alias) = publish.properties.topic_alias() {
+            if alias > self.limits.topic_alias_maximum {
+                return Err(self.close(ReasonCode::TopicAliasInvalid, out)); // [MQTT-3.2.2-17]
+            }
+            if !publish.topic.is_empty() {
+                self.aliases.set(alias, publish.topic);
+            } else if self.aliases.get(alias).is_none() {
+                return Err(self.close(ReasonCode::ProtocolError, out));
+            }
         }
         if publish.properties.subscription_identifier().is_some() {
             return Err(self.close(ReasonCode::ProtocolError, out)); // [MQTT-3.3.4-6]
@@ -339,6 +349,16 @@ impl Session {
                 true
             }
             None => false,
+        }
+    }
+
+    /// The Topic Name of a publish that was handed out, its Topic Alias resolved.
+    #[must_use]
+    pub fn topic_of<'s>(&'s self, publish: &Publish<'s>) -> &'s str {
+        if publish.topic.is_empty() {
+            publish.properties.topic_alias().and_then(|alias| self.aliases.get(alias)).unwrap_or_default()
+        } else {
+            publish.topic
         }
     }
 

@@ -15,8 +15,10 @@
 //!                                        \-- PUBREC >= 0x80 --> Done
 //! ```
 
+use super::alias::{OutboundAliases, Spelling};
 use crate::codec::{PublishFrame, encode_publish, publish_frame_len};
 use crate::{PacketId, ProtocolVersion, QoS};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// How many Packet Identifiers the durable lane has: 1 to 49,151.
@@ -144,11 +146,20 @@ pub(super) struct Outbound {
     durable: Window,
     live: Window,
     in_flight: usize,
+    aliases: OutboundAliases,
 }
+
+/// The property Topic Alias (MQTT 5, 2.2.2.2).
+const TOPIC_ALIAS: u8 = 0x23;
 
 impl Outbound {
     pub(super) const fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// The client's Topic Alias Maximum.
+    pub(super) fn allow_aliases(&mut self, maximum: u16) {
+        self.aliases = OutboundAliases::new(maximum);
     }
 
     pub(super) fn live_in_flight(&self) -> usize {
@@ -179,13 +190,26 @@ impl Outbound {
             }
             packet_id = identifier(sequence, identifiers, base);
         }
+        let spelling = match version.is_v5() {
+            true => self.aliases.spelling(delivery.topic),
+            false => Spelling::Full,
+        };
+        let mut extra = Cow::Borrowed(delivery.extra);
+        let mut topic = delivery.topic;
+        if let Spelling::Introduce(alias) | Spelling::Alias(alias) = spelling {
+            let [high, low] = alias.to_be_bytes();
+            extra.to_mut().extend_from_slice(&[TOPIC_ALIAS, high, low]);
+        }
+        if matches!(spelling, Spelling::Alias(_)) {
+            topic = "";
+        }
         let frame = PublishFrame {
             dup: delivery.dup && delivery.qos != QoS::AtMostOnce,
             qos: delivery.qos,
             retain: delivery.retain,
-            topic: delivery.topic,
+            topic,
             packet_id,
-            extra: delivery.extra,
+            extra: &extra,
             properties: delivery.properties,
             payload: delivery.payload,
         };
@@ -194,6 +218,9 @@ impl Outbound {
         }
         if encode_publish(&frame, version, out).is_err() {
             return Sent::TooLarge;
+        }
+        if let Spelling::Introduce(alias) = spelling {
+            self.aliases.introduced(delivery.topic, alias);
         }
         if packet_id.is_some() {
             self.in_flight += 1;

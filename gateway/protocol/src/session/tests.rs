@@ -16,6 +16,7 @@ fn limits() -> ServerLimits {
         max_inflight: 3,
         max_packet_bytes: 1 << 20,
         server_keep_alive_secs: 0,
+        topic_alias_maximum: 2,
         session_expiry_max_secs: 3600,
         allow_empty_client_id: true,
         connect_timeout_ms: 5000,
@@ -467,6 +468,71 @@ fn a_live_qos_2_delivery_needs_no_storage_between_pubrec_and_pubrel() {
     assert_eq!(types(&out, ProtocolVersion::V5), [PacketType::PubRel]);
     let event = session.handle_packet(Millis(1), acknowledgement(Packet::PubComp, id), &mut out);
     assert!(matches!(event, Ok(Event::Acknowledged { lane: Lane::Live, .. })));
+}
+
+fn aliased(topic: &'static str, alias: u16) -> Result<String, ReasonCode> {
+    let mut session = connected(ProtocolVersion::V5);
+    let mut out = Vec::new();
+    let mut topics = Vec::new();
+    for (topic, alias) in [("devices/1", 1), ("devices/2", 2), ("devices/3", 1), (topic, alias)] {
+        let mut properties = PropertiesBuf::new();
+        properties.push(Property::TopicAlias(alias)).expect("a number");
+        let Packet::Publish(publish) = publish(QoS::AtMostOnce, 0) else { unreachable!() };
+        let packet = Packet::Publish(Publish { topic, properties: properties.as_properties(), ..publish });
+        match session.handle_packet(Millis(1), packet, &mut out) {
+            Ok(Event::Publish(publish)) => topics.push(session.topic_of(&publish).to_owned()),
+            Ok(_) => {}
+            Err(closed) => return Err(closed.reason),
+        }
+    }
+    Ok(topics.pop().expect("the last one"))
+}
+
+#[test]
+fn mqtt_3_3_2_10_every_alias_up_to_the_announced_maximum_is_taken_and_no_other() {
+    assert_eq!(aliased("", 1), Ok("devices/3".to_owned()), "an alias may be given anew");
+    assert_eq!(aliased("", 2), Ok("devices/2".to_owned()));
+    assert_eq!(aliased("devices/4", 2), Ok("devices/4".to_owned()));
+    assert_eq!(aliased("devices/4", 3), Err(ReasonCode::TopicAliasInvalid));
+    let mut fresh = connected(ProtocolVersion::V5);
+    let mut properties = PropertiesBuf::new();
+    properties.push(Property::TopicAlias(1)).expect("a number");
+    let Packet::Publish(publish) = publish(QoS::AtMostOnce, 0) else { unreachable!() };
+    let packet = Packet::Publish(Publish { topic: "", properties: properties.as_properties(), ..publish });
+    assert!(fresh.handle_packet(Millis(1), packet, &mut Vec::new()).is_err(), "an alias nobody gave");
+}
+
+#[test]
+fn mqtt_3_1_2_26_aliases_towards_the_client_stay_within_its_maximum() {
+    for maximum in [0u16, 1, 2] {
+        let mut properties = PropertiesBuf::new();
+        properties.push(Property::TopicAliasMaximum(maximum)).expect("a number");
+        let mut session = Session::new(Arc::new(limits()), Millis(0));
+        let mut out = Vec::new();
+        let packet = Packet::Connect(Connect {
+            properties: properties.as_properties(),
+            ..connect(ProtocolVersion::V5)
+        });
+        assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
+        session.accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+        out.clear();
+        for topic in ["a", "b", "c", "a", "b", "c"] {
+            let sent = Delivery { qos: QoS::AtMostOnce, topic, ..delivery(None) };
+            assert_eq!(session.handle_delivery(&sent, &mut out), Sent::Written);
+        }
+        let mut seen = Vec::new();
+        each(&out, ProtocolVersion::V5, |packet| {
+            let Packet::Publish(publish) = packet else { panic!("only publishes were sent") };
+            seen.push((publish.topic.to_owned(), publish.properties.topic_alias().unwrap_or(0)));
+        });
+        let expected: &[(&str, u16)] = match maximum {
+            0 => &[("a", 0), ("b", 0), ("c", 0), ("a", 0), ("b", 0), ("c", 0)],
+            1 => &[("a", 1), ("b", 0), ("c", 0), ("", 1), ("b", 0), ("c", 0)],
+            _ => &[("a", 1), ("b", 2), ("c", 0), ("", 1), ("", 2), ("c", 0)],
+        };
+        let expected: Vec<_> = expected.iter().map(|(topic, alias)| ((*topic).to_owned(), *alias)).collect();
+        assert_eq!(seen, expected);
+    }
 }
 
 proptest! {

@@ -11,7 +11,8 @@ use rmp::encode::{
 use serde::Serialize;
 
 use super::wire::{
-    AcknowledgedV1, SessionClosedV1, SessionOpenedV1, SessionRemovedV1, SubscribedV1, UnsubscribedV1,
+    AcknowledgedV1, PacketIdV1, RetainedRemovedV1, SessionClosedV1, SessionOpenedV1, SessionRemovedV1,
+    SubscribedV1, UnsubscribedV1, WillClearedV1, WillDueV1, WillSetV1,
 };
 use super::{ENTRY_BYTES_MAX, Entry, EntryKind, Event, STRING_BYTES_MAX};
 use crate::index::EntryIndex;
@@ -106,6 +107,30 @@ pub(crate) fn encode_control(entry: &Entry<'_>, out: &mut ByteBuf) -> Result<Ent
         Entry::Acknowledged { client_id, runs } => {
             string_len(client_id)?;
             append(kind, &AcknowledgedV1 { kind: number, client_id, runs }, runs.len(), out)
+        }
+        Entry::DeliveryReceived { client_id, runs } => {
+            string_len(client_id)?;
+            append(kind, &AcknowledgedV1 { kind: number, client_id, runs }, runs.len(), out)
+        }
+        Entry::PublishReceived { client_id, packet_id } | Entry::PublishReleased { client_id, packet_id } => {
+            string_len(client_id)?;
+            append(kind, &PacketIdV1 { kind: number, client_id, packet_id }, 0, out)
+        }
+        Entry::WillSet { client_id, delay_secs, will } => {
+            string_len(client_id)?;
+            append(kind, &WillSetV1 { kind: number, client_id, delay_secs, will }, will.len(), out)
+        }
+        Entry::WillDue { client_id, at_ms } => {
+            string_len(client_id)?;
+            append(kind, &WillDueV1 { kind: number, client_id, at_ms }, 0, out)
+        }
+        Entry::WillCleared { client_id } => {
+            string_len(client_id)?;
+            append(kind, &WillClearedV1 { kind: number, client_id }, 0, out)
+        }
+        Entry::RetainedRemoved { topic, offset } => {
+            string_len(topic)?;
+            append(kind, &RetainedRemovedV1 { kind: number, topic, offset }, 0, out)
         }
     }
 }

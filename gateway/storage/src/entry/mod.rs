@@ -93,6 +93,55 @@ pub enum Entry<'a> {
         /// Which ones, in the engine's own coding.
         runs: &'a [u8],
     },
+    /// A QoS 2 publish of this session was accepted: its Packet Identifier is in use until it is released.
+    PublishReceived {
+        /// Whose publish.
+        client_id: &'a str,
+        /// The Packet Identifier; not 0.
+        packet_id: u16,
+    },
+    /// The client will not repeat that publish: its Packet Identifier is free.
+    PublishReleased {
+        /// Whose publish.
+        client_id: &'a str,
+        /// The Packet Identifier; not 0.
+        packet_id: u16,
+    },
+    /// A session has QoS 2 deliveries, but may not know that this is known.
+    DeliveryReceived {
+        /// Whose deliveries.
+        client_id: &'a str,
+        /// Which ones, in the engine's own coding.
+        runs: &'a [u8],
+    },
+    /// A connection left a Will Message, in place of one it may have left before.
+    WillSet {
+        /// Whose will.
+        client_id: &'a str,
+        /// Will Delay Interval in seconds.
+        delay_secs: u32,
+        /// The message, opaque to storage.
+        will: &'a [u8],
+    },
+    /// The connection that left the will is gone: it is to be published at this time.
+    WillDue {
+        /// Whose will.
+        client_id: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// The will was published, or is not to be.
+    WillCleared {
+        /// Whose will.
+        client_id: &'a str,
+    },
+    /// A Retained Message was removed other than by a publish.
+    RetainedRemoved {
+        /// Its Topic Name.
+        topic: &'a str,
+        /// The offset of its event: a later one under the same topic stays.
+        offset: u64,
+    },
 }
 
 /// An event as a device published it.
@@ -134,6 +183,20 @@ pub enum EntryKind {
     Unsubscribed = 5,
     /// [`Entry::Acknowledged`]
     Acknowledged = 6,
+    /// [`Entry::PublishReceived`]
+    PublishReceived = 7,
+    /// [`Entry::PublishReleased`]
+    PublishReleased = 8,
+    /// [`Entry::DeliveryReceived`]
+    DeliveryReceived = 9,
+    /// [`Entry::WillSet`]
+    WillSet = 10,
+    /// [`Entry::WillDue`]
+    WillDue = 11,
+    /// [`Entry::WillCleared`]
+    WillCleared = 12,
+    /// [`Entry::RetainedRemoved`]
+    RetainedRemoved = 13,
 }
 
 impl EntryKind {
@@ -147,6 +210,13 @@ impl EntryKind {
             4 => Self::Subscribed,
             5 => Self::Unsubscribed,
             6 => Self::Acknowledged,
+            7 => Self::PublishReceived,
+            8 => Self::PublishReleased,
+            9 => Self::DeliveryReceived,
+            10 => Self::WillSet,
+            11 => Self::WillDue,
+            12 => Self::WillCleared,
+            13 => Self::RetainedRemoved,
             _ => return None,
         })
     }
@@ -162,8 +232,15 @@ impl EntryKind {
             Self::Event => 9,
             Self::SessionOpened => 6,
             Self::SessionClosed | Self::Subscribed => 5,
-            Self::SessionRemoved => 4,
-            Self::Unsubscribed | Self::Acknowledged => 3,
+            Self::SessionRemoved | Self::WillSet => 4,
+            Self::Unsubscribed
+            | Self::Acknowledged
+            | Self::PublishReceived
+            | Self::PublishReleased
+            | Self::DeliveryReceived
+            | Self::WillDue
+            | Self::RetainedRemoved => 3,
+            Self::WillCleared => 2,
         }
     }
 }
@@ -179,6 +256,13 @@ impl Entry<'_> {
             Self::Subscribed { .. } => EntryKind::Subscribed,
             Self::Unsubscribed { .. } => EntryKind::Unsubscribed,
             Self::Acknowledged { .. } => EntryKind::Acknowledged,
+            Self::PublishReceived { .. } => EntryKind::PublishReceived,
+            Self::PublishReleased { .. } => EntryKind::PublishReleased,
+            Self::DeliveryReceived { .. } => EntryKind::DeliveryReceived,
+            Self::WillSet { .. } => EntryKind::WillSet,
+            Self::WillDue { .. } => EntryKind::WillDue,
+            Self::WillCleared { .. } => EntryKind::WillCleared,
+            Self::RetainedRemoved { .. } => EntryKind::RetainedRemoved,
         }
     }
 }

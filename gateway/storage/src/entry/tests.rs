@@ -10,7 +10,7 @@ use crate::offset::Offset;
 use crate::staging::{StageError, Staging};
 
 /// One entry of every kind, in the order of their numbers.
-fn one_of_every_kind() -> [Entry<'static>; 7] {
+fn one_of_every_kind() -> [Entry<'static>; 14] {
     [
         Entry::Event(Event {
             client_id: "pump-1",
@@ -39,6 +39,13 @@ fn one_of_every_kind() -> [Entry<'static>; 7] {
         },
         Entry::Unsubscribed { client_id: "app", filter: "devices/+/#" },
         Entry::Acknowledged { client_id: "app", runs: &[0xff; 40] },
+        Entry::PublishReceived { client_id: "pump-1", packet_id: 65_535 },
+        Entry::PublishReleased { client_id: "pump-1", packet_id: 1 },
+        Entry::DeliveryReceived { client_id: "app", runs: &[7; 12] },
+        Entry::WillSet { client_id: "pump-1", delay_secs: 30, will: &[4, 5, 6] },
+        Entry::WillDue { client_id: "pump-1", at_ms: 1_767_225_604_000 },
+        Entry::WillCleared { client_id: "pump-1" },
+        Entry::RetainedRemoved { topic: "devices/pump-1/state", offset: 999_999 },
     ]
 }
 
@@ -49,7 +56,7 @@ fn group_of_every_kind() -> Vec<u8> {
     }
     let mut frame = vec![0; FRAME_HEADER_LEN];
     frame.extend_from_slice(staging.bytes());
-    let info = GroupInfo { first: Offset::new(1_000_000), entries: 7, time_ms: 1_767_225_603_000 };
+    let info = GroupInfo { first: Offset::new(1_000_000), entries: 14, time_ms: 1_767_225_603_000 };
     assert!(frame::seal(&mut frame, &info, 0x0123_4567_89ab_cdef));
     frame
 }
@@ -71,7 +78,7 @@ fn the_golden_group_reads_back_as_what_was_written() {
     let header = FrameHeader::parse(&bytes, salt).unwrap();
     assert_eq!(
         (header.entries, header.first, header.end()),
-        (7, Offset::new(1_000_000), Offset::new(1_000_007))
+        (14, Offset::new(1_000_000), Offset::new(1_000_014))
     );
     assert_eq!((header.time_ms, header.frame_len()), (1_767_225_603_000, bytes.len()));
     assert!(header.is_whole(&bytes, salt));
@@ -139,7 +146,7 @@ fn unknown_kinds_and_shapes_are_told_apart_from_rubbish() {
     assert!(matches!(decode(&[0x93]), EntryError::NotAnEntry));
     assert!(matches!(decode(&[0x83, 5, 0xa0, 0xa0]), EntryError::NotAnEntry));
     assert!(matches!(decode(&[0x93, 0xcc, 0x05]), EntryError::NotAnEntry));
-    assert!(matches!(decode(&[0x93, 7, 0xa0, 0xa0]), EntryError::UnknownKind { kind: 7 }));
+    assert!(matches!(decode(&[0x93, 14, 0xa0, 0xa0]), EntryError::UnknownKind { kind: 14 }));
     let shape = decode(&[0x94, 5, 0xa0, 0xa0, 0xa0]);
     assert!(matches!(shape, EntryError::UnknownShape { kind: EntryKind::Unsubscribed, found: 4, known: 3 }));
     assert!(shape.to_string().ends_with("a newer gateway has written this log"));
@@ -171,8 +178,8 @@ fn unknown_kinds_and_shapes_are_told_apart_from_rubbish() {
 fn a_batch_of_several_groups_knows_offsets_times_and_holes() {
     use crate::batch::GroupSpan;
     let mut staging = Staging::new();
-    for entry in one_of_every_kind() {
-        staging.push(&entry).unwrap();
+    for entry in &one_of_every_kind()[..7] {
+        staging.push(entry).unwrap();
     }
     let spans = vec![
         GroupSpan { first_index: 0, first: Offset::new(10), time_ms: 100 },
@@ -251,7 +258,7 @@ proptest! {
 
     /// Every truncation of a good entry is refused.
     #[test]
-    fn a_truncated_entry_is_refused(which in 0_usize..7, cut in any::<proptest::sample::Index>()) {
+    fn a_truncated_entry_is_refused(which in 0_usize..14, cut in any::<proptest::sample::Index>()) {
         let mut staging = Staging::new();
         staging.push(&one_of_every_kind()[which]).unwrap();
         let len = cut.index(staging.byte_len());

@@ -74,6 +74,43 @@ pub(super) struct AcknowledgedV1<'a> {
     pub(super) runs: &'a [u8],
 }
 
+/// PublishReceived and PublishReleased.
+#[derive(Serialize, Deserialize)]
+pub(super) struct PacketIdV1<'a> {
+    pub(super) kind: u8,
+    pub(super) client_id: &'a str,
+    pub(super) packet_id: u16,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WillSetV1<'a> {
+    pub(super) kind: u8,
+    pub(super) client_id: &'a str,
+    pub(super) delay_secs: u32,
+    #[serde(with = "serde_bytes")]
+    pub(super) will: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WillDueV1<'a> {
+    pub(super) kind: u8,
+    pub(super) client_id: &'a str,
+    pub(super) at_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct WillClearedV1<'a> {
+    pub(super) kind: u8,
+    pub(super) client_id: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct RetainedRemovedV1<'a> {
+    pub(super) kind: u8,
+    pub(super) topic: &'a str,
+    pub(super) offset: u64,
+}
+
 /// Reads the entry that `bytes` are, to the last byte.
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
     let kind = kind_of(bytes)?;
@@ -103,6 +140,36 @@ pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
         EntryKind::Acknowledged => {
             let AcknowledgedV1 { client_id, runs, .. } = read(kind, bytes)?;
             Entry::Acknowledged { client_id, runs }
+        }
+        EntryKind::PublishReceived => {
+            let PacketIdV1 { client_id, packet_id, .. } = read(kind, bytes)?;
+            in_range(kind, "packet_id", packet_id != 0)?;
+            Entry::PublishReceived { client_id, packet_id }
+        }
+        EntryKind::PublishReleased => {
+            let PacketIdV1 { client_id, packet_id, .. } = read(kind, bytes)?;
+            in_range(kind, "packet_id", packet_id != 0)?;
+            Entry::PublishReleased { client_id, packet_id }
+        }
+        EntryKind::DeliveryReceived => {
+            let AcknowledgedV1 { client_id, runs, .. } = read(kind, bytes)?;
+            Entry::DeliveryReceived { client_id, runs }
+        }
+        EntryKind::WillSet => {
+            let WillSetV1 { client_id, delay_secs, will, .. } = read(kind, bytes)?;
+            Entry::WillSet { client_id, delay_secs, will }
+        }
+        EntryKind::WillDue => {
+            let WillDueV1 { client_id, at_ms, .. } = read(kind, bytes)?;
+            Entry::WillDue { client_id, at_ms }
+        }
+        EntryKind::WillCleared => {
+            let WillClearedV1 { client_id, .. } = read(kind, bytes)?;
+            Entry::WillCleared { client_id }
+        }
+        EntryKind::RetainedRemoved => {
+            let RetainedRemovedV1 { topic, offset, .. } = read(kind, bytes)?;
+            Entry::RetainedRemoved { topic, offset }
         }
     })
 }

@@ -196,7 +196,8 @@ impl Committer {
         let since_ms = (self.clock)();
         let open = self.shared.fail(CommitState::Poisoned { since_ms, cause, reason: reason.into() });
         let lost = open.index.len() + group.as_ref().map_or(0, |group| group.index.len());
-        self.shared.counters.failed(lost as u64);
+        let events = open.events + group.as_ref().map_or(0, |group| group.events);
+        self.shared.counters.failed(lost as u64, events);
         wake_all(group.map(|group| group.contributors).unwrap_or_default());
         wake_all(open.contributors);
     }
@@ -279,7 +280,7 @@ impl Shared {
         };
         let mode = CommitState::Poisoned { since_ms, cause: PoisonCause::Fatal, reason: reason.into() };
         let open = self.fail(mode);
-        self.counters.failed(open.index.len() as u64);
+        self.counters.failed(open.index.len() as u64, open.events);
         wake_all(open.contributors);
     }
 }

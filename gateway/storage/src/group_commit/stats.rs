@@ -30,6 +30,8 @@ pub struct CommitStats {
     pub failures: u64,
     /// Entries that were submitted and lost with a failed group; none of them was acknowledged.
     pub entries_failed: u64,
+    /// Events among those.
+    pub events_failed: u64,
     /// Times the log was reopened after a failure.
     pub reopened: u64,
     /// Size of the log in bytes after the last commit.
@@ -61,6 +63,7 @@ pub(super) struct Counters {
     total_sync_nanos: AtomicU64,
     failures: AtomicU64,
     entries_failed: AtomicU64,
+    events_failed: AtomicU64,
     reopened: AtomicU64,
     log_bytes: AtomicU64,
     samples_dropped: AtomicU64,
@@ -89,9 +92,10 @@ impl Counters {
         samples.push_back(sample);
     }
 
-    pub(super) fn failed(&self, entries: u64) {
+    pub(super) fn failed(&self, entries: u64, events: u64) {
         self.failures.fetch_add(1, Relaxed);
         self.entries_failed.fetch_add(entries, Relaxed);
+        self.events_failed.fetch_add(events, Relaxed);
     }
 
     pub(super) fn reopened(&self, log_bytes: u64) {
@@ -111,6 +115,7 @@ impl Counters {
             total_sync_nanos: self.total_sync_nanos.load(Relaxed),
             failures: self.failures.load(Relaxed),
             entries_failed: self.entries_failed.load(Relaxed),
+            events_failed: self.events_failed.load(Relaxed),
             reopened: self.reopened.load(Relaxed),
             log_bytes: self.log_bytes.load(Relaxed),
             samples_dropped: self.samples_dropped.load(Relaxed),

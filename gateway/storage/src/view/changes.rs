@@ -23,6 +23,10 @@ pub enum Table {
     Sessions,
     /// Who has what pending.
     Pending,
+    /// Retained Messages.
+    Retained,
+    /// Will Messages.
+    Wills,
 }
 
 impl Table {
@@ -32,6 +36,8 @@ impl Table {
             Self::Meta => 1,
             Self::Sessions => 2,
             Self::Pending => 3,
+            Self::Retained => 4,
+            Self::Wills => 5,
         }
     }
 

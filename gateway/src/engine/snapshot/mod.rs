@@ -11,6 +11,8 @@
 //! A save writes the rows of sessions that changed, and of their backlogs only the chunks that can have changed: those that were
 //! appended to, and those in which acknowledgements fall.
 
+pub(super) mod chunked;
+
 use super::backlog::{Backlog, Profile, Run};
 use super::session::{DurableSession, SessionState, Unsaved};
 use crate::router::Grant;
@@ -31,12 +33,14 @@ struct SessionRow {
     low: u64,
     sent_end: u64,
     profiles: Vec<ProfileRow>,
+    received: Vec<u16>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ProfileRow {
     qos: u8,
     retain_as_published: bool,
+    is_retained: bool,
     subscription_ids: Vec<u32>,
 }
 
@@ -52,6 +56,7 @@ struct GrantRow {
 struct ChunkRow {
     runs: Vec<(u64, u64, u32, u16, u64)>,
     acknowledged: Vec<(u64, u64)>,
+    received: Vec<(u64, u64)>,
 }
 
 /// The saved view can not be read; it is to be rebuilt from the log.
@@ -97,6 +102,7 @@ pub(super) fn save(session: &DurableSession, changes: &mut Changes) -> Result<()
         low: state.backlog.low(),
         sent_end: state.sent_end,
         profiles: state.backlog.profiles().iter().map(ProfileRow::of).collect(),
+        received: state.received.iter().copied().collect(),
     };
     changes.put(Table::Sessions, &key(&session.client_id, b"m"), &pack(&row))?;
     state.unsaved = Unsaved {
@@ -119,15 +125,13 @@ fn save_backlog(
     for gone in unsaved.saved_low / CHUNK..low_chunk {
         changes.delete(Table::Pending, &key(&session.client_id, &gone.to_be_bytes()))?;
     }
-    let acknowledged_end = backlog.acknowledged().map(|(_, end)| end).max().unwrap_or(0);
+    // Only messages that were sent can be acknowledged or received, and they lie close to the low end.
+    let touched_end = backlog.acknowledged().chain(backlog.received()).map(|(_, end)| end).max().unwrap_or(0);
     let mut rows: BTreeMap<u64, ChunkRow> = BTreeMap::new();
     rows.insert(low_chunk, ChunkRow::default());
     let renumbered = backlog.numbering() != unsaved.saved_numbering;
     let changed = |chunk: u64| {
-        renumbered
-            || chunk == low_chunk
-            || chunk * CHUNK <= acknowledged_end
-            || chunk >= unsaved.saved_end / CHUNK
+        renumbered || chunk == low_chunk || chunk * CHUNK <= touched_end || chunk >= unsaved.saved_end / CHUNK
     };
     for run in backlog.runs() {
         for piece in pieces(run).filter(|piece| changed(piece.sequence / CHUNK)) {
@@ -138,6 +142,9 @@ fn save_backlog(
     for (start, end) in backlog.acknowledged() {
         // Kept whole with the chunk it begins in; ranges do not overlap, so every row has at most half as many as sequences.
         rows.entry(start / CHUNK).or_default().acknowledged.push((start, end));
+    }
+    for (start, end) in backlog.received() {
+        rows.entry(start / CHUNK).or_default().received.push((start, end));
     }
     for (chunk, row) in rows {
         changes.put(Table::Pending, &key(&session.client_id, &chunk.to_be_bytes()), &pack(&row))?;
@@ -180,6 +187,7 @@ struct Loading {
     subscriptions: BTreeMap<Box<str>, Grant>,
     runs: Vec<Run>,
     acknowledged: Vec<(u64, u64)>,
+    received: Vec<(u64, u64)>,
 }
 
 impl Loader {
@@ -207,6 +215,7 @@ impl Loader {
                     Run { sequence, offset, len, profile, bytes }
                 }));
                 loading.acknowledged.extend(row.acknowledged);
+                loading.received.extend(row.received);
             }
             _ => return None,
         }
@@ -236,8 +245,14 @@ impl Loading {
         let row = self.row?;
         self.runs.sort_by_key(|run| run.sequence);
         let profiles = row.profiles.iter().map(ProfileRow::profile).collect::<Option<_>>()?;
-        let backlog =
-            Backlog::restore(profiles, join(self.runs), row.low, row.next_sequence, self.acknowledged)?;
+        let backlog = Backlog::restore(
+            profiles,
+            join(self.runs),
+            row.low,
+            row.next_sequence,
+            self.acknowledged,
+            self.received,
+        )?;
         Some(SessionState {
             expiry_secs: row.expiry_secs,
             connected: row.connected,
@@ -252,6 +267,7 @@ impl Loading {
             },
             backlog,
             sent_end: row.sent_end,
+            received: row.received.into_iter().collect(),
             ..SessionState::default()
         })
     }
@@ -282,6 +298,7 @@ impl ProfileRow {
         Self {
             qos: profile.qos as u8,
             retain_as_published: profile.retain_as_published,
+            is_retained: profile.is_retained,
             subscription_ids: profile.subscription_ids.as_deref().unwrap_or_default().to_vec(),
         }
     }
@@ -290,6 +307,7 @@ impl ProfileRow {
         Some(Profile {
             qos: QoS::try_from(self.qos).ok()?,
             retain_as_published: self.retain_as_published,
+            is_retained: self.is_retained,
             subscription_ids: (!self.subscription_ids.is_empty())
                 .then(|| self.subscription_ids.as_slice().into()),
         })
@@ -330,7 +348,7 @@ fn filter_key(client_id: &str, filter: &str) -> Vec<u8> {
     key
 }
 
-fn pack(row: &impl Serialize) -> Vec<u8> {
+pub(super) fn pack(row: &impl Serialize) -> Vec<u8> {
     // Rows are numbers and lists of numbers; encoding them into memory can not fail. Were it to, the empty row is illegible and
     // the view is rebuilt from the log.
     rmp_serde::to_vec(row).unwrap_or_default()
