@@ -58,7 +58,10 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
         },
         Box::new(move |batch| dispatcher.dispatch(batch)),
     )?;
-    let retained = RetainedLimits { messages_max: 100_000, bytes_max: 256 << 20 };
+    let retained = RetainedLimits {
+        messages_max: config.mqtt.retained_max_messages,
+        bytes_max: config.mqtt.retained_max_bytes,
+    };
     Ok(Context {
         engine,
         registry: Registry::new(config.admission.max_connections),
@@ -108,6 +111,6 @@ fn settings(config: &Config) -> Settings {
             SlowSubscriber::Disconnect => WhenFull::Disconnect,
         },
         write_bytes: config.delivery.write_buffer_bytes,
-        subscriptions_max: 1024,
+        subscriptions_max: config.admission.max_subscriptions_per_client,
     }
 }

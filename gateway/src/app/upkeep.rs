@@ -2,7 +2,7 @@
 
 use super::observe::Sampler;
 use crate::clock;
-use crate::connection::Context;
+use crate::connection::{Context, metrics};
 use gateway_storage::{Entry, Staging, Urgency};
 use std::sync::Arc;
 use std::task::Waker;
@@ -84,8 +84,9 @@ fn publish_wills(context: &Context, now_ms: u64) {
             tracing::error!(%error, %client_id, "a Will Message can not be logged");
             continue;
         }
-        if context.engine.submit(&mut staging, Urgency::Now, Waker::noop(), None).is_err() {
-            will.give_back();
+        match context.engine.submit(&mut staging, Urgency::Now, Waker::noop(), None) {
+            Ok(_) => metrics::will(will.message.qos),
+            Err(_) => will.give_back(),
         }
     }
 }

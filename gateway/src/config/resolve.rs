@@ -28,6 +28,8 @@ const EVENT_OVERHEAD_BYTES_MAX: usize = 65 * 1024;
 /// What a delivery takes beside the packet it came in, at most: properties the gateway adds.
 const DELIVERY_OVERHEAD_BYTES_MAX: usize = 1024;
 /// Packet Identifiers above this are kept for live deliveries, so in-flight durable ones stay below.
+/// Each alias may cost a client's connection the memory of its longest topic.
+const TOPIC_ALIAS_MAXIMUM_MAX: u16 = 1024;
 const MAX_INFLIGHT_MAX: u16 = 16_383;
 
 pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settings), Vec<Fault>> {
@@ -130,8 +132,10 @@ fn admin(mut section: Section<'_>) -> Option<AdminConfig> {
 }
 
 fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
-    let max_qos = section.read("max_qos", "0 or 1", max_qos, |qos| i64::from(*qos as u8).into());
-    let retain_available = not_yet(&mut section, "retain_available", "Retained Messages");
+    let max_qos = section.read("max_qos", "0, 1 or 2", max_qos, |qos| i64::from(*qos as u8).into());
+    let retain_available = section.bool("retain_available");
+    let retained_max_messages = section.integer("retained_max_messages", 0..=100_000_000_u64);
+    let retained_max_bytes = section.size("retained_max_bytes", KIB..=TIB);
     let wildcard_subscription_available = section.bool("wildcard_subscription_available");
     let shared_subscription_available =
         not_yet(&mut section, "shared_subscription_available", "Shared Subscriptions");
@@ -139,8 +143,7 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
     let receive_maximum = section.integer("receive_maximum", 1..=u16::MAX);
     let max_inflight = section.integer("max_inflight", 1..=MAX_INFLIGHT_MAX);
     let max_packet_bytes = section.size_in_memory("max_packet_bytes", KIB..=64 * MIB);
-    let topic_alias_maximum =
-        section.read("topic_alias_maximum", "0", no_topic_alias, |number| (*number).into());
+    let topic_alias_maximum = section.integer("topic_alias_maximum", 0..=TOPIC_ALIAS_MAXIMUM_MAX);
     let server_keep_alive_secs = section.integer("server_keep_alive_secs", 0..=u16::MAX);
     let session_expiry_max_secs = section.integer("session_expiry_max_secs", 0..=u32::MAX);
     let max_queued_messages = section.integer("max_queued_messages", 1..=1_000_000_000_000_u64);
@@ -151,13 +154,15 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
     Some(MqttConfig {
         max_qos: max_qos?,
         retain_available: retain_available?,
+        retained_max_messages: retained_max_messages?,
+        retained_max_bytes: retained_max_bytes?,
         wildcard_subscription_available: wildcard_subscription_available?,
         shared_subscription_available: shared_subscription_available?,
         subscription_identifiers_available: subscription_identifiers_available?,
         receive_maximum: receive_maximum?,
         max_inflight: max_inflight?,
         max_packet_bytes: max_packet_bytes?,
-        topic_alias_maximum: u16::try_from(topic_alias_maximum?).ok()?,
+        topic_alias_maximum: topic_alias_maximum?,
         server_keep_alive_secs: server_keep_alive_secs?,
         session_expiry_max_secs: session_expiry_max_secs?,
         max_queued_messages: max_queued_messages?,
@@ -176,10 +181,12 @@ fn auth(mut section: Section<'_>) -> Option<AuthConfig> {
 fn admission(mut section: Section<'_>) -> Option<AdmissionConfig> {
     let max_connections = section.integer("max_connections", 1..=1_000_000_u32);
     let connect_buffer_bytes = section.size_in_memory("connect_buffer_bytes", 256..=64 * MIB);
+    let max_subscriptions_per_client = section.integer("max_subscriptions_per_client", 1..=1_000_000_u32);
     section.finish();
     Some(AdmissionConfig {
         max_connections: usize::try_from(max_connections?).ok()?,
         connect_buffer_bytes: connect_buffer_bytes?,
+        max_subscriptions_per_client: usize::try_from(max_subscriptions_per_client?).ok()?,
     })
 }
 
@@ -240,7 +247,7 @@ fn max_qos(given: &Given) -> Result<QoS, Refusal> {
     match given.integer()? {
         0 => Ok(QoS::AtMostOnce),
         1 => Ok(QoS::AtLeastOnce),
-        2 => Err(Refusal::new(FaultKind::Unsupported, "asks for QoS 2, which this version does not do")),
+        2 => Ok(QoS::ExactlyOnce),
         _ => Err(Refusal::new(FaultKind::OutOfRange, "is not a QoS")),
     }
 }
@@ -255,17 +262,6 @@ fn not_yet(section: &mut Section<'_>, key: &'static str, feature: &str) -> Optio
         }
     };
     section.read(key, "false", parse, |value| (*value).into())
-}
-
-fn no_topic_alias(given: &Given) -> Result<i64, Refusal> {
-    match given.integer()? {
-        0 => Ok(0),
-        1..=65_535 => Err(Refusal::new(
-            FaultKind::Unsupported,
-            "asks for Topic Aliases, which this version does not take",
-        )),
-        _ => Err(Refusal::new(FaultKind::OutOfRange, "is out of range")),
-    }
 }
 
 fn stream_name(text: &str) -> Result<String, Refusal> {

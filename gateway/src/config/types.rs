@@ -109,6 +109,10 @@ pub struct MqttConfig {
     pub max_qos: QoS,
     /// Retain Available.
     pub retain_available: bool,
+    /// Topics that may have a Retained Message.
+    pub retained_max_messages: u64,
+    /// Bytes that Retained Messages may cost.
+    pub retained_max_bytes: u64,
     /// Wildcard Subscription Available.
     pub wildcard_subscription_available: bool,
     /// Shared Subscription Available.
@@ -151,6 +155,8 @@ pub struct AdmissionConfig {
     pub max_connections: usize,
     /// Bytes of the largest CONNECT packet.
     pub connect_buffer_bytes: usize,
+    /// Subscriptions one client may have, streams it reads included.
+    pub max_subscriptions_per_client: usize,
 }
 
 /// `[delivery]`

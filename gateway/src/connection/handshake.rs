@@ -208,6 +208,7 @@ fn stage_wills(context: &Context, hello: &Hello, staging: &mut Staging) -> Resul
     if let Some(old) = context.engine.will(client_id) {
         // Back in time: it is not sent [MQTT-3.1.3-9]. But a Session that is discarded has ended, and with it the waiting.
         if hello.clean_start && old.take() {
+            metrics::will(old.message.qos);
             let event = old.message.event(client_id, clock::unix_ms());
             staging.push_event(&event).map_err(|_| NotOpened)?;
         }

@@ -142,6 +142,7 @@ fn stage_will(client_id: &str, will: &Will, outcome: Outcome, expiry_secs: u32, 
         let at_ms = now_ms.saturating_add(u64::from(delay_secs) * 1000);
         staging.push(&Entry::WillDue { client_id, at_ms })
     } else if will.take() {
+        metrics::will(will.message.qos);
         // In one group: a restart finds it published and cleared, or neither.
         staging
             .push_event(&will.message.event(client_id, now_ms))

@@ -149,6 +149,13 @@ pub(super) fn session_left_open() {
     FAMILIES.sessions_left_open.increment(1);
 }
 
+/// A Will Message was published: it counts as received from its client.
+pub fn will(qos: u8) {
+    if let Some(counter) = FAMILIES.received.get(usize::from(qos)) {
+        counter.increment(1);
+    }
+}
+
 /// Events that were counted as accepted when they were staged turn out not to be.
 pub(super) fn not_stored(reason: NotStored, events: usize) {
     let [_, _, _, log_full, log_unavailable] = &FAMILIES.rejected;
