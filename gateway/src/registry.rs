@@ -5,7 +5,7 @@
 
 use gateway_protocol::ReasonCode;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct Registry {
     connections: AtomicUsize,
     connections_max: usize,
     last_left: Notify,
+    closing: Notify,
+    is_closing: AtomicBool,
 }
 
 /// One connection's place, by which others can ask it to go.
@@ -103,6 +105,8 @@ impl Registry {
             connections: AtomicUsize::new(0),
             connections_max,
             last_left: Notify::new(),
+            closing: Notify::new(),
+            is_closing: AtomicBool::new(false),
         })
     }
 
@@ -164,8 +168,20 @@ impl Registry {
         tokio::time::timeout(TAKEOVER_TIMEOUT, claim).await.map_err(|_| TakeoverTimedOut)
     }
 
+    /// Waits until every connection was asked to close. For those that have no seat yet.
+    pub async fn closing(&self) {
+        let closing = self.closing.notified();
+        tokio::pin!(closing);
+        closing.as_mut().enable();
+        if !self.is_closing.load(Ordering::Acquire) {
+            closing.await;
+        }
+    }
+
     /// Asks every connection to close.
     pub fn close_all(&self, reason: ReasonCode) {
+        self.is_closing.store(true, Ordering::Release);
+        self.closing.notify_waiters();
         let seats: Vec<_> = self.clients().values().cloned().collect();
         for seat in seats {
             seat.ask_to_close(reason);

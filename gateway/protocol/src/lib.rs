@@ -26,5 +26,5 @@ pub use packet_id::PacketId;
 pub use property::{Properties, PropertiesBuf, Property};
 pub use qos::{InvalidQoS, QoS};
 pub use reason_code::ReasonCode;
-pub use topic::{TopicError, TopicFilter, TopicName};
+pub use topic::{SHARE_PREFIX, SharedFilter, SharedFilterError, TopicError, TopicFilter, TopicName};
 pub use version::ProtocolVersion;

@@ -137,8 +137,7 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
     let retained_max_messages = section.integer("retained_max_messages", 0..=100_000_000_u64);
     let retained_max_bytes = section.size("retained_max_bytes", KIB..=TIB);
     let wildcard_subscription_available = section.bool("wildcard_subscription_available");
-    let shared_subscription_available =
-        not_yet(&mut section, "shared_subscription_available", "Shared Subscriptions");
+    let shared_subscription_available = section.bool("shared_subscription_available");
     let subscription_identifiers_available = section.bool("subscription_identifiers_available");
     let receive_maximum = section.integer("receive_maximum", 1..=u16::MAX);
     let max_inflight = section.integer("max_inflight", 1..=MAX_INFLIGHT_MAX);
@@ -250,18 +249,6 @@ fn max_qos(given: &Given) -> Result<QoS, Refusal> {
         2 => Ok(QoS::ExactlyOnce),
         _ => Err(Refusal::new(FaultKind::OutOfRange, "is not a QoS")),
     }
-}
-
-/// A feature that can be announced as absent only.
-fn not_yet(section: &mut Section<'_>, key: &'static str, feature: &str) -> Option<bool> {
-    let parse = |given: &Given| match given.bool()? {
-        false => Ok(false),
-        true => {
-            let problem = format!("asks for {feature}, which this version does not do");
-            Err(Refusal::new(FaultKind::Unsupported, problem))
-        }
-    };
-    section.read(key, "false", parse, |value| (*value).into())
 }
 
 fn stream_name(text: &str) -> Result<String, Refusal> {

@@ -218,13 +218,6 @@ fn files_that_cannot_be_read_or_parsed_say_where() {
 }
 
 #[test]
-fn more_than_this_version_does_is_refused_as_such() {
-    let (kind, text) = fault("mqtt.shared_subscription_available=true");
-    assert_eq!(kind, FaultKind::Unsupported, "{text}");
-    assert!(text.contains("this version"), "{text}");
-}
-
-#[test]
 fn values_are_held_to_their_bounds_and_forms() {
     use FaultKind::{Invalid, OutOfRange};
     for (set, expected) in [

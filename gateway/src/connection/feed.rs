@@ -66,6 +66,11 @@ impl DurableFeed {
         }
     }
 
+    /// Everything below was sent on this connection or an earlier one.
+    pub(super) const fn sent_end(&self) -> u64 {
+        self.next
+    }
+
     /// Puts what was acknowledged into the log. When there is no room now it waits for the next time.
     pub(super) fn submit_acknowledgements(&mut self, engine: &Engine, client_id: &str, waker: &Waker) {
         if self.acks.is_empty() {
@@ -206,7 +211,9 @@ impl Connection {
                 if matches!(self.deliver(&event, &how, out), Step::Stop) {
                     return;
                 }
-                if self.feed.counts.undeliverable() > done_before {
+                if how.qos == QoS::AtMostOnce {
+                    durable.acks.push(due.sequence); // Nobody will acknowledge it.
+                } else if self.feed.counts.undeliverable() > done_before {
                     // Expired, or too large for the client: it will not acknowledge what it never saw.
                     engine.note_undeliverable(1);
                     durable.acks.push(due.sequence);

@@ -33,11 +33,14 @@ where
     let mut session = Session::new(context.limits.clone(), clock::monotonic());
     let mut received = Vec::new();
     let mut out = Vec::new();
-    let hello = tokio::time::timeout(
-        context.settings.connect_timeout,
-        read_connect(&context, &mut stream, &mut session, &mut received, &mut out),
-    );
-    let refusal = match hello.await {
+    let hello = async {
+        tokio::select! {
+            hello = read_connect(&context, &mut stream, &mut session, &mut received, &mut out) => hello,
+            () = context.registry.closing() => Err(metrics::Connect::Gone),
+        }
+    };
+    let hello = tokio::time::timeout(context.settings.connect_timeout, hello).await;
+    let refusal = match hello {
         Err(_) => Some(metrics::Connect::TimedOut),
         Ok(Err(outcome)) => Some(outcome),
         Ok(Ok(hello)) => {

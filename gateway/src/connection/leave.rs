@@ -2,10 +2,11 @@
 
 use super::Context;
 use super::metrics;
+use super::subscribe::leave_filter;
 use super::task::{Connection, Outcome};
 use crate::clock;
 use crate::delivery::metrics::{self as delivery, Dropped};
-use crate::engine::Will;
+use crate::engine::{Will, encode_sent_end};
 use gateway_protocol::TopicFilter;
 use gateway_storage::{Entry, Staging, SubmitError, Urgency};
 use std::future::poll_fn;
@@ -28,11 +29,12 @@ pub(super) async fn leave<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    connection.feed.counts.report();
     let filters = std::mem::take(&mut connection.subscriptions);
     if !filters.is_empty() {
         context.live.change(|router| {
             for filter in filters.iter().filter_map(|text| TopicFilter::parse(text).ok()) {
-                router.unsubscribe(connection.outbox.id, filter);
+                leave_filter(router, &connection.outbox, filter);
             }
         });
     }
@@ -87,6 +89,7 @@ async fn submit_held(context: &Context, connection: &mut Connection) {
 /// Logs that the connection is over: the last acknowledgements, what becomes of the will, and that the Session goes on alone.
 async fn close_session(context: &Context, connection: &mut Connection, outcome: Outcome) {
     let durable = connection.durable.take();
+    let sent_end = durable.as_ref().map_or(0, |durable| durable.sent_end());
     if let Some(durable) = &durable {
         durable.session.detach();
     }
@@ -103,7 +106,7 @@ async fn close_session(context: &Context, connection: &mut Connection, outcome: 
             client_id: &connection.client_id,
             at_ms: clock::unix_ms(),
             expiry_secs,
-            state: &[],
+            state: &encode_sent_end(sent_end),
         };
         // An entry of this size is always taken.
         let _ = staging.push(&entry);

@@ -80,6 +80,6 @@ impl LiveInterest for LiveRouter {
     }
 
     fn wants(&self, topic: &str) -> bool {
-        self.read(|router| !router.matches(topic).is_empty())
+        self.read(|router| router.wants(topic))
     }
 }

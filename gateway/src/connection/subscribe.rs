@@ -1,18 +1,18 @@
 //! SUBSCRIBE and UNSUBSCRIBE: which filter goes where, and what is granted.
 
-use super::feed::Retained;
+use super::feed::{DurableFeed, Retained};
 use super::receive::{ReadBatch, Reply};
 use super::task::Connection;
 use crate::clock;
+use crate::delivery::Outbox;
 use crate::engine::sends_retained;
-use crate::router::{Grant, SubscribeError};
+use crate::router::{Grant, Router, SubscribeError};
 use crate::stream::{self, StreamAddress, StreamCursor};
 use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
-use gateway_protocol::{QoS, ReasonCode, TopicFilter};
+use gateway_protocol::{QoS, ReasonCode, SharedFilter, TopicFilter};
 use gateway_storage::{Entry, Staging};
+use std::sync::Arc;
 
-/// Filters that begin with it name a Shared Subscription.
-const SHARED_PREFIX: &str = "$share/";
 /// Filters that begin with it name a consumer.
 const CONSUMER_PREFIX: &str = "$consumer/";
 
@@ -59,9 +59,14 @@ impl Connection {
         if filter.has_wildcards() && !context.limits.wildcard_subscription_available {
             return Err(ReasonCode::WildcardSubscriptionsNotSupported);
         }
-        if text.starts_with(SHARED_PREFIX) {
-            return Err(ReasonCode::SharedSubscriptionsNotSupported);
-        }
+        let shared = match SharedFilter::parse(filter) {
+            Some(_) if !context.limits.shared_subscription_available => {
+                return Err(ReasonCode::SharedSubscriptionsNotSupported);
+            }
+            Some(Ok(shared)) => Some(shared.filter),
+            Some(Err(_)) => return Err(ReasonCode::TopicFilterInvalid),
+            None => None,
+        };
         if text.starts_with(CONSUMER_PREFIX) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
@@ -82,10 +87,15 @@ impl Connection {
         let is_new = !self.subscriptions.contains(text);
         context
             .live
-            .change(|router| router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant))
+            .change(|router| match shared {
+                Some(inner) => router.join(text, inner, &self.client_id, self.outbox.clone(), grant),
+                None => router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant),
+            })
             .map_err(|SubscribeError::TooDeep| ReasonCode::TopicFilterInvalid)?;
         self.subscriptions.insert(text.into());
-        if self.durable.is_some() {
+        // A member of a group gets its messages from a backlog, whether or not its Session outlives the connection.
+        self.is_member |= shared.is_some();
+        if self.durable.is_some() || shared.is_some() {
             let options = SubscribeOptions { qos, ..options };
             let entry = Entry::Subscribed {
                 client_id: &self.client_id,
@@ -95,7 +105,7 @@ impl Connection {
             };
             stored.push(&entry).map_err(|_| ReasonCode::QuotaExceeded)?;
         }
-        if sends_retained(options.retain_handling, is_new) {
+        if shared.is_none() && sends_retained(options.retain_handling, is_new) {
             self.queue_retained(filter, &grant);
         }
         Ok(qos)
@@ -155,7 +165,7 @@ impl Connection {
         if !self.subscriptions.remove(text) {
             return ReasonCode::NoSubscriptionExisted;
         }
-        self.context.live.change(|router| router.unsubscribe(self.outbox.id, filter));
+        self.context.live.change(|router| leave_filter(router, &self.outbox, filter));
         if self.durable.is_some() {
             let entry = Entry::Unsubscribed { client_id: &self.client_id, filter: text };
             if stored.push(&entry).is_err() {
@@ -175,10 +185,25 @@ impl Connection {
 
     pub(super) fn reply(&mut self, reply: Reply, out: &mut Vec<u8>) {
         match reply {
-            Reply::SubAck(packet_id, codes) => self.session.suback(packet_id, &codes, out),
+            Reply::SubAck(packet_id, codes) => {
+                self.attach_member();
+                self.session.suback(packet_id, &codes, out);
+            }
             Reply::UnsubAck(packet_id, codes) => self.session.unsuback(packet_id, &codes, out),
             Reply::PubComp(packet_id) => self.session.handle_released(packet_id, out),
             Reply::PubRel(sequence) => self.session.handle_remembered(sequence, out),
+        }
+    }
+
+    /// A connection whose Session is not durable has a backlog from its first membership of a group on.
+    fn attach_member(&mut self) {
+        if !self.is_member || self.durable.is_some() {
+            return;
+        }
+        if let Some(durable) = self.context.engine.session(&self.client_id) {
+            let start = durable.attach(self.outbox.waker());
+            self.session.resume(start, []);
+            self.durable = Some(Box::new(DurableFeed::new(durable, start)));
         }
     }
 
@@ -193,10 +218,29 @@ impl Connection {
             for (text, grant) in subscriptions {
                 if let Ok(filter) = TopicFilter::parse(&text) {
                     // It was not too deep when it was subscribed to.
-                    let _ = router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant);
+                    let _ = match SharedFilter::parse(filter) {
+                        Some(Ok(shared)) => {
+                            router.join(&text, shared.filter, &self.client_id, self.outbox.clone(), grant)
+                        }
+                        Some(Err(_)) => Ok(false),
+                        None => router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant),
+                    };
                 }
                 self.subscriptions.insert(text);
             }
         });
+    }
+}
+
+/// Takes a connection's subscription out of the live table.
+pub(super) fn leave_filter(
+    router: &mut Router<Arc<Outbox>>,
+    outbox: &Outbox,
+    filter: TopicFilter<'_>,
+) -> bool {
+    match SharedFilter::parse(filter) {
+        Some(Ok(shared)) => router.leave(filter.as_str(), shared.filter, &outbox.client_id),
+        Some(Err(_)) => false,
+        None => router.unsubscribe(outbox.id, filter),
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     pub(super) last_epoch: u64,
     /// The client left a Will Message that is not to be forgotten.
     pub(super) has_will: bool,
+    /// It has subscribed to a Shared Subscription.
+    pub(super) is_member: bool,
     /// The Session Expiry Interval that the client's DISCONNECT brought, if any.
     pub(super) final_expiry_secs: Option<u32>,
     closing: Option<ReasonCode>,
@@ -130,6 +132,7 @@ impl Connection {
             last_ticket: None,
             last_epoch: 0,
             has_will,
+            is_member: false,
             final_expiry_secs: None,
             closing: None,
             timer: None,
@@ -202,10 +205,10 @@ impl Connection {
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
             }
         }
+        if self.outbox.has_overflowed() {
+            return self.close(ReasonCode::QuotaExceeded, out);
+        }
         if self.unsent.is_empty() && self.closing.is_none() {
-            if self.outbox.has_overflowed() {
-                return self.close(ReasonCode::QuotaExceeded, out);
-            }
             moved |= self.feed_client(cx, out);
         }
         self.submit_acknowledgements(cx);

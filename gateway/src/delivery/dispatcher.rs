@@ -2,7 +2,7 @@
 
 use super::metrics::{self, Dropped};
 use super::outbox::{Outbox, OutboxId, Pick};
-use crate::router::{Match, RouteCache, SharedRouter};
+use crate::router::{GroupMatch, Match, RouteCache, SharedRouter};
 use gateway_protocol::QoS;
 use gateway_storage::Batch;
 use std::collections::HashMap;
@@ -14,7 +14,11 @@ pub type LiveRouter = SharedRouter<Arc<Outbox>>;
 /// Topics whose live subscribers are remembered by one dispatcher.
 const ROUTES_CACHED: usize = 16_384;
 
-type Routes = Arc<[Match<Arc<Outbox>>]>;
+#[derive(Clone)]
+struct Routes {
+    direct: Arc<[Match<Arc<Outbox>>]>,
+    groups: Arc<[GroupMatch<Arc<Outbox>>]>,
+}
 
 /// Hands batches to the outboxes of live subscribers. Each thread or connection that has batches has its own.
 pub struct Dispatcher {
@@ -22,13 +26,21 @@ pub struct Dispatcher {
     routes: RouteCache<Routes>,
     shares: Vec<(Arc<Outbox>, Vec<Pick>)>,
     share_of: HashMap<OutboxId, usize>,
+    /// Whose turn it is in groups.
+    turn: usize,
 }
 
 impl Dispatcher {
     /// A dispatcher on the table `router`.
     #[must_use]
     pub fn new(router: Arc<LiveRouter>) -> Self {
-        Self { router, routes: RouteCache::new(ROUTES_CACHED), shares: Vec::new(), share_of: HashMap::new() }
+        Self {
+            router,
+            routes: RouteCache::new(ROUTES_CACHED),
+            shares: Vec::new(),
+            share_of: HashMap::new(),
+            turn: 0,
+        }
     }
 
     /// Queues every event of `batch` for its live subscribers.
@@ -36,11 +48,15 @@ impl Dispatcher {
         let epoch = self.router.epoch();
         for index in 0..batch.len() {
             let Some(event) = batch.event(index) else { continue };
+            let router = &self.router;
             let routes = self.routes.get_or_find(epoch, event.topic, || {
-                self.router.read(|router| router.matches(event.topic)).into()
+                router.read(|router| Routes {
+                    direct: router.matches(event.topic).into(),
+                    groups: router.group_matches(event.topic).into(),
+                })
             });
             let Ok(published) = QoS::try_from(event.qos) else { continue };
-            for found in routes.iter() {
+            for found in routes.direct.iter() {
                 let qos = published.min(found.qos);
                 let outbox = &found.subscriber;
                 if (outbox.is_durable && qos != QoS::AtMostOnce)
@@ -56,8 +72,28 @@ impl Dispatcher {
                 };
                 self.add(outbox, pick);
             }
+            if published == QoS::AtMostOnce {
+                self.dispatch_to_groups(index, &routes.groups);
+            }
         }
         self.hand_out(batch);
+    }
+
+    /// One member of each group gets the event; at QoS 0 only, since above it the members' backlogs have it.
+    fn dispatch_to_groups(&mut self, index: usize, groups: &[GroupMatch<Arc<Outbox>>]) {
+        for group in groups {
+            self.turn = self.turn.wrapping_add(1);
+            let Some((outbox, grant)) = group.members.get(self.turn % group.members.len().max(1)) else {
+                continue;
+            };
+            let pick = Pick {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                qos: QoS::AtMostOnce,
+                retain_as_published: grant.retain_as_published,
+                subscription_ids: (grant.subscription_id != 0).then(|| [grant.subscription_id].into()),
+            };
+            self.add(outbox, pick);
+        }
     }
 
     fn add(&mut self, outbox: &Arc<Outbox>, pick: Pick) {

@@ -1,7 +1,7 @@
 //! The queue in front of one live subscriber, bounded in bytes.
 
 use gateway_protocol::QoS;
-use gateway_storage::Batch;
+use gateway_storage::{Batch, Event, Staging};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -51,19 +51,19 @@ pub struct Outbox {
     pub is_durable: bool,
     bytes_max: usize,
     when_full: WhenFull,
+    waker: Waker,
     queue: Mutex<Queue>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    parcels: VecDeque<Parcel>,
+    parcels: VecDeque<(Parcel, usize)>,
     bytes: usize,
-    waker: Option<Waker>,
     overflowed: bool,
     closed: bool,
 }
 
-/// Charged for each parcel and each pick beside the bytes of its events, so that a queue of empty messages is bounded as well.
+/// Charged for each parcel and each pick beside the batch.
 const PARCEL_OVERHEAD: usize = 64;
 const PICK_OVERHEAD: usize = 32;
 
@@ -84,53 +84,47 @@ impl Outbox {
             is_durable,
             bytes_max,
             when_full,
-            queue: Mutex::new(Queue { waker: Some(waker), ..Queue::default() }),
+            waker,
+            queue: Mutex::default(),
         }
     }
 
     /// Queues what there is room for and wakes the subscriber. Returns how many messages were dropped.
-    pub fn push(&self, batch: &Arc<Batch>, mut picks: Vec<Pick>) -> usize {
+    pub fn push(&self, batch: &Arc<Batch>, picks: Vec<Pick>) -> usize {
+        let count = picks.len();
+        let (parcel, bytes) = pack(batch, picks);
         let mut queue = self.lock();
         if queue.closed {
-            return picks.len();
+            return count;
         }
-        let mut room = self.bytes_max.saturating_sub(queue.bytes).saturating_sub(PARCEL_OVERHEAD);
-        let mut bytes = PARCEL_OVERHEAD;
-        let mut fits = 0;
-        for pick in &picks {
-            let cost = cost(batch, pick);
-            if cost > room {
-                break;
-            }
-            room -= cost;
-            bytes += cost;
-            fits += 1;
+        if bytes > self.bytes_max.saturating_sub(queue.bytes) {
+            queue.overflowed |= self.when_full == WhenFull::Disconnect;
+            drop(queue);
+            self.waker.wake_by_ref();
+            return count;
         }
-        let dropped = picks.len() - fits;
-        picks.truncate(fits);
-        if dropped > 0 && self.when_full == WhenFull::Disconnect {
-            queue.overflowed = true;
-        }
-        if !picks.is_empty() {
-            queue.bytes += bytes;
-            queue.parcels.push_back(Parcel { batch: batch.clone(), picks });
-        }
-        if let Some(waker) = &queue.waker {
-            waker.wake_by_ref();
-        }
-        dropped
+        queue.bytes += bytes;
+        queue.parcels.push_back((parcel, bytes));
+        drop(queue);
+        self.waker.wake_by_ref();
+        0
     }
 
     /// The oldest parcel.
     pub fn pop(&self) -> Option<Parcel> {
         let mut queue = self.lock();
-        let parcel = queue.parcels.pop_front()?;
-        let picked: usize = parcel.picks.iter().map(|pick| cost(&parcel.batch, pick)).sum();
-        queue.bytes = queue.bytes.saturating_sub(PARCEL_OVERHEAD + picked);
+        let (parcel, bytes) = queue.parcels.pop_front()?;
+        queue.bytes = queue.bytes.saturating_sub(bytes);
         if queue.parcels.is_empty() {
             queue.parcels = VecDeque::new();
         }
         Some(parcel)
+    }
+
+    /// Who is woken when something is queued: the subscriber's task.
+    #[must_use]
+    pub fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     /// Bytes waiting.
@@ -148,7 +142,7 @@ impl Outbox {
     /// The subscriber is gone: nothing is queued any more. Returns how many messages were left.
     pub fn close(&self) -> usize {
         let mut queue = self.lock();
-        let left = queue.parcels.iter().map(|parcel| parcel.picks.len()).sum();
+        let left = queue.parcels.iter().map(|(parcel, _)| parcel.picks.len()).sum();
         *queue = Queue { closed: true, ..Queue::default() };
         left
     }
@@ -158,7 +152,36 @@ impl Outbox {
     }
 }
 
-fn cost(batch: &Batch, pick: &Pick) -> usize {
-    let event = batch.event(pick.index as usize);
-    PICK_OVERHEAD + event.map_or(0, |event| event.topic.len() + event.properties.len() + event.payload.len())
+/// A parcel and the bytes of memory it holds on to. A subscriber that gets little of a batch gets a copy of that little: otherwise one
+/// small message would keep a whole group in memory, and the limit of the outbox would say nothing.
+fn pack(batch: &Arc<Batch>, picks: Vec<Pick>) -> (Parcel, usize) {
+    let held = PARCEL_OVERHEAD + picks.len() * PICK_OVERHEAD;
+    let shared = batch.memory_bytes();
+    let picked: usize =
+        picks.iter().filter_map(|pick| batch.event(pick.index as usize)).map(|event| size(&event)).sum();
+    if picked * 4 >= shared || picks.len() * 2 >= batch.len() {
+        return (Parcel { batch: batch.clone(), picks }, held + shared);
+    }
+    match copy(batch, &picks) {
+        Some((copy, picks)) => {
+            let own = copy.memory_bytes();
+            (Parcel { batch: Arc::new(copy), picks }, held + own)
+        }
+        None => (Parcel { batch: batch.clone(), picks }, held + shared),
+    }
+}
+
+/// The picked events in a batch of their own.
+fn copy(batch: &Batch, picks: &[Pick]) -> Option<(Batch, Vec<Pick>)> {
+    let mut staging = Staging::new();
+    let mut moved = Vec::with_capacity(picks.len());
+    for (index, pick) in (0u32..).zip(picks) {
+        staging.push_event(&batch.event(pick.index as usize)?).ok()?;
+        moved.push(Pick { index, ..pick.clone() });
+    }
+    Some((staging.into_batch(), moved))
+}
+
+fn size(event: &Event<'_>) -> usize {
+    event.topic.len() + event.client_id.len() + event.properties.len() + event.payload.len()
 }

@@ -23,6 +23,23 @@ pub struct Profile {
     pub is_retained: bool,
     /// Identifiers of the matching subscriptions.
     pub subscription_ids: Option<Arc<[u32]>>,
+    /// It was given to this Session as a member of the group with this name, and may be given to another one.
+    pub group: Option<Arc<str>>,
+}
+
+/// A message that waits, for whoever moves it elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// Its number.
+    pub(super) sequence: u64,
+    /// Where it lies in the log.
+    pub(super) offset: Offset,
+    /// About how many bytes it has.
+    pub(super) bytes: u64,
+    /// How it was to be delivered.
+    pub(super) profile: Profile,
+    /// The client has it already (QoS 2).
+    pub(super) is_received: bool,
 }
 
 /// `len` messages with consecutive sequences and consecutive offsets.
@@ -234,6 +251,30 @@ impl Backlog {
         })
     }
 
+    /// Every message that is not acknowledged and was given to this Session as a member of a group.
+    pub(super) fn of_groups(&self) -> Vec<Waiting> {
+        let mut waiting = Vec::new();
+        for run in &self.runs {
+            let Some(profile) = self.profiles.get(usize::from(run.profile)) else { continue };
+            if profile.group.is_none() {
+                continue;
+            }
+            for at in 0..u64::from(run.len) {
+                let sequence = run.sequence + at;
+                if sequence >= self.low && self.acknowledged.end_of(sequence).is_none() {
+                    waiting.push(Waiting {
+                        sequence,
+                        offset: Offset::new(run.offset + at),
+                        bytes: run.bytes / u64::from(run.len),
+                        profile: profile.clone(),
+                        is_received: self.received.end_of(sequence).is_some(),
+                    });
+                }
+            }
+        }
+        waiting
+    }
+
     pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter()
     }
@@ -347,7 +388,7 @@ mod tests {
     const NO_LIMIT: BacklogLimits = BacklogLimits { messages_max: u64::MAX, bytes_max: u64::MAX };
 
     fn profile(qos: QoS) -> Profile {
-        Profile { qos, retain_as_published: false, is_retained: false, subscription_ids: None }
+        Profile { qos, retain_as_published: false, is_retained: false, subscription_ids: None, group: None }
     }
 
     #[test]

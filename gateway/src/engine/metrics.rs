@@ -10,6 +10,7 @@ struct Families {
     backlog_full: Counter,
     session_ended: Counter,
     stored: Counter,
+    passed_on: Counter,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
@@ -18,6 +19,7 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
     backlog_full: counter!("gateway_deliveries_dropped_total", "reason" => "backlog_full"),
     session_ended: counter!("gateway_deliveries_dropped_total", "reason" => "session_ended"),
     stored: counter!("gateway_events_accepted_total", "kind" => "stored"),
+    passed_on: counter!("gateway_deliveries_passed_on_total"),
 });
 
 /// Names the families for `/metrics`.
@@ -26,6 +28,11 @@ pub fn describe() {
         "gateway_deliveries_dropped_total",
         Unit::Count,
         "Messages taken away from one subscriber, by reason"
+    );
+    describe_counter!(
+        "gateway_deliveries_passed_on_total",
+        Unit::Count,
+        "Messages that a member of a shared subscription left to another one"
     );
     LazyLock::force(&FAMILIES);
 }
@@ -37,6 +44,7 @@ pub(super) fn applied(applied: &Applied, undeliverable: u64) {
     FAMILIES.acked.increment(applied.acknowledged.saturating_sub(undeliverable));
     FAMILIES.backlog_full.increment(applied.backlog_full);
     FAMILIES.session_ended.increment(applied.session_ended);
+    FAMILIES.passed_on.increment(applied.passed_on);
 }
 
 /// Messages that waited when the gateway was started: routed before it, but pending in it.

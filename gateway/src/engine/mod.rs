@@ -26,7 +26,7 @@ mod table;
 mod tests;
 mod will;
 
-pub use apply::sends_retained;
+pub use apply::{encode_sent_end, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
 pub use retained::RetainedMessage;
 pub use session::{DurableSession, SessionState};
@@ -183,8 +183,8 @@ impl Engine {
                 let entry = gateway_storage::Entry::SessionClosed {
                     client_id: &session.client_id,
                     at_ms: crate::clock::unix_ms(),
-                    expiry_secs: state.expiry_secs.max(1),
-                    state: &[],
+                    expiry_secs: state.expiry_secs,
+                    state: &encode_sent_end(state.sent_end),
                 };
                 // An entry this small is never too large.
                 let _ = staging.push(&entry);
@@ -399,7 +399,8 @@ struct ApplyLoop {
 
 impl ApplyLoop {
     fn run(mut self, groups: &Receiver<CommittedGroup>) {
-        let mut save_at = Instant::now() + self.save_interval;
+        // At once: what was replayed at start need not be replayed at the next one, however soon that comes.
+        let mut save_at = Instant::now();
         loop {
             match groups.recv_timeout(save_at.saturating_duration_since(Instant::now())) {
                 Ok(group) => self.apply(group),

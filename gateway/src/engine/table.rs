@@ -116,7 +116,7 @@ impl Table {
     pub(super) fn interest(&self, topic: &str) -> Interest {
         Interest {
             stream: !self.streams.matches(topic).is_empty(),
-            session: self.router.read(|router| !router.matches(topic).is_empty()),
+            session: self.router.read(|router| router.wants(topic)),
         }
     }
 

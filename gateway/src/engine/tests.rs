@@ -266,3 +266,117 @@ fn sessions_left_open_by_a_crash_are_closed_at_the_next_start_and_may_have_been_
     let (_, dup) = rig.engine.session("a").unwrap().due(0).unwrap();
     assert!(dup, "[MQTT-3.3.1-1]");
 }
+
+fn with_qos<'a>(client_id: &'a str, filter: &'a str, qos: QoS) -> Entry<'a> {
+    Entry::Subscribed {
+        client_id,
+        filter,
+        options: SubscribeOptions::at_most(qos).to_u8(),
+        subscription_id: 0,
+    }
+}
+
+fn closed<'a>(client_id: &'a str, expiry_secs: u32, sent_end: &'a [u8; 8]) -> Entry<'a> {
+    Entry::SessionClosed { client_id, at_ms: 9, expiry_secs, state: sent_end }
+}
+
+#[test]
+fn each_message_goes_to_one_member_of_a_group_and_a_replay_chooses_the_same() {
+    let rig = Rig::new();
+    for member in ["a", "b", "c"] {
+        rig.commit(&[opened(member), subscribed(member, "$share/g/x/#")]);
+    }
+    rig.commit(&[opened("d"), subscribed("d", "x/#")]);
+    rig.commit(&[event("x/1"), event("x/2"), event("x/3"), event("x/4"), event("x/5"), event("x/6")]);
+    let shares = |rig: &Rig| ["a", "b", "c"].map(|member| rig.backlog(member));
+    let before = shares(&rig);
+    assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!(rig.backlog("d").len(), 6);
+    let rig = rig.restart(false);
+    assert_eq!(shares(&rig), before);
+}
+
+#[test]
+fn what_a_member_leaves_behind_goes_to_another_one_but_for_qos_2_that_was_begun() {
+    let rig = Rig::new();
+    rig.commit(&[opened("a"), with_qos("a", "$share/g/x/+", QoS::ExactlyOnce)]);
+    let exactly_once = |topic| match event(topic) {
+        Entry::Event(event) => Entry::Event(Event { qos: 2, ..event }),
+        other => other,
+    };
+    rig.commit(&[event("x/1"), exactly_once("x/2"), exactly_once("x/3"), event("x/4")]);
+    rig.commit(&[opened("b"), with_qos("b", "$share/g/x/+", QoS::AtLeastOnce)]);
+    rig.commit(&[acknowledged("a", &[0], &mut Vec::new())]);
+    // The first two were sent; one of them was acknowledged.
+    rig.commit(&[closed("a", 60, &encode_sent_end(2))]);
+    let topics = |rig: &Rig, member: &str| -> Vec<String> {
+        rig.backlog(member).into_iter().map(|(_, topic)| topic).collect()
+    };
+    assert_eq!(topics(&rig, "a"), ["x/2"], "[MQTT-4.8.2-4]");
+    assert_eq!(topics(&rig, "b"), ["x/3", "x/4"]);
+    rig.commit(&[Entry::SessionRemoved { client_id: "a", at_ms: 99, cause: 1 }]);
+    assert_eq!(topics(&rig, "b"), ["x/3", "x/4"], "[MQTT-4.8.2-5]");
+}
+
+#[test]
+fn a_member_without_a_durable_session_has_a_backlog_for_as_long_as_it_is_connected() {
+    let rig = Rig::new();
+    rig.commit(&[subscribed("a", "$share/g/x"), event("x")]);
+    assert_eq!(rig.backlog("a").len(), 1);
+    rig.commit(&[subscribed("b", "$share/g/x")]);
+    rig.commit(&[closed("a", 0, &encode_sent_end(1))]);
+    assert!(rig.engine.session("a").is_none());
+    assert_eq!(rig.backlog("b").len(), 1);
+    let rig = rig.restart(true);
+    rig.wait(|engine| engine.session("b").is_none());
+}
+
+#[test]
+fn retained_messages_and_wills_survive_with_or_without_the_saved_view() {
+    for keep_view in [true, false] {
+        let rig = Rig::new();
+        let retained = |topic, payload| match event(topic) {
+            Entry::Event(event) => Entry::Event(Event { retain: true, payload, ..event }),
+            other => other,
+        };
+        let large = vec![7; 300_000];
+        rig.commit(&[retained("r/1", b"one"), retained("r/2", &large), retained("r/3", b"three")]);
+        rig.commit(&[retained("r/1", b""), retained("r/2", b"small")]);
+        let will = WillMessage {
+            topic: "wills/a".into(),
+            qos: 1,
+            retain: false,
+            message_expiry_secs: None,
+            properties: [].into(),
+            payload: (*b"gone").into(),
+        };
+        rig.commit(&[Entry::WillSet { client_id: "a", delay_secs: 5, will: &will.encode() }]);
+        rig.commit(&[Entry::WillSet { client_id: "b", delay_secs: 5, will: &will.encode() }]);
+        rig.commit(&[Entry::WillCleared { client_id: "b" }]);
+
+        let rig = rig.restart(keep_view);
+        let found = rig.engine.retained(TopicFilter::parse("r/#").unwrap());
+        let found: Vec<_> =
+            found.iter().map(|message| (message.event().topic, message.event().payload)).collect();
+        assert_eq!(found, [("r/3", &b"three"[..]), ("r/2", &b"small"[..])]);
+        assert!(rig.engine.will("b").is_none());
+        rig.wait(|engine| engine.will("a").is_some_and(|will| will.due_at_ms.is_some()));
+        assert_eq!(rig.engine.will("a").unwrap().message, will);
+    }
+}
+
+#[test]
+fn a_durable_subscriber_gets_retained_messages_through_its_backlog() {
+    let rig = Rig::new();
+    let retained = |topic| match event(topic) {
+        Entry::Event(event) => Entry::Event(Event { retain: true, ..event }),
+        other => other,
+    };
+    rig.commit(&[retained("r/1"), retained("r/2")]);
+    rig.commit(&[opened("a"), subscribed("a", "r/+")]);
+    assert_eq!(rig.backlog("a").len(), 2);
+    let (due, _) = rig.engine.session("a").unwrap().due(0).unwrap();
+    assert!(due.profile.is_retained);
+    rig.commit(&[subscribed("a", "r/+")]);
+    assert_eq!(rig.backlog("a").len(), 4, "[MQTT-3.8.4-4]: again at each subscription");
+}

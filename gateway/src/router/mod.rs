@@ -7,11 +7,14 @@
 //! Pure: nothing here knows a session, a socket, a clock or a disk. What a subscriber *is* stays with the caller (`S`).
 
 mod cache;
+mod groups;
 mod trie;
 
 pub use cache::RouteCache;
+pub use groups::GroupMatch;
 
 use gateway_protocol::{QoS, TopicFilter};
+use groups::Groups;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -70,12 +73,18 @@ pub enum SubscribeError {
 pub struct Router<S> {
     exact: HashMap<Box<str>, Vec<Subscription<S>>>,
     wildcards: Node<S>,
+    groups: Groups<S>,
     subscriptions: usize,
 }
 
 impl<S> Default for Router<S> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcards: Node::default(), subscriptions: 0 }
+        Self {
+            exact: HashMap::new(),
+            wildcards: Node::default(),
+            groups: Groups::default(),
+            subscriptions: 0,
+        }
     }
 }
 
@@ -142,6 +151,45 @@ impl<S: Clone> Router<S> {
         self.wildcards.collect(topic, &mut found);
         found.sort_by_key(|subscription| subscription.id);
         found.chunk_by(|a, b| a.id == b.id).filter_map(merge).collect()
+    }
+
+    /// Adds a member to the group of a Shared Subscription, named by its whole filter `name`, or replaces the member's grant. True if it is
+    /// new in the group.
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooDeep`].
+    pub fn join(
+        &mut self,
+        name: &str,
+        filter: TopicFilter<'_>,
+        member: &str,
+        subscriber: S,
+        grant: Grant,
+    ) -> Result<bool, SubscribeError> {
+        self.groups.join(name, filter, member, subscriber, grant)
+    }
+
+    /// Removes a member from a group; false if it was not in it.
+    pub fn leave(&mut self, name: &str, filter: TopicFilter<'_>, member: &str) -> bool {
+        self.groups.leave(name, filter, member)
+    }
+
+    /// The groups that want `topic`.
+    #[must_use]
+    pub fn group_matches(&self, topic: &str) -> Vec<GroupMatch<S>> {
+        self.groups.matches(topic)
+    }
+
+    /// The members of the group named `name`.
+    #[must_use]
+    pub fn group_members(&self, name: &str) -> Vec<(S, Grant)> {
+        self.groups.members(name)
+    }
+
+    /// Whether anybody wants `topic`, alone or in a group.
+    #[must_use]
+    pub fn wants(&self, topic: &str) -> bool {
+        !self.matches(topic).is_empty() || !self.groups.matches(topic).is_empty()
     }
 
     /// How many subscriptions there are.

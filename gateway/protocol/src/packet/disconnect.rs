@@ -41,15 +41,12 @@ impl<'a> Disconnect<'a> {
         if !version.is_v5() || (reason_code == ReasonCode::Success && properties.is_empty()) {
             return frame.put_header(out);
         }
+        // The Property Length may be left out where it is 0, but a common client takes a packet without it for a broken one.
         frame.add(1);
-        if !properties.is_empty() {
-            frame.add_properties(&properties, CARRIER, version)?;
-        }
+        frame.add_properties(&properties, CARRIER, version)?;
         frame.put_header(out)?;
         out.push(reason_code.as_u8());
-        if !properties.is_empty() {
-            properties.put(version, out);
-        }
+        properties.put(version, out);
         Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! Topic Names and Topic Filters: what is one, and which filter matches which name.
 //!
-//! Both are views of a string that was checked once. Nothing here knows subscriptions, or what `$share/` means.
+//! Both are views of a string that was checked once. Nothing here knows subscriptions.
 
 mod filter;
 mod name;
+mod share;
 
 pub use filter::TopicFilter;
 pub use name::TopicName;
+pub use share::{SHARE_PREFIX, SharedFilter, SharedFilterError};
 
 /// Why a string is no Topic Name, or no Topic Filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -42,6 +42,7 @@ struct ProfileRow {
     retain_as_published: bool,
     is_retained: bool,
     subscription_ids: Vec<u32>,
+    group: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -300,6 +301,7 @@ impl ProfileRow {
             retain_as_published: profile.retain_as_published,
             is_retained: profile.is_retained,
             subscription_ids: profile.subscription_ids.as_deref().unwrap_or_default().to_vec(),
+            group: profile.group.as_deref().map(str::to_owned),
         }
     }
 
@@ -310,6 +312,7 @@ impl ProfileRow {
             is_retained: self.is_retained,
             subscription_ids: (!self.subscription_ids.is_empty())
                 .then(|| self.subscription_ids.as_slice().into()),
+            group: self.group.as_deref().map(Into::into),
         })
     }
 }

@@ -1,0 +1,137 @@
+//! Acknowledgements, both ways: what the host's receipts send, and what the client's packets mean.
+
+use super::outbound::OnPubRec;
+use super::{Event, Lane, Session, State};
+use crate::codec::encode_puback;
+use crate::packet::{Ack, Packet, Publish, ReasonCodes, SubAck, UnsubAck};
+use crate::property::Properties;
+use crate::{PacketId, QoS, ReasonCode};
+
+impl Session {
+    /// The oldest `count` unacknowledged publishes are on stable storage, or nothing durable wanted them: their PUBACKs and PUBRECs go to
+    /// `out`, in the order in which the publishes came.
+    pub fn handle_durable(&mut self, count: usize, out: &mut Vec<u8>) {
+        for _ in 0..count {
+            let Some(pending) = self.inbound.pop() else { return };
+            match (self.state, pending.qos) {
+                (State::Connected, QoS::ExactlyOnce) => {
+                    self.ack(Packet::PubRec, pending.packet_id, pending.reason, out);
+                }
+                (State::Connected, _) => encode_puback(pending.packet_id, pending.reason, self.version, out),
+                _ => {}
+            }
+        }
+    }
+
+    /// The identifier of a QoS 2 publish is forgotten, durably where the Session is: PUBCOMP.
+    pub fn handle_released(&mut self, packet_id: PacketId, out: &mut Vec<u8>) {
+        let reason = match self.inbound.release(packet_id) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.ack(Packet::PubComp, packet_id, reason, out);
+    }
+
+    /// It is stored that the client has QoS 2 delivery `sequence`: PUBREL.
+    pub fn handle_remembered(&mut self, sequence: u64, out: &mut Vec<u8>) {
+        if let Some(packet_id) = self.outbound.remembered(sequence) {
+            self.ack(Packet::PubRel, packet_id, ReasonCode::Success, out);
+        }
+    }
+
+    /// A QoS 2 delivery that the client had before this connection: PUBREL again [MQTT-4.4.0-1], in the place of a delivery. False: not
+    /// now, the quota is used up.
+    pub fn resume_release(&mut self, sequence: u64, out: &mut Vec<u8>) -> bool {
+        if self.state != State::Connected || self.send_quota() == 0 {
+            return false;
+        }
+        match self.outbound.resume_release(sequence) {
+            Some(packet_id) => {
+                self.ack(Packet::PubRel, packet_id, ReasonCode::Success, out);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The Topic Name of a publish that was handed out, its Topic Alias resolved.
+    #[must_use]
+    pub fn topic_of<'s>(&'s self, publish: &Publish<'s>) -> &'s str {
+        if publish.topic.is_empty() {
+            publish.properties.topic_alias().and_then(|alias| self.aliases.get(alias)).unwrap_or_default()
+        } else {
+            publish.topic
+        }
+    }
+
+    /// The publish handed out last is refused for `reason`: its PUBACK will say so when its turn comes. It still counts as one
+    /// of those for [`Session::handle_durable`]. A 3.1.1 client can not be told [MQTT-3.3.5-2] and gets a plain PUBACK.
+    pub fn refuse_publish(&mut self, reason: ReasonCode) {
+        self.inbound.refuse_newest(reason);
+    }
+
+    /// Answers a SUBSCRIBE: one Reason Code for each of its filters, in their order.
+    pub fn suback(&mut self, packet_id: PacketId, codes: &[u8], out: &mut Vec<u8>) {
+        if let (State::Connected, Ok(reason_codes)) = (self.state, ReasonCodes::new(codes)) {
+            self.write(
+                &Packet::SubAck(SubAck { packet_id, properties: Properties::default(), reason_codes }),
+                out,
+            );
+        }
+    }
+
+    /// Answers an UNSUBSCRIBE: one Reason Code for each of its filters, in their order.
+    pub fn unsuback(&mut self, packet_id: PacketId, codes: &[u8], out: &mut Vec<u8>) {
+        if let (State::Connected, Ok(reason_codes)) = (self.state, ReasonCodes::new(codes)) {
+            self.write(
+                &Packet::UnsubAck(UnsubAck { packet_id, properties: Properties::default(), reason_codes }),
+                out,
+            );
+        }
+    }
+
+    pub(super) fn handle_pubrel<'a>(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) -> Event<'a> {
+        if self.inbound.is_received(ack.packet_id) {
+            return Event::Released { packet_id: ack.packet_id };
+        }
+        // Released before, and the PUBCOMP was lost with a connection: the client only needs to hear it again.
+        self.ack(Packet::PubComp, ack.packet_id, ReasonCode::PacketIdentifierNotFound, out);
+        Event::Handled
+    }
+
+    pub(super) fn handle_pubrec<'a>(&mut self, ack: &Ack<'_>, out: &mut Vec<u8>) -> Event<'a> {
+        match self.outbound.pubrec(ack.packet_id, ack.reason_code.is_error()) {
+            OnPubRec::Remember(sequence) => return Event::Received { sequence },
+            OnPubRec::Refused(lane, sequence) => {
+                return Event::Acknowledged { lane, sequence, reason: ack.reason_code };
+            }
+            OnPubRec::Release => self.ack(Packet::PubRel, ack.packet_id, ReasonCode::Success, out),
+            // An identifier that is not in flight: PUBREL lets the client forget it.
+            OnPubRec::Unknown if !ack.reason_code.is_error() => {
+                self.ack(Packet::PubRel, ack.packet_id, ReasonCode::PacketIdentifierNotFound, out);
+            }
+            OnPubRec::Unknown | OnPubRec::Known => {}
+        }
+        Event::Handled
+    }
+
+    pub(super) fn ack(
+        &self,
+        packet: fn(Ack<'static>) -> Packet<'static>,
+        packet_id: PacketId,
+        reason_code: ReasonCode,
+        out: &mut Vec<u8>,
+    ) {
+        if self.state == State::Connected {
+            self.write(&packet(Ack { packet_id, reason_code, properties: Properties::default() }), out);
+        }
+    }
+}
+
+pub(super) fn finished<'a>(delivery: Option<(Lane, u64)>, reason: ReasonCode) -> Event<'a> {
+    match delivery {
+        Some((lane, sequence)) => Event::Acknowledged { lane, sequence, reason },
+        // An identifier that is not in flight: a late answer after a resume. It changes nothing.
+        None => Event::Handled,
+    }
+}

@@ -1,0 +1,87 @@
+//! CONNECT, keep alive, and the ways in which a connection ends.
+
+use super::*;
+
+#[test]
+fn mqtt_3_1_0_2_a_second_connect_closes() {
+    let mut session = connected(ProtocolVersion::V5);
+    let mut out = Vec::new();
+    assert!(
+        session.handle_packet(Millis(1), Packet::Connect(connect(ProtocolVersion::V5)), &mut out).is_err()
+    );
+    assert_eq!(disconnect_reason(&out), Some(ReasonCode::ProtocolError));
+    out.clear();
+    assert!(session.handle_packet(Millis(1), Packet::PingReq, &mut out).is_err());
+    assert!(out.is_empty(), "[MQTT-3.14.4-1] nothing is sent after DISCONNECT");
+}
+
+#[test]
+fn mqtt_3_1_0_1_anything_but_connect_first_closes_without_a_word() {
+    for packet in [Packet::PingReq, publish(QoS::AtMostOnce, 0), puback(1)] {
+        let mut session = Session::new(Arc::new(limits()), Millis(0));
+        let mut out = Vec::new();
+        assert!(session.handle_packet(Millis(1), packet, &mut out).is_err());
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn every_reason_to_close_during_the_handshake_gives_a_legal_connack() {
+    for version in BOTH {
+        for reason in (0x80..=0xFF).filter_map(ReasonCode::from_u8) {
+            let mut session = Session::new(Arc::new(limits()), Millis(0));
+            let mut out = Vec::new();
+            assert!(session.handle_packet(Millis(0), Packet::Connect(connect(version)), &mut out).is_ok());
+            session.close(reason, &mut out);
+            assert_eq!(types(&out, version), [PacketType::ConnAck], "{reason:?}");
+        }
+    }
+}
+
+#[test]
+fn mqtt_3_1_2_22_silence_of_one_and_a_half_keep_alive_closes() {
+    let mut session = connected(ProtocolVersion::V5);
+    let mut out = Vec::new();
+    assert_eq!(session.poll_timeout(), Some(Millis(15_000)));
+    assert!(session.handle_packet(Millis(9_000), Packet::PingReq, &mut out).is_ok());
+    assert_eq!(session.poll_timeout(), Some(Millis(24_000)));
+    assert_eq!(session.handle_timeout(Millis(23_999), &mut out), Ok(()));
+    out.clear();
+    assert!(session.handle_timeout(Millis(24_000), &mut out).is_err());
+    assert_eq!(disconnect_reason(&out), Some(ReasonCode::KeepAliveTimeout));
+    assert_eq!(session.poll_timeout(), None);
+}
+
+#[test]
+fn keep_alive_0_waits_for_ever_and_a_missing_connect_does_not() {
+    let mut session = Session::new(Arc::new(limits()), Millis(100));
+    let mut out = Vec::new();
+    assert_eq!(session.poll_timeout(), Some(Millis(5_100)));
+    let packet = Packet::Connect(Connect { keep_alive_secs: 0, ..connect(ProtocolVersion::V3_1_1) });
+    assert!(session.handle_packet(Millis(200), packet, &mut out).is_ok());
+    session.accept(Millis(200), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+    assert_eq!(session.poll_timeout(), None);
+}
+
+#[test]
+fn mqtt_3_1_3_8_a_nameless_3_1_1_client_must_want_a_clean_session() {
+    let mut session = Session::new(Arc::new(limits()), Millis(0));
+    let mut out = Vec::new();
+    let nameless = Connect { client_id: "", clean_start: false, ..connect(ProtocolVersion::V3_1_1) };
+    assert!(session.handle_packet(Millis(0), Packet::Connect(nameless), &mut out).is_err());
+    assert_eq!(out, [0x20, 2, 0, 2], "CONNACK with return code 2");
+}
+
+#[test]
+fn a_session_that_ends_with_its_connection_can_not_be_kept_by_disconnect() {
+    let mut session = connected(ProtocolVersion::V5);
+    let mut properties = PropertiesBuf::new();
+    properties.push(Property::SessionExpiryInterval(60)).expect("a number");
+    let mut out = Vec::new();
+    let packet = Packet::Disconnect(Disconnect {
+        reason_code: ReasonCode::Success,
+        properties: properties.as_properties(),
+    });
+    assert!(session.handle_packet(Millis(1), packet, &mut out).is_err());
+    assert_eq!(disconnect_reason(&out), Some(ReasonCode::ProtocolError));
+}

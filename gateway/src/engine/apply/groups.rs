@@ -1,0 +1,100 @@
+//! Shared Subscriptions: each message to one member of each group, and on to another one when that member is gone.
+//!
+//! Who gets a message follows from its offset and the members as the view has them at that entry, so a replay chooses the same: among
+//! the members that are connected, or among all where none is, the one whose turn it is by the offset; if its backlog is full, the next.
+
+use super::{Applied, Applier};
+use crate::engine::backlog::{Profile, Waiting};
+use crate::engine::session::DurableSession;
+use crate::router::{Grant, GroupMatch};
+use gateway_protocol::QoS;
+use gateway_storage::{Event, Offset};
+use std::sync::Arc;
+
+type Member = (Arc<DurableSession>, Grant);
+
+impl Applier {
+    pub(super) fn add_to_group(
+        &mut self,
+        group: &GroupMatch<Arc<DurableSession>>,
+        offset: Offset,
+        event: &Event<'_>,
+        bytes: u64,
+    ) -> bool {
+        let published = QoS::try_from(event.qos).unwrap_or(QoS::AtLeastOnce);
+        let candidates = candidates(&group.members, None);
+        self.give(&candidates, offset, bytes, |grant| Profile {
+            // [MQTT-4.8.2-3]: each member's own grant.
+            qos: published.min(grant.qos),
+            retain_as_published: grant.retain_as_published,
+            is_retained: false,
+            subscription_ids: identifiers(grant),
+            group: Some(group.group.clone()),
+        })
+    }
+
+    /// Gives a message to the first of `candidates` that has room, beginning with the one whose turn it is.
+    fn give(
+        &mut self,
+        candidates: &[&Member],
+        offset: Offset,
+        bytes: u64,
+        profile: impl Fn(&Grant) -> Profile,
+    ) -> bool {
+        let count = candidates.len();
+        let turn = usize::try_from(offset.get() % (count.max(1) as u64)).unwrap_or(0);
+        let (before, from_turn) = candidates.split_at(turn.min(count));
+        from_turn
+            .iter()
+            .chain(before)
+            .any(|(session, grant)| self.add(session, offset, &profile(grant), bytes))
+    }
+
+    /// Messages that `session` has not acknowledged go to other members of the groups it got them from. At QoS 2 one that was sent (its
+    /// sequence is below `sent_end`) stays with its member [MQTT-4.8.2-4] and ends with it [MQTT-4.8.2-5]. Where nobody else is connected
+    /// they stay too, unless the session has ended.
+    pub(super) fn pass_on(
+        &mut self,
+        session: &Arc<DurableSession>,
+        sent_end: u64,
+        has_ended: bool,
+        applied: &mut Applied,
+    ) {
+        let waiting = session.state().backlog.of_groups();
+        for message in waiting {
+            let is_begun = message.profile.qos == QoS::ExactlyOnce && message.sequence < sent_end;
+            if is_begun || message.is_received || !self.pass_on_one(session, &message, has_ended) {
+                continue;
+            }
+            // It waits elsewhere now: neither routed again nor acknowledged.
+            session.state().backlog.acknowledge(message.sequence, 1);
+            applied.passed_on += 1;
+        }
+    }
+
+    fn pass_on_one(&mut self, from: &Arc<DurableSession>, message: &Waiting, has_ended: bool) -> bool {
+        let Some(group) = &message.profile.group else { return false };
+        let members = self.table.router.read(|router| router.group_members(group));
+        let others = candidates(&members, Some(from.id));
+        let anybody_connected = others.iter().any(|(session, _)| session.state().connected);
+        if !has_ended && !anybody_connected {
+            return false;
+        }
+        self.give(&others, message.offset, message.bytes, |grant| Profile {
+            qos: message.profile.qos.min(grant.qos),
+            subscription_ids: identifiers(grant),
+            ..message.profile.clone()
+        })
+    }
+}
+
+/// Members that are connected, or all of them where none is; without the one with the key `except`.
+fn candidates(members: &[Member], except: Option<u64>) -> Vec<&Member> {
+    let all = || members.iter().filter(|(session, _)| Some(session.id) != except);
+    let connected: Vec<_> = all().filter(|(session, _)| session.state().connected).collect();
+    if connected.is_empty() { all().collect() } else { connected }
+}
+
+fn identifiers(grant: &Grant) -> Option<Arc<[u32]>> {
+    (grant.subscription_id != 0).then(|| [grant.subscription_id].into())
+}

@@ -1,0 +1,185 @@
+//! The apply step: log entries to the view, one after the other.
+//!
+//! Deterministic: the same entries give the same view, on this machine or another one. Time and chance enter only as entries,
+//! which is why no clock is asked here, and why an entry that no longer fits (the removal of a Session that is connected again)
+//! is judged by the view as it stands at that entry.
+
+mod groups;
+mod route;
+mod sessions;
+
+use sessions::decode_sent_end;
+pub use sessions::{encode_sent_end, sends_retained};
+
+use super::backlog::{AckRuns, BacklogLimits};
+use super::session::{DurableSession, SessionState};
+use super::table::Table;
+use crate::router::{GroupMatch, Match, RouteCache};
+use gateway_storage::{Batch, Entry, Offset};
+use std::sync::Arc;
+
+/// Topics whose durable subscribers are remembered.
+const ROUTES_CACHED: usize = 65_536;
+
+/// Who wants a topic: sessions for themselves, and groups of which one member gets it.
+#[derive(Clone)]
+struct Routes {
+    direct: Arc<[Match<Arc<DurableSession>>]>,
+    groups: Arc<[GroupMatch<Arc<DurableSession>>]>,
+}
+
+/// What applying a batch did, in numbers for the books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// Events among the entries.
+    pub(super) events: u64,
+    /// Messages added to backlogs or refused by their limits.
+    pub(super) routed: u64,
+    /// Of those, refused because the backlog was at a limit.
+    pub(super) backlog_full: u64,
+    /// Messages that waited for a Session which has ended.
+    pub(super) session_ended: u64,
+    /// Messages that went from one member of a group to another.
+    pub(super) passed_on: u64,
+    /// Messages that a client has acknowledged.
+    pub(super) acknowledged: u64,
+}
+
+/// Applies entries to a [`Table`]. There is one, and it runs on one thread.
+pub(super) struct Applier {
+    table: Arc<Table>,
+    limits: BacklogLimits,
+    routes: RouteCache<Routes>,
+    next_session_id: u64,
+    /// Sessions whose backlog has grown since their ends were published.
+    touched: Vec<Arc<DurableSession>>,
+    /// Sessions that differ from the saved view, and those that are gone but still in it.
+    unsaved: Vec<Arc<DurableSession>>,
+    removed: Vec<Arc<DurableSession>>,
+}
+
+impl Applier {
+    pub(super) fn new(table: Arc<Table>, limits: BacklogLimits) -> Self {
+        Self {
+            table,
+            limits,
+            routes: RouteCache::new(ROUTES_CACHED),
+            next_session_id: 1,
+            touched: Vec::new(),
+            unsaved: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+
+    /// Applies the entries of `batch` from offset `from` on.
+    pub(super) fn apply(&mut self, batch: &Batch, from: Offset) -> Applied {
+        let mut applied = Applied::default();
+        for index in batch.index_from(from)..batch.len() {
+            if let Some(event) = batch.event(index) {
+                if let Some(offset) = batch.offset_of(index) {
+                    self.apply_event(offset, &event, &mut applied);
+                }
+            } else if let Some(entry) = batch.entry(index) {
+                self.apply_control(&entry, &mut applied);
+            }
+        }
+        applied
+    }
+
+    /// Lets the connections see what was added, and wakes them; once for each batch.
+    pub(super) fn announce(&mut self) {
+        for session in self.touched.drain(..) {
+            let mut state = session.state();
+            session.publish_end(state.backlog.end());
+            if let Some(waker) = &mut state.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn apply_control(&mut self, entry: &Entry<'_>, applied: &mut Applied) {
+        match *entry {
+            Entry::SessionOpened { client_id, clean_start, expiry_secs, .. } => {
+                self.open(client_id, clean_start, expiry_secs, applied);
+            }
+            Entry::SessionClosed { client_id, at_ms, expiry_secs, state } => {
+                self.close(client_id, at_ms, expiry_secs, decode_sent_end(state), applied);
+            }
+            Entry::SessionRemoved { client_id, .. } => {
+                if self.table.session(client_id).is_some_and(|session| !session.state().connected) {
+                    self.remove(client_id, applied);
+                }
+            }
+            Entry::Subscribed { client_id, filter, options, subscription_id } => {
+                self.subscribe(client_id, filter, options, subscription_id, applied);
+            }
+            Entry::Unsubscribed { client_id, filter } => self.unsubscribe(client_id, filter),
+            Entry::Acknowledged { client_id, runs } => {
+                let Some(session) = self.table.session(client_id) else { return };
+                let mut state = session.state();
+                for (sequence, len) in AckRuns::decode(runs) {
+                    applied.acknowledged += state.backlog.acknowledge(sequence, u64::from(len));
+                }
+                list_unsaved(&mut self.unsaved, &session, &mut state);
+            }
+            Entry::PublishReceived { client_id, packet_id } => {
+                self.change(client_id, |state| state.received.insert(packet_id));
+            }
+            Entry::PublishReleased { client_id, packet_id } => {
+                self.change(client_id, |state| state.received.remove(&packet_id));
+            }
+            Entry::DeliveryReceived { client_id, runs } => self.change(client_id, |state| {
+                for (sequence, len) in AckRuns::decode(runs) {
+                    state.backlog.receive(sequence, u64::from(len));
+                }
+                true
+            }),
+            Entry::WillSet { client_id, delay_secs, will } => {
+                self.table.write_wills().set(client_id, delay_secs, will);
+            }
+            Entry::WillDue { client_id, at_ms } => self.table.write_wills().due(client_id, at_ms),
+            Entry::WillCleared { client_id } => self.table.write_wills().clear(client_id),
+            Entry::RetainedRemoved { topic, offset } => {
+                self.table.write_retained().remove_at(topic, offset);
+            }
+            Entry::Event(_) => {}
+        }
+    }
+
+    /// Changes a session's state, if it is there; `change` says whether it did.
+    fn change(&mut self, client_id: &str, change: impl FnOnce(&mut SessionState) -> bool) {
+        let Some(session) = self.table.session(client_id) else { return };
+        let mut state = session.state();
+        if change(&mut state) {
+            list_unsaved(&mut self.unsaved, &session, &mut state);
+        }
+    }
+
+    /// What has to be saved: sessions gone, then sessions changed. Empties both lists.
+    pub(super) fn take_unsaved(&mut self) -> (Vec<Arc<DurableSession>>, Vec<Arc<DurableSession>>) {
+        let changed = std::mem::take(&mut self.unsaved);
+        for session in &changed {
+            session.state().unsaved.listed = false;
+        }
+        (std::mem::take(&mut self.removed), changed)
+    }
+
+    /// Whether there is anything to save.
+    pub(super) fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
+            || !self.removed.is_empty()
+            || self.table.read_retained().has_unsaved()
+            || self.table.read_wills().has_unsaved()
+    }
+}
+
+fn list_unsaved(
+    list: &mut Vec<Arc<DurableSession>>,
+    session: &Arc<DurableSession>,
+    state: &mut SessionState,
+) {
+    if !state.unsaved.listed {
+        state.unsaved.listed = true;
+        list.push(session.clone());
+    }
+}

@@ -1,0 +1,67 @@
+//! Events to the backlogs of those who want them.
+
+use super::{Applied, Applier, Routes, list_unsaved};
+use crate::engine::backlog::Profile;
+use crate::engine::session::DurableSession;
+use gateway_protocol::QoS;
+use gateway_storage::{Event, Offset};
+use std::sync::Arc;
+
+impl Applier {
+    pub(super) fn apply_event(&mut self, offset: Offset, event: &Event<'_>, applied: &mut Applied) {
+        applied.events += 1;
+        if event.retain {
+            self.table.write_retained().publish(offset, event);
+        }
+        if event.qos == 0 {
+            return; // A QoS 0 delivery is made now or never: nothing to remember.
+        }
+        let table = &self.table;
+        let routes = self.routes.get_or_find(table.router.epoch(), event.topic, || {
+            table.router.read(|router| Routes {
+                direct: router.matches(event.topic).into(),
+                groups: router.group_matches(event.topic).into(),
+            })
+        });
+        let bytes = (event.topic.len() + event.properties.len() + event.payload.len()) as u64;
+        for found in routes.direct.iter() {
+            let session = &found.subscriber;
+            if found.qos == QoS::AtMostOnce || (found.no_local && *session.client_id == *event.client_id) {
+                continue;
+            }
+            let profile = Profile {
+                qos: found.qos,
+                retain_as_published: found.retain_as_published,
+                is_retained: false,
+                subscription_ids: found.subscription_ids.clone(),
+                group: None,
+            };
+            applied.routed += 1;
+            applied.backlog_full += u64::from(!self.add(session, offset, &profile, bytes));
+        }
+        for group in routes.groups.iter() {
+            applied.routed += 1;
+            applied.backlog_full += u64::from(!self.add_to_group(group, offset, event, bytes));
+        }
+    }
+
+    /// Adds a message to a backlog; false when a limit forbids it.
+    pub(super) fn add(
+        &mut self,
+        session: &Arc<DurableSession>,
+        offset: Offset,
+        profile: &Profile,
+        bytes: u64,
+    ) -> bool {
+        let mut state = session.state();
+        let is_first = state.backlog.end() == session.end();
+        if !state.backlog.push(offset, profile, bytes, &self.limits) {
+            return false;
+        }
+        if is_first {
+            self.touched.push(session.clone());
+        }
+        list_unsaved(&mut self.unsaved, session, &mut state);
+        true
+    }
+}

@@ -1,0 +1,25 @@
+//! The whole gateway, from outside: real clients, real sockets, real files, real signals.
+//!
+//! `mosquitto_pub` and `mosquitto_sub` (Debian: mosquitto-clients) have to be installed; `tests/run` sees to that.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what is not as expected fails the test"
+)]
+
+mod books;
+mod delivery;
+mod drain;
+mod durable;
+mod mosquitto;
+mod rumqttc_clients;
+mod sessions;
+mod streams;
+
+use gateway_tests::QoS;
+
+const QOS0: QoS = QoS::AtMostOnce;
+const QOS1: QoS = QoS::AtLeastOnce;

@@ -1,0 +1,47 @@
+//! Faults at the level of the process: the gateway is killed under load, its consumers are killed, and nothing that
+//! was acknowledged may be missing afterwards.
+//!
+//! `GATEWAY_KILLS` is the number of kills (5 unless set), `GATEWAY_SEED` the seed of their moments, `GATEWAY_RATE`
+//! the events per second in all (10,000 for a release build of the gateway, 2,000 for a debug build).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "what is not as expected fails the test, and the figures of a run are printed"
+)]
+
+mod consumer;
+mod event;
+mod fleet;
+mod kill;
+mod tally;
+mod wire;
+
+use gateway_tests::Gateway;
+
+/// How a run is sized.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    kills: u32,
+    seed: u64,
+    events_per_second: u32,
+}
+
+impl Load {
+    fn from_environment() -> Self {
+        let number = |name: &str, default: u64| match std::env::var(name) {
+            Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is {text}, which is no number")),
+            Err(_) => default,
+        };
+        // An unoptimised gateway is no measure of anything; it is only to show the same promises.
+        let rate = if Gateway::is_release_build() { 10_000 } else { 2_000 };
+        Self {
+            kills: number("GATEWAY_KILLS", 5) as u32,
+            seed: number("GATEWAY_SEED", 20_260_131),
+            events_per_second: number("GATEWAY_RATE", rate) as u32,
+        }
+    }
+}

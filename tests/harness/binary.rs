@@ -1,0 +1,38 @@
+//! Where the program under test is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The `gateway` program: `GATEWAY_BIN` if that is set; else the one beside the running test, brought up to date by
+/// Cargo first, so that no test ever runs against yesterday's build.
+pub(crate) fn gateway() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| match std::env::var_os("GATEWAY_BIN") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(path.is_file(), "GATEWAY_BIN is {}, which is no file", path.display());
+            path
+        }
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    // target/<profile>/deps/<test>
+    let test = std::env::current_exe().expect("the running test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
+    let target = profile.parent().expect("a profile lies in a target directory");
+    let program = profile.join("gateway");
+    if !program.is_file() {
+        eprintln!("{} is missing: building it with `cargo build -p gateway`", program.display());
+    }
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "-p", "gateway", "--target-dir"]).arg(target);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo can be run");
+    assert!(status.success(), "`cargo build -p gateway`: {status}; or set GATEWAY_BIN to the program");
+    program
+}
