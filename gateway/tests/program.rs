@@ -53,7 +53,7 @@ fn config_default_prints_the_documented_file() {
 
 #[test]
 fn check_tells_all_faults_on_standard_error() {
-    let (code, stdout, stderr) = output(&["check", "--set", "mqtt.max_qos=2", "--set", "storage.data_dri=x"]);
+    let (code, stdout, stderr) = output(&["check", "--set", "mqtt.max_qos=7", "--set", "storage.data_dri=x"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.starts_with("gateway: the configuration has 2 faults\n"), "{stderr}");
     assert!(stderr.contains("storage.data_dri") && stderr.contains("accepted: storage.data_dir"), "{stderr}");

@@ -1,10 +1,10 @@
 //! From configuration to parts.
 
 use super::StartError;
-use crate::config::{Config, Durability, SlowSubscriber};
+use crate::config::{self, Config, Durability, SlowSubscriber};
 use crate::connection::{Context, Settings};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
-use crate::engine::{BacklogLimits, Engine, EngineOptions, StreamTopics};
+use crate::engine::{BacklogLimits, Engine, EngineOptions, Rules, ShareStrategy, StreamTopics};
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
 use crate::registry::Registry;
@@ -43,9 +43,15 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
                 .iter()
                 .map(|stream| StreamTopics { name: stream.name.clone(), topics: stream.topics.clone() })
                 .collect(),
-            backlog: BacklogLimits {
-                messages_max: config.mqtt.max_queued_messages,
-                bytes_max: config.mqtt.max_queued_bytes,
+            rules: Rules {
+                backlog: BacklogLimits {
+                    messages_max: config.mqtt.max_queued_messages,
+                    bytes_max: config.mqtt.max_queued_bytes,
+                },
+                share: match config.mqtt.shared_subscription_strategy {
+                    config::ShareStrategy::RoundRobin => ShareStrategy::RoundRobin,
+                    config::ShareStrategy::Publisher => ShareStrategy::Publisher,
+                },
             },
             recent_bytes: RECENT_BYTES,
             commit: GroupCommitOptions {

@@ -29,7 +29,8 @@ pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use settings::{Setting, Settings};
 pub use types::{
     AdminConfig, AdmissionConfig, AuthConfig, Config, DeliveryConfig, Durability, ListenerConfig,
-    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, SlowSubscriber, StorageConfig, StreamConfig,
+    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
+    StreamConfig,
 };
 pub use units::{format_duration, format_size};
 

@@ -15,7 +15,8 @@ use super::reader::{Given, Reader, Refusal, Section};
 use super::settings::Settings;
 use super::types::{
     AdminConfig, AdmissionConfig, AuthConfig, Config, DeliveryConfig, Durability, ListenerConfig,
-    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, SlowSubscriber, StorageConfig, StreamConfig,
+    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
+    StreamConfig,
 };
 
 const KIB: u64 = 1 << 10;
@@ -138,6 +139,10 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
     let retained_max_bytes = section.size("retained_max_bytes", KIB..=TIB);
     let wildcard_subscription_available = section.bool("wildcard_subscription_available");
     let shared_subscription_available = section.bool("shared_subscription_available");
+    let shared_subscription_strategy = section.choice(
+        "shared_subscription_strategy",
+        &[("round_robin", ShareStrategy::RoundRobin), ("publisher", ShareStrategy::Publisher)],
+    );
     let subscription_identifiers_available = section.bool("subscription_identifiers_available");
     let receive_maximum = section.integer("receive_maximum", 1..=u16::MAX);
     let max_inflight = section.integer("max_inflight", 1..=MAX_INFLIGHT_MAX);
@@ -157,6 +162,7 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
         retained_max_bytes: retained_max_bytes?,
         wildcard_subscription_available: wildcard_subscription_available?,
         shared_subscription_available: shared_subscription_available?,
+        shared_subscription_strategy: shared_subscription_strategy?,
         subscription_identifiers_available: subscription_identifiers_available?,
         receive_maximum: receive_maximum?,
         max_inflight: max_inflight?,

@@ -117,6 +117,8 @@ pub struct MqttConfig {
     pub wildcard_subscription_available: bool,
     /// Shared Subscription Available.
     pub shared_subscription_available: bool,
+    /// How a group chooses the member for a message.
+    pub shared_subscription_strategy: ShareStrategy,
     /// Subscription Identifiers Available.
     pub subscription_identifiers_available: bool,
     /// Receive Maximum towards the gateway, at least 1.
@@ -139,6 +141,15 @@ pub struct MqttConfig {
     pub allow_empty_client_id: bool,
     /// `mqtt.connect_timeout_ms`: the time from accept to a complete CONNECT.
     pub connect_timeout: Duration,
+}
+
+/// How a group of a Shared Subscription chooses the member for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareStrategy {
+    /// In turn.
+    RoundRobin,
+    /// By who published it.
+    Publisher,
 }
 
 /// `[auth]`

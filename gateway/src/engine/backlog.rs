@@ -9,6 +9,7 @@
 use super::ranges::Ranges;
 use gateway_protocol::QoS;
 use gateway_storage::Offset;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ pub struct Due {
 }
 
 /// Bounds of a backlog; a message that would exceed one of them is not added.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BacklogLimits {
     /// Messages waiting at most.
     pub messages_max: u64,

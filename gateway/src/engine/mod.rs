@@ -19,6 +19,7 @@ mod ranges;
 mod recent;
 mod recovery;
 mod retained;
+mod rules;
 mod session;
 mod snapshot;
 mod table;
@@ -29,6 +30,7 @@ mod will;
 pub use apply::{encode_sent_end, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
 pub use retained::RetainedMessage;
+pub use rules::{Rules, ShareStrategy};
 pub use session::{DurableSession, SessionState};
 pub use table::{Interest, StreamTopics};
 pub use will::{Will, WillMessage};
@@ -59,8 +61,8 @@ pub struct EngineOptions {
     pub view_save_interval: Duration,
     /// The streams.
     pub streams: Vec<StreamTopics>,
-    /// Bounds of every durable session's backlog.
-    pub backlog: BacklogLimits,
+    /// By which rules entries are applied from now on.
+    pub rules: Rules,
     /// Bytes of newest batches kept in memory.
     pub recent_bytes: usize,
     /// The committer's options.
@@ -137,7 +139,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let reader = log.reader();
         let table = Arc::new(Table::new(&options.streams));
-        let mut applier = Applier::new(table.clone(), options.backlog);
+        let mut applier = Applier::new(table.clone(), options.rules);
         let view = recovery::restore(&mut applier, view, reader.as_ref())?;
         let shared = Arc::new(Shared {
             table,
@@ -146,6 +148,8 @@ impl Engine {
             tail_waiters: Mutex::new(Vec::new()),
             undeliverable: AtomicU64::new(0),
         });
+        let fresh = log.next_offset() == Offset::ZERO;
+        let rules_differ = fresh || applier.rules() != options.rules;
         let (hand_over, groups) = sync_channel(HAND_OVER_GROUPS);
         let loop_ = ApplyLoop {
             shared: shared.clone(),
@@ -166,9 +170,20 @@ impl Engine {
         )?;
         let engine =
             Self { shared, commit, log: reader, log_bytes_max, applier: Arc::new(Mutex::new(Some(thread))) };
+        if rules_differ {
+            engine.change_rules(&options.rules);
+        }
         metrics::restored(engine.sessions().iter().map(|session| session.state().backlog.pending()).sum());
         engine.close_sessions_left_open();
         Ok(engine)
+    }
+
+    /// Puts the configured rules into force, as the first entry of this run.
+    fn change_rules(&self, rules: &Rules) {
+        let mut staging = Staging::new();
+        // An entry this small is always taken, and a log that takes nothing now keeps its rules until the next start.
+        let _ = staging.push(&gateway_storage::Entry::RulesChanged { rules: &rules.encode() });
+        let _ = self.commit.submit(&mut staging, Urgency::Now, Waker::noop(), None);
     }
 
     /// Sessions that were connected when the gateway stopped without a word are closed now, as an entry of the log, and their wills are
@@ -462,6 +477,12 @@ impl ApplyLoop {
             if let Err(error) = snapshot::save(session, &mut changes) {
                 tracing::error!(%error, client_id = %session.client_id, "a session can not be saved in the view");
             }
+        }
+        if let Some(rules) = self.applier.take_unsaved_rules()
+            && let Err(error) =
+                changes.put(gateway_storage::Table::Meta, recovery::RULES_KEY, &rules.encode())
+        {
+            tracing::error!(%error, "the rules can not be saved in the view");
         }
         let table = &self.shared.table;
         let saved =

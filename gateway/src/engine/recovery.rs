@@ -2,11 +2,15 @@
 
 use super::apply::Applier;
 use super::retained::RetainedTable;
+use super::rules::Rules;
 use super::session::SessionState;
 use super::snapshot::{IllegibleRow, Loader, chunked};
 use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
 use gateway_storage::{LogReader, Offset, Table, View, ViewError};
+
+/// The key of the rules in the table Meta.
+pub(super) const RULES_KEY: &[u8] = b"rules";
 
 /// Loads `view` into `applier`'s table and applies every later entry of the log.
 ///
@@ -31,6 +35,7 @@ pub(super) struct Saved {
     pub(super) sessions: Vec<(Box<str>, SessionState)>,
     pub(super) retained: RetainedTable,
     pub(super) wills: WillTable,
+    pub(super) rules: Option<Rules>,
 }
 
 enum Unusable {
@@ -64,6 +69,7 @@ fn load(view: &View) -> Result<Saved, Unusable> {
         sessions: sessions.finish()?,
         retained: RetainedTable::restore(retained)?,
         wills: WillTable::restore(wills)?,
+        rules: view.get(Table::Meta, RULES_KEY)?.and_then(|bytes| Rules::decode(&bytes)),
     })
 }
 

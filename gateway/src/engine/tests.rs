@@ -29,6 +29,11 @@ struct Rig {
     waker: Waker,
 }
 
+const RULES: Rules = Rules {
+    backlog: BacklogLimits { messages_max: 1000, bytes_max: 1 << 20 },
+    share: ShareStrategy::RoundRobin,
+};
+
 const WAIT: Duration = Duration::from_secs(20);
 
 impl Rig {
@@ -37,12 +42,16 @@ impl Rig {
     }
 
     fn on(log: MemoryLog, dir: tempfile::TempDir) -> Self {
+        Self::with(log, dir, RULES)
+    }
+
+    fn with(log: MemoryLog, dir: tempfile::TempDir, rules: Rules) -> Self {
         let handle = log.handle();
         let (view, _) = View::open(dir.path().join("view"), gateway_storage::ViewOptions::default()).unwrap();
         let options = EngineOptions {
             view_save_interval: Duration::from_millis(1),
             streams: vec![StreamTopics { name: "telemetry".into(), topics: vec!["devices/#".into()] }],
-            backlog: BacklogLimits { messages_max: 1000, bytes_max: 1 << 20 },
+            rules,
             recent_bytes: 1 << 20,
             commit: GroupCommitOptions {
                 lazy_delay: Duration::from_millis(1),
@@ -99,6 +108,10 @@ impl Rig {
 
     /// The gateway is killed and started again on what was durable; with the view it had, or without one.
     fn restart(self, keep_view: bool) -> Self {
+        self.restart_with(keep_view, RULES)
+    }
+
+    fn restart_with(self, keep_view: bool, rules: Rules) -> Self {
         self.engine.shutdown();
         let log = self.log.crash(7);
         let Self { engine, dir, .. } = self;
@@ -106,7 +119,7 @@ impl Rig {
         if !keep_view {
             std::fs::remove_dir_all(dir.path().join("view")).unwrap();
         }
-        Self::on(log, dir)
+        Self::with(log, dir, rules)
     }
 }
 
@@ -379,4 +392,49 @@ fn a_durable_subscriber_gets_retained_messages_through_its_backlog() {
     assert!(due.profile.is_retained);
     rig.commit(&[subscribed("a", "r/+")]);
     assert_eq!(rig.backlog("a").len(), 4, "[MQTT-3.8.4-4]: again at each subscription");
+}
+
+#[test]
+fn a_replay_under_another_limit_applies_each_entry_by_the_rules_of_its_time() {
+    for keep_view in [true, false] {
+        let rig = Rig::new();
+        rig.commit(&[opened("a"), subscribed("a", "x")]);
+        for _ in 0..20 {
+            rig.commit(&[event("x")]);
+        }
+        rig.commit(&[acknowledged("a", &(0..18).collect::<Vec<_>>(), &mut Vec::new())]);
+        let before = rig.backlog("a");
+        assert_eq!(before.len(), 2);
+        let smaller = Rules { backlog: BacklogLimits { messages_max: 5, ..RULES.backlog }, ..RULES };
+        let rig = rig.restart_with(keep_view, smaller);
+        assert_eq!(rig.backlog("a"), before);
+        for _ in 0..10 {
+            rig.commit(&[event("x")]);
+        }
+        assert_eq!(rig.backlog("a").len(), 5, "from now on the new limit holds");
+        let before = rig.backlog("a");
+        let rig = rig.restart_with(keep_view, RULES);
+        assert_eq!(rig.backlog("a"), before);
+    }
+}
+
+#[test]
+fn a_group_can_keep_the_messages_of_one_publisher_together() {
+    let rig = Rig::new().restart_with(true, Rules { share: ShareStrategy::Publisher, ..RULES });
+    for member in ["a", "b", "c"] {
+        rig.commit(&[opened(member), subscribed(member, "$share/g/#")]);
+    }
+    for number in 0..20 {
+        for publisher in ["p1", "p2", "p3", "p4", "p5"] {
+            let topic = format!("{publisher}/{number}");
+            let Entry::Event(event) = event(&topic) else { unreachable!() };
+            rig.commit(&[Entry::Event(Event { client_id: publisher, ..event })]);
+        }
+    }
+    for publisher in ["p1", "p2", "p3", "p4", "p5"] {
+        let counts = ["a", "b", "c"].map(|member| {
+            rig.backlog(member).iter().filter(|(_, topic)| topic.starts_with(publisher)).count()
+        });
+        assert_eq!(counts.iter().filter(|count| **count == 20).count(), 1, "{publisher}: {counts:?}");
+    }
 }

@@ -1,10 +1,12 @@
 //! Shared Subscriptions: each message to one member of each group, and on to another one when that member is gone.
 //!
 //! Who gets a message follows from its offset and the members as the view has them at that entry, so a replay chooses the same: among
-//! the members that are connected, or among all where none is, the one whose turn it is by the offset; if its backlog is full, the next.
+//! the members that are connected, or among all where none is, the one whose turn it is by the offset (or by the publisher); if its
+//! backlog is full, the next.
 
 use super::{Applied, Applier};
 use crate::engine::backlog::{Profile, Waiting};
+use crate::engine::rules::ShareStrategy;
 use crate::engine::session::DurableSession;
 use crate::router::{Grant, GroupMatch};
 use gateway_protocol::QoS;
@@ -23,7 +25,11 @@ impl Applier {
     ) -> bool {
         let published = QoS::try_from(event.qos).unwrap_or(QoS::AtLeastOnce);
         let candidates = candidates(&group.members, None);
-        self.give(&candidates, offset, bytes, |grant| Profile {
+        let turn = match self.rules.share {
+            ShareStrategy::RoundRobin => offset.get(),
+            ShareStrategy::Publisher => fingerprint(event.client_id),
+        };
+        self.give(&candidates, turn, offset, bytes, |grant| Profile {
             // [MQTT-4.8.2-3]: each member's own grant.
             qos: published.min(grant.qos),
             retain_as_published: grant.retain_as_published,
@@ -37,12 +43,13 @@ impl Applier {
     fn give(
         &mut self,
         candidates: &[&Member],
+        turn: u64,
         offset: Offset,
         bytes: u64,
         profile: impl Fn(&Grant) -> Profile,
     ) -> bool {
         let count = candidates.len();
-        let turn = usize::try_from(offset.get() % (count.max(1) as u64)).unwrap_or(0);
+        let turn = usize::try_from(turn % (count.max(1) as u64)).unwrap_or(0);
         let (before, from_turn) = candidates.split_at(turn.min(count));
         from_turn
             .iter()
@@ -80,12 +87,19 @@ impl Applier {
         if !has_ended && !anybody_connected {
             return false;
         }
-        self.give(&others, message.offset, message.bytes, |grant| Profile {
+        self.give(&others, message.offset.get(), message.offset, message.bytes, |grant| Profile {
             qos: message.profile.qos.min(grant.qos),
             subscription_ids: identifiers(grant),
             ..message.profile.clone()
         })
     }
+}
+
+/// FNV-1a: the same on every machine and in every version, as a replay needs it.
+fn fingerprint(client_id: &str) -> u64 {
+    client_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Members that are connected, or all of them where none is; without the one with the key `except`.

@@ -11,7 +11,8 @@ mod sessions;
 use sessions::decode_sent_end;
 pub use sessions::{encode_sent_end, sends_retained};
 
-use super::backlog::{AckRuns, BacklogLimits};
+use super::backlog::AckRuns;
+use super::rules::Rules;
 use super::session::{DurableSession, SessionState};
 use super::table::Table;
 use crate::router::{GroupMatch, Match, RouteCache};
@@ -48,7 +49,8 @@ pub(super) struct Applied {
 /// Applies entries to a [`Table`]. There is one, and it runs on one thread.
 pub(super) struct Applier {
     table: Arc<Table>,
-    limits: BacklogLimits,
+    rules: Rules,
+    rules_unsaved: bool,
     routes: RouteCache<Routes>,
     next_session_id: u64,
     /// Sessions whose backlog has grown since their ends were published.
@@ -59,10 +61,11 @@ pub(super) struct Applier {
 }
 
 impl Applier {
-    pub(super) fn new(table: Arc<Table>, limits: BacklogLimits) -> Self {
+    pub(super) fn new(table: Arc<Table>, rules: Rules) -> Self {
         Self {
             table,
-            limits,
+            rules,
+            rules_unsaved: false,
             routes: RouteCache::new(ROUTES_CACHED),
             next_session_id: 1,
             touched: Vec::new(),
@@ -142,6 +145,12 @@ impl Applier {
             Entry::RetainedRemoved { topic, offset } => {
                 self.table.write_retained().remove_at(topic, offset);
             }
+            Entry::RulesChanged { rules } => {
+                if let Some(rules) = Rules::decode(rules) {
+                    self.rules = rules;
+                    self.rules_unsaved = true;
+                }
+            }
             Entry::Event(_) => {}
         }
     }
@@ -164,9 +173,20 @@ impl Applier {
         (std::mem::take(&mut self.removed), changed)
     }
 
+    /// The rules in force.
+    pub(super) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// The rules, if they have changed since they were last asked for.
+    pub(super) fn take_unsaved_rules(&mut self) -> Option<Rules> {
+        std::mem::take(&mut self.rules_unsaved).then_some(self.rules)
+    }
+
     /// Whether there is anything to save.
     pub(super) fn has_unsaved(&self) -> bool {
-        !self.unsaved.is_empty()
+        self.rules_unsaved
+            || !self.unsaved.is_empty()
             || !self.removed.is_empty()
             || self.table.read_retained().has_unsaved()
             || self.table.read_wills().has_unsaved()

@@ -55,7 +55,7 @@ impl Applier {
     ) -> bool {
         let mut state = session.state();
         let is_first = state.backlog.end() == session.end();
-        if !state.backlog.push(offset, profile, bytes, &self.limits) {
+        if !state.backlog.push(offset, profile, bytes, &self.rules.backlog) {
             return false;
         }
         if is_first {

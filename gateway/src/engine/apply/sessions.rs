@@ -64,6 +64,9 @@ impl Applier {
         }
         *self.table.write_retained() = saved.retained;
         *self.table.write_wills() = saved.wills;
+        if let Some(rules) = saved.rules {
+            self.rules = rules;
+        }
     }
 
     /// Puts a session into the table, with everything it subscribed to.

@@ -11,7 +11,7 @@ use rmp::encode::{
 use serde::Serialize;
 
 use super::wire::{
-    AcknowledgedV1, PacketIdV1, RetainedRemovedV1, SessionClosedV1, SessionOpenedV1, SessionRemovedV1,
+    AcknowledgedV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1, SessionClosedV1, SessionOpenedV1, SessionRemovedV1,
     SubscribedV1, UnsubscribedV1, WillClearedV1, WillDueV1, WillSetV1,
 };
 use super::{ENTRY_BYTES_MAX, Entry, EntryKind, Event, STRING_BYTES_MAX};
@@ -131,6 +131,9 @@ pub(crate) fn encode_control(entry: &Entry<'_>, out: &mut ByteBuf) -> Result<Ent
         Entry::RetainedRemoved { topic, offset } => {
             string_len(topic)?;
             append(kind, &RetainedRemovedV1 { kind: number, topic, offset }, 0, out)
+        }
+        Entry::RulesChanged { rules } => {
+            append(kind, &RulesChangedV1 { kind: number, rules }, rules.len(), out)
         }
     }
 }

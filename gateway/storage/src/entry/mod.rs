@@ -142,6 +142,11 @@ pub enum Entry<'a> {
         /// The offset of its event: a later one under the same topic stays.
         offset: u64,
     },
+    /// From here on entries are applied by other rules.
+    RulesChanged {
+        /// The rules, opaque to storage.
+        rules: &'a [u8],
+    },
 }
 
 /// An event as a device published it.
@@ -197,6 +202,8 @@ pub enum EntryKind {
     WillCleared = 12,
     /// [`Entry::RetainedRemoved`]
     RetainedRemoved = 13,
+    /// [`Entry::RulesChanged`]
+    RulesChanged = 14,
 }
 
 impl EntryKind {
@@ -217,6 +224,7 @@ impl EntryKind {
             11 => Self::WillDue,
             12 => Self::WillCleared,
             13 => Self::RetainedRemoved,
+            14 => Self::RulesChanged,
             _ => return None,
         })
     }
@@ -240,7 +248,7 @@ impl EntryKind {
             | Self::DeliveryReceived
             | Self::WillDue
             | Self::RetainedRemoved => 3,
-            Self::WillCleared => 2,
+            Self::WillCleared | Self::RulesChanged => 2,
         }
     }
 }
@@ -263,6 +271,7 @@ impl Entry<'_> {
             Self::WillDue { .. } => EntryKind::WillDue,
             Self::WillCleared { .. } => EntryKind::WillCleared,
             Self::RetainedRemoved { .. } => EntryKind::RetainedRemoved,
+            Self::RulesChanged { .. } => EntryKind::RulesChanged,
         }
     }
 }

@@ -111,6 +111,13 @@ pub(super) struct RetainedRemovedV1<'a> {
     pub(super) offset: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+pub(super) struct RulesChangedV1<'a> {
+    pub(super) kind: u8,
+    #[serde(with = "serde_bytes")]
+    pub(super) rules: &'a [u8],
+}
+
 /// Reads the entry that `bytes` are, to the last byte.
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
     let kind = kind_of(bytes)?;
@@ -170,6 +177,10 @@ pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
         EntryKind::RetainedRemoved => {
             let RetainedRemovedV1 { topic, offset, .. } = read(kind, bytes)?;
             Entry::RetainedRemoved { topic, offset }
+        }
+        EntryKind::RulesChanged => {
+            let RulesChangedV1 { rules, .. } = read(kind, bytes)?;
+            Entry::RulesChanged { rules }
         }
     })
 }
