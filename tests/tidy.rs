@@ -13,7 +13,7 @@ const ROWS: [(&str, &[&str]); 9] = [
     ("1", &["config", "telemetry", "clock", "tasks", "pool"]),
     ("2", &["auth", "admission", "router"]),
     ("3", &["engine"]),
-    ("4", &["registry", "ingest", "delivery", "stream"]),
+    ("4", &["registry", "sys_topics", "ingest", "delivery", "stream"]),
     ("5", &["connection", "sinks"]),
     ("6", &["listener", "admin"]),
     ("7", &["app"]),

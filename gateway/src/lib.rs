@@ -16,4 +16,5 @@ pub mod pool;
 pub mod registry;
 pub mod router;
 pub mod stream;
+pub mod sys_topics;
 pub mod telemetry;

@@ -18,6 +18,7 @@ mod mosquitto;
 mod rumqttc_clients;
 mod sessions;
 mod streams;
+mod sys;
 
 use gateway_tests::QoS;
 

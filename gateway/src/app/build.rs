@@ -8,6 +8,7 @@ use crate::engine::{BacklogLimits, Engine, EngineOptions, Rules, ShareStrategy, 
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use gateway_storage::{GroupCommitOptions, SegmentsOptions, ViewOptions, recovery};
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
     };
     Ok(Context {
         engine,
+        sys_topics: SysTopics::default(),
         registry: Registry::new(config.admission.max_connections),
         ingest: Pool::new(threads, || Ingest::new(retained)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone())),

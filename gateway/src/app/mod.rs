@@ -137,7 +137,11 @@ impl Gateway {
             listeners.spawn(acceptor.run(context.clone(), stopped.clone()));
         }
         let mut background = JoinSet::new();
-        background.spawn(upkeep::run(context.clone(), background_stopped.clone()));
+        background.spawn(upkeep::run(
+            context.clone(),
+            config.mqtt.sys_interval_secs,
+            background_stopped.clone(),
+        ));
         let admin_address = admin.as_ref().map(Admin::local_addr);
         if let Some(admin) = admin {
             let mut stopped = background_stopped;

@@ -18,7 +18,8 @@ const NEVER: u32 = u32::MAX;
 /// Why a session was removed, as the log's entry says it.
 const CAUSE_EXPIRED: u8 = 1;
 
-pub(super) async fn run(context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop: watch::Receiver<bool>) {
+    let mut seconds: u64 = 0;
     let mut sampler = Sampler::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -32,6 +33,10 @@ pub(super) async fn run(context: Arc<Context>, mut stop: watch::Receiver<bool>) 
         expire_retained(&context, now_ms);
         publish_wills(&context, now_ms);
         sampler.sample(&context);
+        if sys_interval_secs != 0 && seconds.is_multiple_of(u64::from(sys_interval_secs)) {
+            publish_sys_topics(&context, now_ms);
+        }
+        seconds += 1;
     }
 }
 
@@ -88,5 +93,40 @@ fn publish_wills(context: &Context, now_ms: u64) {
             Ok(_) => metrics::will(will.message.qos),
             Err(_) => will.give_back(),
         }
+    }
+}
+
+/// Renews `$SYS/...` and sends it to those who subscribe to it.
+fn publish_sys_topics(context: &Context, now_ms: u64) {
+    let engine = &context.engine;
+    let sessions = engine.sessions();
+    let offline = sessions.iter().filter(|session| !session.state().connected).count();
+    let waiting: u64 = sessions.iter().map(|session| session.state().backlog.pending()).sum();
+    let subscriptions: usize = context.live.read(crate::router::Router::len);
+    let connected = context.registry.connections();
+    let (retained, retained_bytes) = engine.retained_size();
+    let totals = metrics::totals();
+    let stats = engine.commit().stats();
+    let uptime_secs = now_ms.saturating_sub(clock::started_unix_ms()) / 1000;
+    let values = [
+        ("$SYS/broker/version", format!("gateway {}", env!("CARGO_PKG_VERSION"))),
+        ("$SYS/broker/uptime", format!("{uptime_secs} seconds")),
+        ("$SYS/broker/clients/connected", connected.to_string()),
+        ("$SYS/broker/clients/disconnected", offline.to_string()),
+        ("$SYS/broker/clients/total", (connected + offline).to_string()),
+        ("$SYS/broker/messages/received", totals.received.to_string()),
+        ("$SYS/broker/messages/sent", totals.sent.to_string()),
+        ("$SYS/broker/bytes/received", totals.bytes_received.to_string()),
+        ("$SYS/broker/messages/stored", waiting.to_string()),
+        ("$SYS/broker/store/messages/count", waiting.to_string()),
+        ("$SYS/broker/retained messages/count", retained.to_string()),
+        ("$SYS/broker/retained messages/bytes", retained_bytes.to_string()),
+        ("$SYS/broker/subscriptions/count", subscriptions.to_string()),
+        ("$SYS/broker/log/bytes", stats.log_bytes.to_string()),
+        ("$SYS/broker/log/end", engine.end().to_string()),
+    ];
+    context.sys_topics.replace(&values, now_ms);
+    if let Some(batch) = context.sys_topics.batch(|topic| context.live.read(|router| router.wants(topic))) {
+        context.dispatchers.borrow().dispatch(&batch);
     }
 }

@@ -153,6 +153,7 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
     let max_queued_messages = section.integer("max_queued_messages", 1..=1_000_000_000_000_u64);
     let max_queued_bytes = section.size("max_queued_bytes", KIB..=1024 * TIB);
     let allow_empty_client_id = section.bool("allow_empty_client_id");
+    let sys_interval_secs = section.integer("sys_interval_secs", 0..=u16::MAX);
     let connect_timeout = section.duration("connect_timeout_ms", millis(100)..=millis(60_000));
     section.finish();
     Some(MqttConfig {
@@ -173,6 +174,7 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
         max_queued_messages: max_queued_messages?,
         max_queued_bytes: max_queued_bytes?,
         allow_empty_client_id: allow_empty_client_id?,
+        sys_interval_secs: sys_interval_secs?,
         connect_timeout: connect_timeout?,
     })
 }

@@ -139,6 +139,8 @@ pub struct MqttConfig {
     pub max_queued_bytes: u64,
     /// Whether a client without a Client Identifier is given one.
     pub allow_empty_client_id: bool,
+    /// Seconds between two publications of `$SYS/...`; 0: never.
+    pub sys_interval_secs: u16,
     /// `mqtt.connect_timeout_ms`: the time from accept to a complete CONNECT.
     pub connect_timeout: Duration,
 }

@@ -6,6 +6,32 @@ use crate::ingest::Refusal;
 use gateway_protocol::QoS;
 use metrics::{Counter, Unit, counter, describe_counter};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static RECEIVED: AtomicU64 = AtomicU64::new(0);
+static SENT: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Sums since the process started, for those who do not scrape.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// PUBLISH packets received.
+    pub received: u64,
+    /// PUBLISH packets sent.
+    pub sent: u64,
+    /// Bytes of packets received.
+    pub bytes_received: u64,
+}
+
+/// The sums as they stand.
+#[must_use]
+pub fn totals() -> Totals {
+    Totals {
+        received: RECEIVED.load(Ordering::Relaxed),
+        sent: SENT.load(Ordering::Relaxed),
+        bytes_received: BYTES.load(Ordering::Relaxed),
+    }
+}
 
 /// How a connection attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +224,8 @@ impl Received {
 
     pub(super) fn report(&self) {
         let families = &*FAMILIES;
+        RECEIVED.fetch_add(self.events.iter().sum(), Ordering::Relaxed);
+        BYTES.fetch_add(self.bytes, Ordering::Relaxed);
         families.packets.increment(self.packets);
         families.bytes.increment(self.bytes);
         for (counter, count) in families.received.iter().zip(self.events) {
@@ -247,6 +275,7 @@ impl Sent {
         if counts == Self::default() {
             return;
         }
+        SENT.fetch_add(counts.by_qos.iter().sum(), Ordering::Relaxed);
         delivery::sent(counts.by_qos);
         delivery::routed(counts.routed);
         delivery::acked(counts.acked);

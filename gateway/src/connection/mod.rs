@@ -26,6 +26,7 @@ use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,8 @@ pub struct Context {
     pub engine: Engine,
     /// Subscriptions of connections.
     pub live: Arc<LiveRouter>,
+    /// What the gateway says of itself.
+    pub sys_topics: SysTopics,
     /// Who is connected.
     pub registry: Arc<Registry>,
     /// Staging of publishes, by thread.

@@ -8,6 +8,7 @@ use crate::delivery::Outbox;
 use crate::engine::sends_retained;
 use crate::router::{Grant, Router, SubscribeError};
 use crate::stream::{self, StreamAddress, StreamCursor};
+use crate::sys_topics;
 use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
 use gateway_protocol::{QoS, ReasonCode, SharedFilter, TopicFilter};
 use gateway_storage::{Entry, Staging};
@@ -113,7 +114,11 @@ impl Connection {
 
     /// Retained Messages for a new subscription. Those that a durable session gets above QoS 0 come from its backlog.
     fn queue_retained(&mut self, filter: TopicFilter<'_>, grant: &Grant) {
-        for message in self.context.engine.retained(filter) {
+        let messages = match filter.as_str().starts_with(sys_topics::PREFIX) {
+            true => self.context.sys_topics.matching(filter),
+            false => self.context.engine.retained(filter),
+        };
+        for message in messages {
             let published = QoS::try_from(message.event().qos).unwrap_or(QoS::AtMostOnce);
             let qos = published.min(grant.qos);
             if self.durable.is_none() || qos == QoS::AtMostOnce {

@@ -37,6 +37,22 @@ impl RetainedMessage {
         }
     }
 
+    /// A message that the gateway itself says, and that is not in the log.
+    #[must_use]
+    pub fn of_the_gateway(topic: &str, payload: &[u8], now_ms: u64) -> Self {
+        let event = Event {
+            client_id: "",
+            topic,
+            qos: 0,
+            retain: true,
+            received_ms: now_ms,
+            expires_at_ms: 0,
+            properties: &[],
+            payload,
+        };
+        Self::of(Offset::ZERO, &event)
+    }
+
     /// The message as it was published.
     #[must_use]
     pub fn event(&self) -> Event<'_> {
