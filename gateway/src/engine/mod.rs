@@ -13,6 +13,7 @@
 //! Nothing here knows connections or packets; whoever has to be woken gives a [`Waker`].
 
 mod apply;
+mod apply_loop;
 mod backlog;
 pub mod metrics;
 mod ranges;
@@ -36,18 +37,19 @@ pub use table::{Interest, StreamTopics};
 pub use will::{Will, WillMessage};
 
 use apply::Applier;
+use apply_loop::ApplyLoop;
 use gateway_protocol::TopicFilter;
 use gateway_storage::{
-    Batch, Changes, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader,
-    Offset, ReadError, ReceiptCell, Staging, SubmitError, Ticket, Urgency, View, ViewError, ViewWriter,
+    Batch, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader, Offset,
+    ReadError, ReceiptCell, Staging, SubmitError, Ticket, Urgency, View, ViewError, ViewWriter,
 };
 use recent::{Found, Recent};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use table::Table;
 
 /// Groups between the committer and the applier.
@@ -399,99 +401,4 @@ fn hand_over_to(hand_over: SyncSender<CommittedGroup>) -> Box<dyn FnMut(Committe
             tracing::error!("the applier is gone: stored events are acknowledged no more until a restart");
         }
     })
-}
-
-struct ApplyLoop {
-    shared: Arc<Shared>,
-    applier: Applier,
-    view: ViewWriter,
-    save_interval: Duration,
-    applied: Offset,
-    /// Changes that the view's thread was too busy to take; they go before any later ones.
-    refused: Option<(Changes, Offset)>,
-    sink: Sink,
-}
-
-impl ApplyLoop {
-    fn run(mut self, groups: &Receiver<CommittedGroup>) {
-        // At once: what was replayed at start need not be replayed at the next one, however soon that comes.
-        let mut save_at = Instant::now();
-        loop {
-            match groups.recv_timeout(save_at.saturating_duration_since(Instant::now())) {
-                Ok(group) => self.apply(group),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if Instant::now() >= save_at {
-                self.save();
-                save_at = Instant::now() + self.save_interval;
-            }
-        }
-        // The first takes what was refused before, the second what has changed since.
-        for _ in 0..2 {
-            self.view.wait_idle();
-            self.save();
-        }
-        self.view.wait_idle();
-        self.view.shutdown();
-    }
-
-    fn apply(&mut self, group: CommittedGroup) {
-        let applied = self.applier.apply(&group.batch, group.batch.first());
-        self.applied = group.batch.end();
-        metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
-        self.shared.recent.push(group.batch.clone());
-        (self.sink)(&group.batch);
-        self.applier.announce();
-        self.shared.receipts.publish(group.durable);
-        for waker in group.contributors {
-            waker.wake();
-        }
-        let waiters = {
-            let mut waiters = self.shared.tail_waiters.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *waiters)
-        };
-        for waker in waiters {
-            waker.wake();
-        }
-    }
-
-    /// Hands the changed rows to the view's own thread, if that is free. What is not taken now is taken next time.
-    fn save(&mut self) {
-        if let Some((changes, applied)) = self.refused.take()
-            && let Err(changes) = self.view.try_save(changes, applied)
-        {
-            self.refused = Some((changes, applied));
-        }
-        if self.refused.is_some() || !self.applier.has_unsaved() {
-            return;
-        }
-        let (removed, changed) = self.applier.take_unsaved();
-        let mut changes = Changes::new();
-        for session in &removed {
-            if let Err(error) = snapshot::forget(session, &mut changes) {
-                tracing::error!(%error, client_id = %session.client_id, "a removed session can not be taken out of the view");
-            }
-        }
-        for session in &changed {
-            if let Err(error) = snapshot::save(session, &mut changes) {
-                tracing::error!(%error, client_id = %session.client_id, "a session can not be saved in the view");
-            }
-        }
-        if let Some(rules) = self.applier.take_unsaved_rules()
-            && let Err(error) =
-                changes.put(gateway_storage::Table::Meta, recovery::RULES_KEY, &rules.encode())
-        {
-            tracing::error!(%error, "the rules can not be saved in the view");
-        }
-        let table = &self.shared.table;
-        let saved =
-            table.write_retained().save(&mut changes).and_then(|()| table.write_wills().save(&mut changes));
-        if let Err(error) = saved {
-            tracing::error!(%error, "Retained Messages and wills can not be saved in the view");
-        }
-        if let Err(changes) = self.view.try_save(changes, self.applied) {
-            self.refused = Some((changes, self.applied));
-        }
-    }
 }

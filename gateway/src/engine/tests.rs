@@ -6,6 +6,7 @@ use gateway_protocol::packet::SubscribeOptions;
 use gateway_storage::{Entry, Event, MemoryHandle, MemoryLog};
 use std::sync::Condvar;
 use std::task::Wake;
+use std::time::Instant;
 
 /// A waker that a test thread can wait on.
 #[derive(Default)]
