@@ -286,3 +286,30 @@ fn large_messages_go_through_and_larger_ones_are_told_so() {
     publisher.publish("devices/1", "fits", QOS1);
     assert_eq!(small.messages(1)[0].payload, "fits");
 }
+
+#[test]
+fn a_member_of_a_group_gets_its_other_subscriptions_once() {
+    let gateway = Gateway::start();
+    for version in BOTH {
+        let mut client = gateway.connect(version, "member");
+        client.subscribe(&[("$share/g/jobs/#", QOS1)]);
+        client.subscribe(&[("plain/#", QOS1)]);
+        let mut publisher = gateway.connect(version, "p");
+        for topic in ["plain/1", "jobs/1", "plain/2"] {
+            publisher.publish(topic, "x", QOS1);
+        }
+        let mut topics: Vec<String> = Vec::new();
+        for _ in 0..3 {
+            let message = client.message();
+            client.acknowledge(&message);
+            topics.push(message.topic);
+        }
+        topics.sort();
+        assert_eq!(topics, ["jobs/1", "plain/1", "plain/2"], "{version}");
+        client.unsubscribe(&["$share/g/jobs/#"]);
+        publisher.publish("jobs/2", "x", QOS1);
+        publisher.publish("plain/3", "x", QOS1);
+        assert_eq!(client.message().topic, "plain/3", "{version}: nothing twice, nothing after leaving the group");
+        client.leave();
+    }
+}

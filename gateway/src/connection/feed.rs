@@ -6,10 +6,12 @@ use crate::clock;
 use crate::delivery::Parcel;
 use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::engine::{AckRuns, DurableSession, Engine, RetainedMessage};
+use crate::router::Grant;
 use crate::stream::{Located, Next, Pager};
-use gateway_protocol::QoS;
+use crate::sys_topics;
 use gateway_protocol::property::{PropertiesBuf, Property};
 use gateway_protocol::session::{DURABLE_IDENTIFIERS, Delivery, Sent};
+use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Batch, Entry, Event, Offset, Staging, SubmitError, Urgency};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,18 +23,47 @@ pub(super) struct Feed {
     /// The parcel under way, and how many of its picks are done.
     parcel: Option<(Parcel, usize)>,
     extra: PropertiesBuf,
-    /// Retained Messages for subscriptions just made: references into the table, at most as many as it may hold for each filter.
+    /// Retained Messages for subscriptions just made.
     pub(super) retained: VecDeque<Retained>,
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
 }
 
-/// A Retained Message on its way to this connection.
+/// The Retained Messages of one new subscription. The first in the queue has its list, references into the table; the others have their
+/// filters, so that many subscriptions at once do not make many lists.
 pub(super) struct Retained {
-    pub(super) message: Arc<RetainedMessage>,
-    pub(super) qos: QoS,
-    pub(super) subscription_id: u32,
+    filter: Box<str>,
+    grant: Grant,
+    found: Option<std::vec::IntoIter<Arc<RetainedMessage>>>,
+    next: Option<Arc<RetainedMessage>>,
+}
+
+impl Retained {
+    pub(super) fn new(filter: TopicFilter<'_>, grant: Grant) -> Self {
+        Self { filter: filter.as_str().into(), grant, found: None, next: None }
+    }
+
+    /// The message to send next; the same one until [`Retained::advance`].
+    fn next(&mut self, context: &super::Context) -> Option<Arc<RetainedMessage>> {
+        if self.next.is_none() {
+            let found = self.found.get_or_insert_with(|| find(context, &self.filter).into_iter());
+            self.next = found.next();
+        }
+        self.next.clone()
+    }
+
+    fn advance(&mut self) {
+        self.next = None;
+    }
+}
+
+fn find(context: &super::Context, filter: &str) -> Vec<Arc<RetainedMessage>> {
+    let Ok(filter) = TopicFilter::parse(filter) else { return Vec::new() };
+    match filter.as_str().starts_with(sys_topics::PREFIX) {
+        true => context.sys_topics.matching(filter),
+        false => context.engine.retained(filter),
+    }
 }
 
 impl Feed {
@@ -121,16 +152,25 @@ impl Connection {
 
     fn feed_retained(&mut self, out: &mut Vec<u8>) {
         while self.has_room(out)
-            && let Some(retained) = self.feed.retained.pop_front()
+            && let Some(mut retained) = self.feed.retained.pop_front()
         {
-            self.feed.extra.clear();
-            let ids: &[u32] = if retained.subscription_id == 0 { &[] } else { &[retained.subscription_id] };
-            let how = How { qos: retained.qos, retain: true, dup: false, sequence: None, ids };
-            if matches!(self.deliver(&retained.message.event(), &how, out), Step::Stop) {
-                self.feed.retained.push_front(retained);
-                return;
+            let Some(message) = retained.next(&self.context) else { continue };
+            let grant = retained.grant;
+            let published = QoS::try_from(message.event().qos).unwrap_or(QoS::AtMostOnce);
+            let qos = published.min(grant.qos);
+            // Above QoS 0 a durable session has them in its backlog.
+            if !self.outbox.is_durable || qos == QoS::AtMostOnce {
+                self.feed.extra.clear();
+                let ids: &[u32] = if grant.subscription_id == 0 { &[] } else { &[grant.subscription_id] };
+                let how = How { qos, retain: true, dup: false, sequence: None, ids };
+                if matches!(self.deliver(&message.event(), &how, out), Step::Stop) {
+                    self.feed.retained.push_front(retained);
+                    return;
+                }
+                self.feed.counts.routed += 1;
             }
-            self.feed.counts.routed += 1;
+            retained.advance();
+            self.feed.retained.push_front(retained);
         }
         if self.feed.retained.is_empty() && self.feed.retained.capacity() > 0 {
             self.feed.retained = VecDeque::new();

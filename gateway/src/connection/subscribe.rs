@@ -8,7 +8,6 @@ use crate::delivery::Outbox;
 use crate::engine::sends_retained;
 use crate::router::{Grant, Router, SubscribeError};
 use crate::stream::{self, StreamAddress, StreamCursor};
-use crate::sys_topics;
 use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
 use gateway_protocol::{QoS, ReasonCode, SharedFilter, TopicFilter};
 use gateway_storage::{Entry, Staging};
@@ -96,7 +95,7 @@ impl Connection {
         self.subscriptions.insert(text.into());
         // A member of a group gets its messages from a backlog, whether or not its Session outlives the connection.
         self.is_member |= shared.is_some();
-        if self.durable.is_some() || shared.is_some() {
+        if self.outbox.is_durable || shared.is_some() {
             let options = SubscribeOptions { qos, ..options };
             let entry = Entry::Subscribed {
                 client_id: &self.client_id,
@@ -107,28 +106,9 @@ impl Connection {
             stored.push(&entry).map_err(|_| ReasonCode::QuotaExceeded)?;
         }
         if shared.is_none() && sends_retained(options.retain_handling, is_new) {
-            self.queue_retained(filter, &grant);
+            self.feed.retained.push_back(Retained::new(filter, grant));
         }
         Ok(qos)
-    }
-
-    /// Retained Messages for a new subscription. Those that a durable session gets above QoS 0 come from its backlog.
-    fn queue_retained(&mut self, filter: TopicFilter<'_>, grant: &Grant) {
-        let messages = match filter.as_str().starts_with(sys_topics::PREFIX) {
-            true => self.context.sys_topics.matching(filter),
-            false => self.context.engine.retained(filter),
-        };
-        for message in messages {
-            let published = QoS::try_from(message.event().qos).unwrap_or(QoS::AtMostOnce);
-            let qos = published.min(grant.qos);
-            if self.durable.is_none() || qos == QoS::AtMostOnce {
-                self.feed.retained.push_back(Retained {
-                    message,
-                    qos,
-                    subscription_id: grant.subscription_id,
-                });
-            }
-        }
     }
 
     fn open_cursor(&mut self, text: &str, qos: QoS, subscription_id: u32) -> Result<QoS, ReasonCode> {
@@ -171,7 +151,7 @@ impl Connection {
             return ReasonCode::NoSubscriptionExisted;
         }
         self.context.live.change(|router| leave_filter(router, &self.outbox, filter));
-        if self.durable.is_some() {
+        if self.outbox.is_durable || filter.is_shared() {
             let entry = Entry::Unsubscribed { client_id: &self.client_id, filter: text };
             if stored.push(&entry).is_err() {
                 return ReasonCode::UnspecifiedError;
