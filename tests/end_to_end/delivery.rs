@@ -309,7 +309,11 @@ fn a_member_of_a_group_gets_its_other_subscriptions_once() {
         client.unsubscribe(&["$share/g/jobs/#"]);
         publisher.publish("jobs/2", "x", QOS1);
         publisher.publish("plain/3", "x", QOS1);
-        assert_eq!(client.message().topic, "plain/3", "{version}: nothing twice, nothing after leaving the group");
+        assert_eq!(
+            client.message().topic,
+            "plain/3",
+            "{version}: nothing twice, nothing after leaving the group"
+        );
         client.leave();
     }
 }

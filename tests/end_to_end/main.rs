@@ -1,6 +1,7 @@
 //! The whole gateway, from outside: real clients, real sockets, real files, real signals.
 //!
-//! `mosquitto_pub` and `mosquitto_sub` (Debian: mosquitto-clients) have to be installed; `tests/run` sees to that.
+//! `mosquitto_pub` and its like (Debian: mosquitto-clients), Python, Node and the libraries that `clients/install`
+//! brings have to be there; `tests/run` sees to that.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,7 @@
 )]
 
 mod books;
+mod client_libraries;
 mod delivery;
 mod drain;
 mod durable;

@@ -84,7 +84,7 @@ impl Consumer {
         if *subscribed.borrow() {
             assert!(session_present, "the session of {} is lost", self.hello.client_id);
         } else {
-            wire.write(&subscribe(self.filter, wire.version())).await?;
+            wire.write(&subscribe(self.filter, QoS::AtLeastOnce, wire.version())).await?;
         }
         let mut out = Vec::new();
         loop {
@@ -115,12 +115,10 @@ impl Consumer {
     }
 }
 
-fn subscribe(filter: &str, version: ProtocolVersion) -> Vec<u8> {
+/// A SUBSCRIBE to `filter`, as its packet.
+pub(crate) fn subscribe(filter: &str, qos: QoS, version: ProtocolVersion) -> Vec<u8> {
     let mut filters = SubscribeFiltersBuf::new();
-    filters.push(
-        TopicFilter::parse(filter).expect("a Topic Filter"),
-        SubscribeOptions::at_most(QoS::AtLeastOnce),
-    );
+    filters.push(TopicFilter::parse(filter).expect("a Topic Filter"), SubscribeOptions::at_most(qos));
     let packet_id = PacketId::new(1).expect("not 0");
     let packet = Subscribe { packet_id, properties: Properties::default(), filters: filters.as_filters() };
     let mut bytes = Vec::new();

@@ -1,8 +1,9 @@
 //! Faults at the level of the process: the gateway is killed under load, its consumers are killed, and nothing that
 //! was acknowledged may be missing afterwards.
 //!
-//! `GATEWAY_KILLS` is the number of kills (5 unless set), `GATEWAY_SEED` the seed of their moments, `GATEWAY_RATE`
-//! the events per second in all (10,000 for a release build of the gateway, 2,000 for a debug build).
+//! `GATEWAY_KILLS` is the number of kills and `GATEWAY_RESTARTS` that of restarts amid QoS 2 flows (5 unless set),
+//! `GATEWAY_SEED` the seed of their moments, `GATEWAY_RATE` the events per second in all (10,000 for a release build
+//! of the gateway, 2,000 for a debug build).
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@
 
 mod consumer;
 mod event;
+mod exactly_once;
 mod fleet;
 mod kill;
 mod tally;
@@ -26,6 +28,7 @@ use gateway_tests::Gateway;
 #[derive(Clone, Copy, Debug)]
 struct Load {
     kills: u32,
+    restarts: u32,
     seed: u64,
     events_per_second: u32,
 }
@@ -40,6 +43,7 @@ impl Load {
         let rate = if Gateway::is_release_build() { 10_000 } else { 2_000 };
         Self {
             kills: number("GATEWAY_KILLS", 5) as u32,
+            restarts: number("GATEWAY_RESTARTS", 5) as u32,
             seed: number("GATEWAY_SEED", 20_260_131),
             events_per_second: number("GATEWAY_RATE", rate) as u32,
         }

@@ -19,7 +19,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects, and Session Present.
+    /// Connects, and Session Present. A gateway that is about to end may refuse.
     pub(crate) async fn connect(address: SocketAddr, hello: &Hello) -> io::Result<(Self, bool)> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -32,6 +32,9 @@ impl Wire {
                     session_present = Some(ack.session_present);
                     false
                 }
+                // The end of the connection follows.
+                Packet::ConnAck(ack) if ends(ack.reason_code) => false,
+                Packet::Disconnect(last) if ends(last.reason_code) => false,
                 other => panic!("{}: not accepted: {other:?}", hello.client_id),
             })
             .await?;
@@ -76,4 +79,9 @@ impl Wire {
     fn has_whole_packet(&self) -> bool {
         matches!(decode(&self.received, self.version, PACKET_BYTES_MAX), Ok(Decoded::Packet { .. }))
     }
+}
+
+/// The gateway is in its drain.
+fn ends(reason: ReasonCode) -> bool {
+    matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerUnavailable)
 }

@@ -142,8 +142,9 @@ impl Connection {
             return;
         }
         let is_stored = self.remember_identifier(publish, outcome, &mut ingest.stored);
-        // PUBACKs leave in the order of the publishes: one that waits holds back those behind it.
-        let waits = is_stored || batch.publishes > 0 || !self.owed.is_empty();
+        // PUBACKs leave in the order of the publishes, and after everything that came before them was applied: whoever sees one finds
+        // earlier publishes of any QoS routed.
+        let waits = is_stored || !ingest.stored.is_empty() || batch.publishes > 0 || !self.owed.is_empty();
         if waits {
             batch.publishes += 1;
         } else {

@@ -100,30 +100,34 @@ async function every_qos() {
 
 async function retained() {
   const publisher = await Peer.connect("publisher");
+  // At QoS 0 nobody says when a message has arrived; one who gets it does.
+  const watcher = await Peer.connect("watcher");
+  await watcher.subscribe("clients/retained/#", 0);
+  const publish = async (topic, payload, qos, retain) => {
+    await publisher.publish(topic, payload, qos, { retain });
+    assert.deepEqual(await watcher.payloads(1), [payload]);
+  };
   for (const qos of [0, 1, 2]) {
     const topic = `clients/retained/${qos}`;
-    await publisher.publish(topic, "old", qos, { retain: true });
-    await publisher.publish(topic, "kept", qos, { retain: true });
-    // At QoS 0 nobody says when it has arrived; what follows at QoS 1 says so.
-    await publisher.publish("clients/barrier", "", 1);
+    await publish(topic, "old", qos, true);
+    await publish(topic, "kept", qos, true);
     const newcomer = await Peer.connect("newcomer");
     await newcomer.subscribe(topic, 2);
     let message = await newcomer.message();
     assert.deepEqual([message.payload, message.retain, message.qos], ["kept", true, qos]);
-    await publisher.publish(topic, "live", qos, { retain: true });
+    await publish(topic, "live", qos, true);
     message = await newcomer.message();
     assert.deepEqual([message.payload, message.retain], ["live", false]);
     await newcomer.leave();
-    await publisher.publish(topic, "", qos, { retain: true });
-    await publisher.publish("clients/barrier", "", 1);
+    await publish(topic, "", qos, true);
     const late = await Peer.connect("late");
     await late.subscribe(topic, 2);
-    await publisher.publish(topic, "first", 1);
+    await publish(topic, "first", qos, false);
     message = await late.message();
     assert.deepEqual([message.payload, message.retain], ["first", false]);
     await late.leave();
   }
-  await publisher.leave();
+  for (const peer of [publisher, watcher]) await peer.leave();
 }
 
 const withWill = (name, payload) =>

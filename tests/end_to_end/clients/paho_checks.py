@@ -102,29 +102,35 @@ def every_qos():
 
 def retained():
     publisher = Peer("publisher")
+    # At QoS 0 nobody says when a message has arrived; one who gets it does.
+    watcher = Peer("watcher")
+    watcher.subscribe("clients/retained/#", 0)
+
+    def publish(topic, payload, qos, retain):
+        publisher.publish(topic, payload, qos, retain=retain)
+        equal(watcher.payloads(1), [payload])
+
     for qos in range(3):
         topic = f"clients/retained/{qos}"
-        publisher.publish(topic, "old", qos, retain=True)
-        publisher.publish(topic, "kept", qos, retain=True)
-        # At QoS 0 nobody says when it has arrived; what follows at QoS 1 says so.
-        publisher.publish("clients/barrier", "", 1)
+        publish(topic, "old", qos, retain=True)
+        publish(topic, "kept", qos, retain=True)
         newcomer = Peer("newcomer")
         newcomer.subscribe(topic, 2)
         message = newcomer.message()
         equal((message.payload, message.retain, message.qos), (b"kept", True, qos))
-        publisher.publish(topic, "live", qos, retain=True)
+        publish(topic, "live", qos, retain=True)
         message = newcomer.message()
         equal((message.payload, message.retain), (b"live", False))
         newcomer.leave()
-        publisher.publish(topic, "", qos, retain=True)
-        publisher.publish("clients/barrier", "", 1)
+        publish(topic, "", qos, retain=True)
         late = Peer("late")
         late.subscribe(topic, 2)
-        publisher.publish(topic, "first", 1)
+        publish(topic, "first", qos, retain=False)
         message = late.message()
         equal((message.payload, message.retain), (b"first", False))
         late.leave()
-    publisher.leave()
+    for peer in (publisher, watcher):
+        peer.leave()
 
 
 def with_will(name, payload):
