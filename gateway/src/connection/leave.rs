@@ -140,6 +140,8 @@ fn stage_will(client_id: &str, will: &Will, outcome: Outcome, expiry_secs: u32, 
     let now_ms = clock::unix_ms();
     let delay_secs = will.delay_secs.min(expiry_secs);
     let staged = if outcome == Outcome::Left {
+        // Taken, so that a successor who is faster than this entry does not publish it.
+        will.take();
         staging.push(&Entry::WillCleared { client_id })
     } else if delay_secs > 0 {
         let at_ms = now_ms.saturating_add(u64::from(delay_secs) * 1000);
