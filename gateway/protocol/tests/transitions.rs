@@ -3,6 +3,13 @@
 //! A changed transition shows in review as a changed line. `GATEWAY_GOLDEN=write cargo test -p gateway-protocol --test
 //! transitions` writes the table anew.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this is a test: what is not as expected is to fail it"
+)]
+
 use gateway_protocol::packet::{
     Ack, Auth, ConnAck, Connect, Disconnect, Publish, ReasonCodes, SubAck, Subscribe, SubscribeFiltersBuf,
     SubscribeOptions, UnsubAck, Unsubscribe, UnsubscribeFiltersBuf, Will,
@@ -118,17 +125,16 @@ fn session(state: State, version: ProtocolVersion) -> Session {
     if state == State::Connecting {
         return session;
     }
-    session.accept(
-        Millis(0),
-        Accepted { session_present: false, assigned_client_id: None },
-        &mut Vec::new(),
+    assert!(
+        session
+            .accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut Vec::new())
+            .is_ok()
     );
     handle(&mut session, Packet::Publish(publish(QoS::ExactlyOnce, 9)));
     session.handle_durable(1, &mut Vec::new());
     handle(&mut session, Packet::Publish(publish(QoS::AtLeastOnce, 7)));
     handle(&mut session, Packet::Publish(publish(QoS::ExactlyOnce, 8)));
-    for (sequence, qos) in
-        (0..).zip([QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::ExactlyOnce])
+    for (sequence, qos) in (0..).zip([QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::ExactlyOnce])
     {
         let delivery = Delivery {
             qos,
@@ -261,15 +267,21 @@ fn connection_packets(table: &mut Table) {
         payload: b"offline",
     };
     table.both("CONNECT", &[Packet::Connect(plain)]);
-    table.both("CONNECT, Clean Start, no Client Identifier", &[Packet::Connect(Connect { client_id: "", ..plain })]);
+    table.both(
+        "CONNECT, Clean Start, no Client Identifier",
+        &[Packet::Connect(Connect { client_id: "", ..plain })],
+    );
     let kept = Connect { client_id: "", clean_start: false, ..plain };
     table.both("CONNECT, no Client Identifier", &[Packet::Connect(kept)]);
     table.both("CONNECT, retained Will Message", &[Packet::Connect(Connect { will: Some(will), ..plain })]);
     let method = properties(&[Property::AuthenticationMethod("SCRAM")]);
     let enhanced = Connect { properties: method.as_properties(), ..plain };
     table.v5("CONNECT, Authentication Method", Packet::Connect(enhanced));
-    let connack =
-        ConnAck { session_present: false, reason_code: ReasonCode::Success, properties: Properties::default() };
+    let connack = ConnAck {
+        session_present: false,
+        reason_code: ReasonCode::Success,
+        properties: Properties::default(),
+    };
     table.both("CONNACK", &[Packet::ConnAck(connack)]);
     table.both("PINGREQ", &[Packet::PingReq]);
     table.both("PINGRESP", &[Packet::PingResp]);
@@ -328,9 +340,13 @@ fn acknowledgement_packets(table: &mut Table) {
     for (name, value) in [("received", 9), ("waits for the host", 8), ("unknown", 100)] {
         table.both(&format!("PUBREL, {name}"), &[Packet::PubRel(Ack::success(id(value)))]);
     }
-    for (name, value) in
-        [("PUBREL sent", 4), ("being stored", 3), ("QoS 2 in flight", 2), ("QoS 1 in flight", 1), ("unknown", 100)]
-    {
+    for (name, value) in [
+        ("PUBREL sent", 4),
+        ("being stored", 3),
+        ("QoS 2 in flight", 2),
+        ("QoS 1 in flight", 1),
+        ("unknown", 100),
+    ] {
         table.both(&format!("PUBCOMP, {name}"), &[Packet::PubComp(Ack::success(id(value)))]);
     }
 }
@@ -340,11 +356,11 @@ fn subscription_packets(table: &mut Table) {
     let (packet_id, none) = (id(20), Properties::default());
     let mut filters = SubscribeFiltersBuf::new();
     filters.push(filter, SubscribeOptions::at_most(QoS::AtLeastOnce));
-    let subscribe = Subscribe { packet_id, properties: none, filters: filters.as_filters().unwrap() };
+    let subscribe = Subscribe { packet_id, properties: none, filters: filters.as_filters() };
     table.both("SUBSCRIBE", &[Packet::Subscribe(subscribe)]);
     let mut filters = UnsubscribeFiltersBuf::new();
     filters.push(filter);
-    let unsubscribe = Unsubscribe { packet_id, properties: none, filters: filters.as_filters().unwrap() };
+    let unsubscribe = Unsubscribe { packet_id, properties: none, filters: filters.as_filters() };
     table.both("UNSUBSCRIBE", &[Packet::Unsubscribe(unsubscribe)]);
     let reason_codes = ReasonCodes::new(&[0]).unwrap();
     table.both("SUBACK", &[Packet::SubAck(SubAck { packet_id, properties: none, reason_codes })]);
@@ -362,11 +378,9 @@ fn what_is_no_packet(table: &mut Table) {
             describe(Err(session.handle_malformed(DecodeError::UnsupportedProtocolVersion, out)))
         });
         table.line("CONNECT of an unknown version", name, &row);
-        let row = table.apply(version, |session, out| {
-            match session.handle_timeout(Millis(1_000_000), out) {
-                Ok(()) => "-".to_owned(),
-                Err(closed) => describe(Err(closed)),
-            }
+        let row = table.apply(version, |session, out| match session.handle_timeout(Millis(1_000_000), out) {
+            Ok(()) => "-".to_owned(),
+            Err(closed) => describe(Err(closed)),
         });
         table.line("time passes", name, &row);
     }

@@ -320,12 +320,14 @@ impl Connection {
         let is_v5 = self.session.version().is_v5();
         if event.expires_at_ms != 0 {
             let left_ms = event.expires_at_ms.saturating_sub(clock::unix_ms());
-            if left_ms == 0 {
+            // A QoS 2 message that was sent is finished, however old it is [MQTT-4.3.3-7].
+            let is_begun = how.dup && how.qos == QoS::ExactlyOnce;
+            if left_ms == 0 && !is_begun {
                 self.feed.counts.expired += 1; // [MQTT-3.3.2-5]
                 return Step::Done;
             }
             if is_v5 {
-                let secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+                let secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
                 let _ = self.feed.extra.push(Property::MessageExpiryInterval(secs)); // [MQTT-3.3.2-6]
             }
         }

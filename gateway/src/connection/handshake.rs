@@ -164,12 +164,17 @@ fn open<'a>(
         let session_present = durable.as_ref().is_some_and(|session| session.state().resumed);
         let accepted =
             Accepted { session_present, assigned_client_id: hello.assigned.then_some(&*hello.client_id) };
-        session.accept(clock::monotonic(), accepted, out);
+        let is_accepted = session.accept(clock::monotonic(), accepted, out).is_ok();
         let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let has_will = hello.will.is_some();
         let peer = Peer { session, has_will, client_id: hello.client_id, claim, durable, received };
-        Ok(Box::new(Connection::new(context.clone(), peer, &waker)))
+        let connection = Box::new(Connection::new(context.clone(), peer, &waker));
+        if !is_accepted {
+            leave::abandon(context, connection).await;
+            return Err(metrics::Connect::Refused);
+        }
+        Ok(connection)
     })
 }
 

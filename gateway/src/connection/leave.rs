@@ -51,6 +51,12 @@ pub(super) async fn leave<S>(
     }
 }
 
+/// Takes a connection that was not accepted after all out of every table.
+pub(super) async fn abandon(context: &Context, mut connection: Box<Connection>) {
+    connection.outbox.close();
+    close_session(context, &mut connection, Outcome::Left).await;
+}
+
 /// Sends `last_words` and closes, giving the peer a moment to read them.
 pub(super) async fn say_goodbye<S>(stream: &mut S, last_words: &[u8])
 where

@@ -205,6 +205,10 @@ impl Connection {
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
             }
         }
+        if !self.session.is_connected() {
+            // It could not be answered in a packet that it takes.
+            return Poll::Ready(Some(Outcome::Closed(ReasonCode::PacketTooLarge)));
+        }
         if self.outbox.has_overflowed() {
             return self.close(ReasonCode::QuotaExceeded, out);
         }

@@ -70,23 +70,27 @@ impl Session {
         self.inbound.refuse_newest(reason);
     }
 
-    /// Answers a SUBSCRIBE: one Reason Code for each of its filters, in their order.
+    /// Answers a SUBSCRIBE: one Reason Code for each of its filters, in their order. Closes the connection where the answer
+    /// is larger than the client takes.
     pub fn suback(&mut self, packet_id: PacketId, codes: &[u8], out: &mut Vec<u8>) {
         if let (State::Connected, Ok(reason_codes)) = (self.state, ReasonCodes::new(codes)) {
-            self.write(
-                &Packet::SubAck(SubAck { packet_id, properties: Properties::default(), reason_codes }),
-                out,
-            );
+            let answer =
+                Packet::SubAck(SubAck { packet_id, properties: Properties::default(), reason_codes });
+            if !self.write(&answer, out) {
+                self.close(ReasonCode::PacketTooLarge, out);
+            }
         }
     }
 
-    /// Answers an UNSUBSCRIBE: one Reason Code for each of its filters, in their order.
+    /// Answers an UNSUBSCRIBE: one Reason Code for each of its filters, in their order. Closes the connection where the answer
+    /// is larger than the client takes.
     pub fn unsuback(&mut self, packet_id: PacketId, codes: &[u8], out: &mut Vec<u8>) {
         if let (State::Connected, Ok(reason_codes)) = (self.state, ReasonCodes::new(codes)) {
-            self.write(
-                &Packet::UnsubAck(UnsubAck { packet_id, properties: Properties::default(), reason_codes }),
-                out,
-            );
+            let answer =
+                Packet::UnsubAck(UnsubAck { packet_id, properties: Properties::default(), reason_codes });
+            if !self.write(&answer, out) {
+                self.close(ReasonCode::PacketTooLarge, out);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Closed, Event, KeepAlive, LIVE_IDENTIFIERS, Millis, Session, State};
 use crate::packet::{ConnAck, Connect, Packet, PacketType};
-use crate::property::{PropertiesBuf, Property};
+use crate::property::{Properties, PropertiesBuf, Property};
 use crate::{ProtocolVersion, QoS, ReasonCode};
 
 /// What this server announces and enforces; one value for all connections of a listener.
@@ -137,9 +137,12 @@ impl Session {
     }
 
     /// The Session stands: writes CONNACK and starts Keep Alive. Without effect unless a CONNECT waits for its answer.
-    pub fn accept(&mut self, now: Millis, accepted: Accepted<'_>, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// [`Closed`] when the client takes no packet as large as the CONNACK: it gets nothing, and the connection ends.
+    pub fn accept(&mut self, now: Millis, accepted: Accepted<'_>, out: &mut Vec<u8>) -> Result<(), Closed> {
         if self.state != State::Connecting {
-            return;
+            return Ok(());
         }
         let mut properties = PropertiesBuf::new();
         if self.version.is_v5() {
@@ -147,14 +150,16 @@ impl Session {
         }
         self.state = State::Connected;
         self.keep_alive = KeepAlive::connected(now, self.client.keep_alive_secs);
-        self.write(
-            &Packet::ConnAck(ConnAck {
-                session_present: accepted.session_present && self.version != ProtocolVersion::V3_1,
-                reason_code: ReasonCode::Success,
-                properties: properties.as_properties(),
-            }),
-            out,
-        );
+        let connack = Packet::ConnAck(ConnAck {
+            session_present: accepted.session_present && self.version != ProtocolVersion::V3_1,
+            reason_code: ReasonCode::Success,
+            properties: properties.as_properties(),
+        });
+        if self.write(&connack, out) {
+            return Ok(());
+        }
+        self.state = State::Closed;
+        Err(Closed { reason: ReasonCode::PacketTooLarge })
     }
 
     /// Properties of a version 5 CONNACK: only what differs from the default the text gives an absent one.
@@ -205,6 +210,11 @@ impl Session {
     }
 
     pub(super) fn write_refusal(&self, reason: ReasonCode, out: &mut Vec<u8>) {
+        let has_no_return_code =
+            matches!(reason, ReasonCode::QosNotSupported | ReasonCode::RetainNotSupported);
+        if has_no_return_code && !self.version.is_v5() {
+            return; // 3.1.1 wants the connection closed without a CONNACK then [MQTT-3.2.2-6].
+        }
         // Some reasons to close are none of CONNACK's [MQTT-3.2.2-8].
         let reason = match reason {
             reason if reason.is_allowed_in(PacketType::ConnAck) => reason,
@@ -216,13 +226,12 @@ impl Session {
             ReasonCode::ServerBusy => "too many connections; try again later",
             _ => "",
         };
-        self.write(
-            &Packet::ConnAck(ConnAck {
-                session_present: false, // [MQTT-3.2.2-6]
-                reason_code: reason,
-                properties: self.reason_properties(text).as_properties(),
-            }),
-            out,
-        );
+        let properties = self.reason_properties(text);
+        for properties in [properties.as_properties(), Properties::default()] {
+            let connack = ConnAck { session_present: false, reason_code: reason, properties }; // [MQTT-3.2.2-6]
+            if self.write(&Packet::ConnAck(connack), out) {
+                return; // Without its Reason String, where that does not fit [MQTT-3.2.2-19].
+            }
+        }
     }
 }

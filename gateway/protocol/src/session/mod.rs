@@ -32,7 +32,7 @@ pub use connect::{Accepted, ClientLimits, ServerLimits};
 pub use outbound::{DURABLE_IDENTIFIERS, Delivery, LIVE_IDENTIFIERS, Lane, Sent};
 
 use crate::codec::{DecodeError, encode};
-use crate::packet::{Connect, Disconnect, Packet, Publish, Subscribe, Unsubscribe};
+use crate::packet::{Connect, Disconnect, Packet, PacketType, Publish, Subscribe, Unsubscribe};
 use crate::property::{Properties, PropertiesBuf, Property};
 use crate::{PacketId, ProtocolVersion, QoS, ReasonCode};
 use acknowledge::finished;
@@ -258,7 +258,8 @@ impl Session {
                 self.ack(Packet::PubRec, packet_id, ReasonCode::Success, out); // [MQTT-4.3.3-10]
                 return Ok(Event::Handled);
             }
-            return Err(self.close(ReasonCode::PacketIdentifierInUse, out));
+            // The identifier is taken; 0x91 would say so, but no DISCONNECT may carry it.
+            return Err(self.close(ReasonCode::ProtocolError, out));
         }
         if self.version.is_v5() && self.inbound.unfinished() >= usize::from(self.limits.receive_maximum) {
             return Err(self.close(ReasonCode::ReceiveMaximumExceeded, out));
@@ -306,17 +307,29 @@ impl Session {
         if self.state != State::Connected {
             return Sent::Closed;
         }
+        let mut delivery = *delivery;
+        if delivery.sequence.is_none() && self.client.session_expiry_secs > 0 {
+            // An identifier of the live lane means another message on the next connection, but at QoS 2 a client that resumes may still
+            // hold it, and would take the other message for a repetition.
+            delivery.qos = delivery.qos.min(QoS::AtLeastOnce);
+        }
         if delivery.qos != QoS::AtMostOnce && self.send_quota() == 0 {
             return Sent::QuotaExhausted;
         }
-        self.outbound.send(delivery, self.version, self.client.maximum_packet_bytes, out)
+        self.outbound.send(&delivery, self.version, self.client.maximum_packet_bytes, out)
     }
 
     /// The connection has to end for a reason of the host's or of the peer's making: tells the peer where the version allows it.
-    pub fn close(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Closed {
+    pub fn close(&mut self, mut reason: ReasonCode, out: &mut Vec<u8>) -> Closed {
         match self.state {
             // A version 5 client learns why; a 3.1.1 server has no DISCONNECT to send.
             State::Connected if self.version.is_v5() => {
+                reason = match reason {
+                    reason if reason.is_allowed_in(PacketType::Disconnect) => reason,
+                    // A second CONNECT, of a version that is not spoken here either [MQTT-3.1.0-2].
+                    ReasonCode::UnsupportedProtocolVersion => ReasonCode::ProtocolError,
+                    _ => ReasonCode::UnspecifiedError,
+                };
                 self.write(
                     &Packet::Disconnect(Disconnect {
                         reason_code: reason,
@@ -366,10 +379,17 @@ impl Session {
         self.keep_alive.received(now);
     }
 
-    fn write(&self, packet: &Packet<'_>, out: &mut Vec<u8>) {
+    /// Appends a packet, unless it is larger than the client takes [MQTT-3.1.2-24]; false then.
+    fn write(&self, packet: &Packet<'_>, out: &mut Vec<u8>) -> bool {
+        let before = out.len();
         // The machine builds no packet that the encoder refuses; were it to, the peer gets nothing rather than half of it.
         let written = encode(packet, self.version, out);
         debug_assert!(written.is_ok(), "the session built a packet that can not be encoded");
+        if out.len() - before > self.client.maximum_packet_bytes {
+            out.truncate(before);
+            return false;
+        }
+        true
     }
 
     fn reason_properties(&self, text: &str) -> PropertiesBuf {

@@ -106,9 +106,10 @@ impl Window {
         self.first + self.slots.len() as u64
     }
 
-    /// Whether `sequence` can be sent without an identifier of `identifiers` being used twice.
+    /// Whether `sequence` can be sent without an identifier of `identifiers` being used twice. With nothing in flight any later
+    /// number can, however many were passed over.
     fn admits(&self, sequence: u64, identifiers: u16) -> bool {
-        sequence >= self.end() && sequence - self.first < u64::from(identifiers)
+        sequence >= self.end() && (self.slots.is_empty() || sequence - self.first < u64::from(identifiers))
     }
 
     fn send(&mut self, sequence: u64, slot: Slot) {

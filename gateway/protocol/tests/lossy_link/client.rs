@@ -2,7 +2,9 @@
 
 use crate::{BACKLOG_TOPICS, each, is_refused_by_client, is_refused_by_host, message, topic};
 use gateway_protocol::packet::{Ack, Connect, Publish};
-use gateway_protocol::{Packet, PacketId, Properties, PropertiesBuf, Property, ProtocolVersion, QoS, ReasonCode, encode};
+use gateway_protocol::{
+    Packet, PacketId, Properties, PropertiesBuf, Property, ProtocolVersion, QoS, ReasonCode, encode,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What a 3.1.1 client has unfinished at most: no server tells it.

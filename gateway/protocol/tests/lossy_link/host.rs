@@ -191,7 +191,7 @@ impl Host {
             Event::Connect(_) => {
                 let session_present = std::mem::replace(&mut self.disk.has_session, true);
                 let accepted = Accepted { session_present, assigned_client_id: None };
-                connection.session.accept(Millis(0), accepted, down);
+                assert!(connection.session.accept(Millis(0), accepted, down).is_ok());
             }
             Event::Publish(publish) => {
                 let number = message(publish.payload);

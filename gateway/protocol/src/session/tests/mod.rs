@@ -45,7 +45,11 @@ fn connected(version: ProtocolVersion) -> Session {
     let event = session.handle_packet(Millis(0), Packet::Connect(connect(version)), &mut out);
     assert!(matches!(event, Ok(Event::Connect(_))));
     assert!(out.is_empty(), "CONNACK waits for the host");
-    session.accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+    assert!(
+        session
+            .accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out)
+            .is_ok()
+    );
     assert_eq!(types(&out, version), [PacketType::ConnAck]);
     session
 }
@@ -138,6 +142,10 @@ fn exactly_once(version: ProtocolVersion) -> Session {
         Session::new(Arc::new(ServerLimits { max_qos: QoS::ExactlyOnce, ..limits() }), Millis(0));
     let mut out = Vec::new();
     assert!(session.handle_packet(Millis(0), Packet::Connect(connect(version)), &mut out).is_ok());
-    session.accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+    assert!(
+        session
+            .accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out)
+            .is_ok()
+    );
     session
 }

@@ -45,15 +45,36 @@ fn mqtt_4_4_0_1_a_message_keeps_its_identifier_across_connections() {
 }
 
 #[test]
+fn a_long_run_of_numbers_passed_over_stops_nothing() {
+    let mut session = connected(ProtocolVersion::V5);
+    session.resume(5, []);
+    let mut out = Vec::new();
+    let far = 5 + 2 * u64::from(DURABLE_IDENTIFIERS); // what lies between had expired, or went at QoS 0
+    assert_eq!(session.handle_delivery(&delivery(Some(far)), &mut out), Sent::Written);
+    let id = packet_ids(&out, ProtocolVersion::V5)[0];
+    let too_far = far + u64::from(DURABLE_IDENTIFIERS);
+    assert_eq!(session.handle_delivery(&delivery(Some(too_far)), &mut out), Sent::QuotaExhausted);
+    assert!(matches!(
+        session.handle_packet(Millis(1), puback(id), &mut out),
+        Ok(Event::Acknowledged { lane: Lane::Durable, sequence, .. }) if sequence == far
+    ));
+    assert_eq!(session.handle_delivery(&delivery(Some(too_far)), &mut out), Sent::Written);
+}
+
+#[test]
 fn mqtt_3_1_2_25_what_is_too_large_for_the_client_is_not_sent_and_not_in_flight() {
     let mut properties = PropertiesBuf::new();
-    properties.push(Property::MaximumPacketSize(20)).expect("a number");
+    properties.push(Property::MaximumPacketSize(60)).expect("a number");
     let mut session = Session::new(Arc::new(limits()), Millis(0));
     let mut out = Vec::new();
     let packet =
         Packet::Connect(Connect { properties: properties.as_properties(), ..connect(ProtocolVersion::V5) });
     assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
-    session.accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+    assert!(
+        session
+            .accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out)
+            .is_ok()
+    );
     out.clear();
     let large = Delivery { payload: &[0; 64], ..delivery(None) };
     assert_eq!(session.handle_delivery(&large, &mut out), Sent::TooLarge);
@@ -120,6 +141,32 @@ fn a_live_qos_2_delivery_needs_no_storage_between_pubrec_and_pubrel() {
     assert!(matches!(event, Ok(Event::Acknowledged { lane: Lane::Live, .. })));
 }
 
+/// The client keeps the identifier of a message it has, past the end of the connection, until PUBREL: another message under it
+/// would be taken for a repetition and dropped. Identifiers of the live lane begin again on each connection.
+#[test]
+fn mqtt_4_3_3_2_a_client_that_may_resume_gets_nothing_at_qos_2_in_the_live_lane() {
+    for (expiry_secs, expected) in [(0, QoS::ExactlyOnce), (60, QoS::AtLeastOnce)] {
+        let mut properties = PropertiesBuf::new();
+        properties.push(Property::SessionExpiryInterval(expiry_secs)).expect("a number");
+        let mut session =
+            Session::new(Arc::new(ServerLimits { max_qos: QoS::ExactlyOnce, ..limits() }), Millis(0));
+        let mut out = Vec::new();
+        let packet = Packet::Connect(Connect {
+            properties: properties.as_properties(),
+            ..connect(ProtocolVersion::V5)
+        });
+        assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
+        let accepted = Accepted { session_present: false, assigned_client_id: None };
+        assert!(session.accept(Millis(0), accepted, &mut out).is_ok());
+        out.clear();
+        let sent = Delivery { qos: QoS::ExactlyOnce, ..delivery(None) };
+        assert_eq!(session.handle_delivery(&sent, &mut out), Sent::Written);
+        each(&out, ProtocolVersion::V5, |packet| {
+            assert!(matches!(packet, Packet::Publish(publish) if publish.qos == expected));
+        });
+    }
+}
+
 #[test]
 fn mqtt_3_1_2_26_aliases_towards_the_client_stay_within_its_maximum() {
     for maximum in [0u16, 1, 2] {
@@ -132,7 +179,11 @@ fn mqtt_3_1_2_26_aliases_towards_the_client_stay_within_its_maximum() {
             ..connect(ProtocolVersion::V5)
         });
         assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
-        session.accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out);
+        assert!(
+            session
+                .accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out)
+                .is_ok()
+        );
         out.clear();
         for topic in ["a", "b", "c", "a", "b", "c"] {
             let sent = Delivery { qos: QoS::AtMostOnce, topic, ..delivery(None) };
@@ -166,7 +217,7 @@ proptest! {
         let mut out = Vec::new();
         let packet = Packet::Connect(connect(ProtocolVersion::V5));
         prop_assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
-        session.accept(Millis(0), Accepted { session_present: true, assigned_client_id: None }, &mut out);
+        assert!(session.accept(Millis(0), Accepted { session_present: true, assigned_client_id: None }, &mut out).is_ok());
         session.resume(start, []);
         let (mut next, mut live) = (start, 0);
         let mut in_flight: Vec<(u16, Lane, u64)> = Vec::new();
