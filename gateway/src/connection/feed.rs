@@ -375,7 +375,7 @@ fn describe(extra: &mut PropertiesBuf, event: &Event<'_>, offset: Offset, time_m
     let time = i64::try_from(time_ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map(|time| time.to_string())
+        .map(|time| format!("{time:.3}")) // as many digits for each, so that they sort as text
         .unwrap_or_default();
     for (name, value) in [("offset", &*offset), ("time", &*time), ("publisher", event.client_id)] {
         // All three are short and without U+0000.

@@ -83,6 +83,10 @@ fn mqtt_3_3_1_3_dup_does_not_travel() {
             publisher.send(&Packet::Publish(Publish { dup: true, ..publish("t", "x", qos) }));
             let message = take(&mut reader);
             assert_eq!((message.qos, message.dup), (qos, false));
+            // Its identifier may be used again from now on, and not before.
+            publisher.await_frame("an acknowledgement", |packet| {
+                matches!(packet, Packet::PubAck(_) | Packet::PubRec(_))
+            });
         }
     }
 }
