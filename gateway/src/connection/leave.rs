@@ -6,7 +6,7 @@ use super::subscribe::leave_filter;
 use super::task::{Connection, Outcome};
 use crate::clock;
 use crate::delivery::metrics::{self as delivery, Dropped};
-use crate::engine::{Will, encode_sent_end};
+use crate::engine::{Ending, Will};
 use gateway_protocol::TopicFilter;
 use gateway_storage::{Entry, Staging, SubmitError, Urgency};
 use std::future::poll_fn;
@@ -112,7 +112,7 @@ async fn close_session(context: &Context, connection: &mut Connection, outcome: 
             client_id: &connection.client_id,
             at_ms: clock::unix_ms(),
             expiry_secs,
-            state: &encode_sent_end(sent_end),
+            state: &Ending { sent_end, with_all: false }.encode(),
         };
         // An entry of this size is always taken.
         let _ = staging.push(&entry);

@@ -89,6 +89,16 @@ impl ApplyLoop {
         {
             tracing::error!(%error, "the rules can not be saved in the view");
         }
+        for (group, turn) in self.applier.take_unsaved_turns() {
+            let key = [recovery::TURN_PREFIX, group.as_bytes()].concat();
+            let saved = match turn {
+                Some(turn) => changes.put(Table::Meta, &key, &turn.to_le_bytes()),
+                None => changes.delete(Table::Meta, &key),
+            };
+            if let Err(error) = saved {
+                tracing::error!(%error, %group, "whose turn it is in a group can not be saved in the view");
+            }
+        }
         let table = &self.shared.table;
         let saved =
             table.write_retained().save(&mut changes).and_then(|()| table.write_wills().save(&mut changes));

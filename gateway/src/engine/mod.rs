@@ -28,7 +28,7 @@ mod table;
 mod tests;
 mod will;
 
-pub use apply::{encode_sent_end, sends_retained};
+pub use apply::{Ending, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
 pub use retained::RetainedMessage;
 pub use rules::{Rules, ShareStrategy};
@@ -201,7 +201,7 @@ impl Engine {
                     client_id: &session.client_id,
                     at_ms: crate::clock::unix_ms(),
                     expiry_secs: state.expiry_secs,
-                    state: &encode_sent_end(state.sent_end),
+                    state: &Ending { sent_end: state.sent_end, with_all: true }.encode(),
                 };
                 // An entry this small is never too large.
                 let _ = staging.push(&entry);

@@ -8,9 +8,14 @@ use super::snapshot::{IllegibleRow, Loader, chunked};
 use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
 use gateway_storage::{LogReader, Offset, Table, View, ViewError};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The key of the rules in the table Meta.
 pub(super) const RULES_KEY: &[u8] = b"rules";
+
+/// What keys of the table Meta begin with that hold whose turn it is in a group.
+pub(super) const TURN_PREFIX: &[u8] = b"turn/";
 
 /// Loads `view` into `applier`'s table and applies every later entry of the log.
 ///
@@ -36,6 +41,7 @@ pub(super) struct Saved {
     pub(super) retained: RetainedTable,
     pub(super) wills: WillTable,
     pub(super) rules: Option<Rules>,
+    pub(super) turns: HashMap<Arc<str>, u64>,
 }
 
 enum Unusable {
@@ -65,7 +71,16 @@ fn load(view: &View) -> Result<Saved, Unusable> {
     view.scan(Table::Retained, &mut |key, value| retained.add(key, value))?;
     let mut wills = chunked::Loader::default();
     view.scan(Table::Wills, &mut |key, value| wills.add(key, value))?;
+    let mut turns = HashMap::new();
+    view.scan(Table::Meta, &mut |key, value| {
+        if let (Some(group), Some(turn)) = (key.strip_prefix(TURN_PREFIX), value.first_chunk())
+            && let Ok(group) = std::str::from_utf8(group)
+        {
+            turns.insert(group.into(), u64::from_le_bytes(*turn));
+        }
+    })?;
     Ok(Saved {
+        turns,
         sessions: sessions.finish()?,
         retained: RetainedTable::restore(retained)?,
         wills: WillTable::restore(wills)?,

@@ -290,8 +290,8 @@ fn with_qos<'a>(client_id: &'a str, filter: &'a str, qos: QoS) -> Entry<'a> {
     }
 }
 
-fn closed<'a>(client_id: &'a str, expiry_secs: u32, sent_end: &'a [u8; 8]) -> Entry<'a> {
-    Entry::SessionClosed { client_id, at_ms: 9, expiry_secs, state: sent_end }
+fn closed<'a>(client_id: &'a str, expiry_secs: u32, ending: &'a [u8; 9]) -> Entry<'a> {
+    Entry::SessionClosed { client_id, at_ms: 9, expiry_secs, state: ending }
 }
 
 #[test]
@@ -306,8 +306,18 @@ fn each_message_goes_to_one_member_of_a_group_and_a_replay_chooses_the_same() {
     let before = shares(&rig);
     assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
     assert_eq!(rig.backlog("d").len(), 6);
-    let rig = rig.restart(false);
-    assert_eq!(shares(&rig), before);
+    let mut rig = rig;
+    for keep_view in [false, true] {
+        rig = rig.restart(keep_view);
+        // Nobody took over from anybody: all connections ended together.
+        rig.wait(|engine| engine.sessions().iter().all(|session| !session.state().connected));
+        assert_eq!(shares(&rig), before);
+    }
+    for topic in ["x/7", "x/8", "x/9"] {
+        // What else is logged in between changes nobody's turn.
+        rig.commit(&[event(topic), event("elsewhere")]);
+    }
+    assert_eq!(shares(&rig).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
 }
 
 #[test]
@@ -322,7 +332,7 @@ fn what_a_member_leaves_behind_goes_to_another_one_but_for_qos_2_that_was_begun(
     rig.commit(&[opened("b"), with_qos("b", "$share/g/x/+", QoS::AtLeastOnce)]);
     rig.commit(&[acknowledged("a", &[0], &mut Vec::new())]);
     // The first two were sent; one of them was acknowledged.
-    rig.commit(&[closed("a", 60, &encode_sent_end(2))]);
+    rig.commit(&[closed("a", 60, &Ending { sent_end: 2, with_all: false }.encode())]);
     let topics = |rig: &Rig, member: &str| -> Vec<String> {
         rig.backlog(member).into_iter().map(|(_, topic)| topic).collect()
     };
@@ -338,7 +348,7 @@ fn a_member_without_a_durable_session_has_a_backlog_for_as_long_as_it_is_connect
     rig.commit(&[subscribed("a", "$share/g/x"), event("x")]);
     assert_eq!(rig.backlog("a").len(), 1);
     rig.commit(&[subscribed("b", "$share/g/x")]);
-    rig.commit(&[closed("a", 0, &encode_sent_end(1))]);
+    rig.commit(&[closed("a", 0, &Ending { sent_end: 1, with_all: false }.encode())]);
     assert!(rig.engine.session("a").is_none());
     assert_eq!(rig.backlog("b").len(), 1);
     let rig = rig.restart(true);

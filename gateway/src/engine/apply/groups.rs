@@ -1,8 +1,7 @@
 //! Shared Subscriptions: each message to one member of each group, and on to another one when that member is gone.
 //!
-//! Who gets a message follows from its offset and the members as the view has them at that entry, so a replay chooses the same: among
-//! the members that are connected, or among all where none is, the one whose turn it is by the offset (or by the publisher); if its
-//! backlog is full, the next.
+//! Who gets a message follows from the view as it is at that entry, so a replay chooses the same: among the members that are connected,
+//! or among all where none is, the one whose turn it is (or the publisher's); if its backlog is full, the next.
 
 use super::{Applied, Applier};
 use crate::engine::backlog::{Profile, Waiting};
@@ -26,7 +25,7 @@ impl Applier {
         let published = QoS::try_from(event.qos).unwrap_or(QoS::AtLeastOnce);
         let candidates = candidates(&group.members, None);
         let turn = match self.rules.share {
-            ShareStrategy::RoundRobin => offset.get(),
+            ShareStrategy::RoundRobin => self.next_turn(&group.group),
             ShareStrategy::Publisher => fingerprint(event.client_id),
         };
         self.give(&candidates, turn, offset, bytes, |grant| Profile {
@@ -37,6 +36,24 @@ impl Applier {
             subscription_ids: identifiers(grant),
             group: Some(group.group.clone()),
         })
+    }
+
+    fn next_turn(&mut self, group: &Arc<str>) -> u64 {
+        let turn = self.turns.entry(group.clone()).or_default();
+        *turn = turn.wrapping_add(1);
+        let turn = *turn;
+        self.turns_unsaved.insert(group.clone());
+        turn
+    }
+
+    /// Forgets whose turn it was in groups that have no members any more.
+    pub(super) fn forget_empty_group(&mut self, group: &str) {
+        if self.turns.contains_key(group)
+            && self.table.router.read(|router| router.group_members(group)).is_empty()
+        {
+            self.turns.remove(group);
+            self.turns_unsaved.insert(group.into());
+        }
     }
 
     /// Gives a message to the first of `candidates` that has room, beginning with the one whose turn it is.

@@ -8,8 +8,7 @@ mod groups;
 mod route;
 mod sessions;
 
-use sessions::decode_sent_end;
-pub use sessions::{encode_sent_end, sends_retained};
+pub use sessions::{Ending, sends_retained};
 
 use super::backlog::AckRuns;
 use super::rules::Rules;
@@ -17,6 +16,7 @@ use super::session::{DurableSession, SessionState};
 use super::table::Table;
 use crate::router::{GroupMatch, Match, RouteCache};
 use gateway_storage::{Batch, Entry, Offset};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Topics whose durable subscribers are remembered.
@@ -51,6 +51,9 @@ pub(super) struct Applier {
     table: Arc<Table>,
     rules: Rules,
     rules_unsaved: bool,
+    /// How many messages each group has been given: whose turn it is. And the groups for which that has changed.
+    turns: HashMap<Arc<str>, u64>,
+    turns_unsaved: HashSet<Arc<str>>,
     routes: RouteCache<Routes>,
     next_session_id: u64,
     /// Sessions whose backlog has grown since their ends were published.
@@ -66,6 +69,8 @@ impl Applier {
             table,
             rules,
             rules_unsaved: false,
+            turns: HashMap::new(),
+            turns_unsaved: HashSet::new(),
             routes: RouteCache::new(ROUTES_CACHED),
             next_session_id: 1,
             touched: Vec::new(),
@@ -106,7 +111,7 @@ impl Applier {
                 self.open(client_id, clean_start, expiry_secs, applied);
             }
             Entry::SessionClosed { client_id, at_ms, expiry_secs, state } => {
-                self.close(client_id, at_ms, expiry_secs, decode_sent_end(state), applied);
+                self.close(client_id, at_ms, expiry_secs, Ending::decode(state), applied);
             }
             Entry::SessionRemoved { client_id, .. } => {
                 if self.table.session(client_id).is_some_and(|session| !session.state().connected) {
@@ -183,9 +188,16 @@ impl Applier {
         std::mem::take(&mut self.rules_unsaved).then_some(self.rules)
     }
 
+    /// Turns that have changed since they were last asked for; `None`: the group is gone.
+    pub(super) fn take_unsaved_turns(&mut self) -> Vec<(Arc<str>, Option<u64>)> {
+        let changed = std::mem::take(&mut self.turns_unsaved);
+        changed.into_iter().map(|group| (group.clone(), self.turns.get(&group).copied())).collect()
+    }
+
     /// Whether there is anything to save.
     pub(super) fn has_unsaved(&self) -> bool {
         self.rules_unsaved
+            || !self.turns_unsaved.is_empty()
             || !self.unsaved.is_empty()
             || !self.removed.is_empty()
             || self.table.read_retained().has_unsaved()

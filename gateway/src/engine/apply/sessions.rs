@@ -38,7 +38,7 @@ impl Applier {
         client_id: &str,
         at_ms: u64,
         expiry_secs: u32,
-        sent_end: u64,
+        ending: Ending,
         applied: &mut Applied,
     ) {
         let Some(session) = self.table.session(client_id) else { return };
@@ -47,13 +47,13 @@ impl Applier {
             state.connected = false;
             state.closed_at_ms = at_ms;
             state.expiry_secs = expiry_secs;
-            state.sent_end = state.sent_end.max(sent_end);
+            state.sent_end = state.sent_end.max(ending.sent_end);
             list_unsaved(&mut self.unsaved, &session, &mut state);
         }
         if expiry_secs == 0 {
             self.remove(client_id, applied);
-        } else {
-            self.pass_on(&session, sent_end, false, applied);
+        } else if !ending.with_all {
+            self.pass_on(&session, ending.sent_end, false, applied);
         }
     }
 
@@ -64,6 +64,7 @@ impl Applier {
         }
         *self.table.write_retained() = saved.retained;
         *self.table.write_wills() = saved.wills;
+        self.turns = saved.turns;
         if let Some(rules) = saved.rules {
             self.rules = rules;
         }
@@ -99,6 +100,9 @@ impl Applier {
             }
         });
         self.pass_on(&session, sent_end, true, applied);
+        for filter in &filters {
+            self.forget_empty_group(filter);
+        }
         applied.session_ended += session.state().backlog.pending();
         self.removed.push(session);
     }
@@ -178,6 +182,7 @@ impl Applier {
             list_unsaved(&mut self.unsaved, &session, &mut state);
         }
         self.table.router.change(|router| unroute(router, &session, filter));
+        self.forget_empty_group(filter);
     }
 }
 
@@ -210,13 +215,28 @@ pub fn sends_retained(handling: RetainHandling, is_new: bool) -> bool {
     }
 }
 
-/// How the end of a connection says in the log up to where it has sent the backlog.
-#[must_use]
-pub fn encode_sent_end(sent_end: u64) -> [u8; 8] {
-    sent_end.to_le_bytes()
+/// How a connection ended, as its entry in the log says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Everything below this sequence was sent.
+    pub sent_end: u64,
+    /// All connections ended with this one, since the gateway did: no member of a group is there to take over from another.
+    pub with_all: bool,
 }
 
-/// The end in `state`; without one, nothing is known to have been sent.
-pub(super) fn decode_sent_end(state: &[u8]) -> u64 {
-    state.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+impl Ending {
+    /// The form in the log: the sequence (u64, little-endian), and a byte that is 1 where all connections ended.
+    #[must_use]
+    pub fn encode(self) -> [u8; 9] {
+        let [a, b, c, d, e, f, g, h] = self.sent_end.to_le_bytes();
+        [a, b, c, d, e, f, g, h, u8::from(self.with_all)]
+    }
+
+    /// What is not there is not known to have been sent.
+    pub(super) fn decode(state: &[u8]) -> Self {
+        Self {
+            sent_end: state.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+            with_all: state.get(8) == Some(&1),
+        }
+    }
 }
