@@ -40,7 +40,7 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
-/// Why a publish is not taken. One closed list, with a Reason Code and a metric label for each.
+/// Why a publish is not taken. One closed list, with a Reason Code for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A topic that clients may not publish to: it begins with `$`.
@@ -58,16 +58,6 @@ impl Refusal {
         match self {
             Self::ReservedTopic => ReasonCode::TopicNameInvalid,
             Self::TooLarge | Self::RetainedFull => ReasonCode::QuotaExceeded,
-        }
-    }
-
-    /// The value of the label `reason`.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::ReservedTopic => "reserved_topic",
-            Self::TooLarge => "too_large",
-            Self::RetainedFull => "retained_full",
         }
     }
 }

@@ -42,8 +42,6 @@ pub enum FaultKind {
     Invalid,
     /// A value of the right type, outside its bounds.
     OutOfRange,
-    /// A value that asks for more than this version does.
-    Unsupported,
     /// Two values that contradict each other.
     Relation,
     /// A value that would open the gateway to strangers without saying so.

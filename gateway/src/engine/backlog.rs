@@ -127,12 +127,6 @@ impl Backlog {
         self.bytes
     }
 
-    /// The oldest log offset that is still needed.
-    #[must_use]
-    pub fn oldest_offset(&self) -> Option<Offset> {
-        self.runs.front().map(|run| Offset::new(run.offset))
-    }
-
     /// Adds the message at `offset`; false when a limit forbids it.
     pub fn push(&mut self, offset: Offset, profile: &Profile, bytes: u64, limits: &BacklogLimits) -> bool {
         if self.pending() >= limits.messages_max || self.bytes + bytes > limits.bytes_max {
