@@ -32,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run a scenario against a broker.
     Run(RunArgs),
+    /// Measure what a broker does, and what that costs it.
+    Bench(Box<crate::bench::BenchArgs>),
     /// Start the gateway and a fleet in one process and watch them.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -89,6 +91,9 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => run_scenario(args).await,
+        Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
+            .await
+            .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args).await,
     };

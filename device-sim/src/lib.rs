@@ -21,6 +21,7 @@ pub mod run;
 pub mod scenario;
 pub mod schedule;
 
+mod bench;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;

@@ -20,7 +20,7 @@
     reason = "test support: what is not as expected fails the test that called"
 )]
 
-mod binary;
+pub mod binary;
 mod client;
 mod frame;
 mod gateway;

@@ -114,7 +114,7 @@ impl Gateway {
         let mut acceptors = Vec::new();
         for listener in &config.listeners {
             // Bound before the log is restored, so that a taken port is told at once; accepting begins after.
-            let acceptor = TcpAcceptor::bind(listener.address, config.admits_anonymous(listener)).await;
+            let acceptor = TcpAcceptor::bind(listener.address, config.admits_anonymous(listener));
             acceptors.push(acceptor.map_err(|source| StartError::Listen {
                 what: "mqtt",
                 address: listener.address,

@@ -5,11 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 /// Pause after a failed accept: descriptors have run out, and trying again at once only burns a processor.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel holds for us until they are accepted; its own limit (net.core.somaxconn) may be lower. When a fleet comes
+/// back at once and this overflows, the kernel drops the handshake, and the client waits a second before it tries again.
+const BACKLOG: u32 = 4096;
 
 /// A bound TCP socket, not accepting yet.
 pub struct TcpAcceptor {
@@ -23,8 +27,12 @@ impl TcpAcceptor {
     ///
     /// # Errors
     /// Those of `bind`.
-    pub async fn bind(address: SocketAddr, anonymous: bool) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    pub fn bind(address: SocketAddr, anonymous: bool) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A gateway that is started again finds its port although connections of the last run linger.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, anonymous })
     }

@@ -1,0 +1,342 @@
+//! One connection: its socket, what is still to be written, and what came in pieces.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use gateway_protocol::codec::{PublishFrame, encode_puback, encode_publish};
+use gateway_protocol::packet::{Connect, Packet, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
+use gateway_protocol::{
+    Decoded, PacketId, Properties, PropertiesBuf, Property, ProtocolVersion, QoS, ReasonCode, TopicFilter,
+    decode, encode,
+};
+use hdrhistogram::Histogram;
+
+use super::{LeanError, Role, Wanted};
+
+/// The largest packet a broker may send here.
+const PACKET_BYTES_MAX: usize = 1 << 20;
+/// What a publisher gathers for one write.
+const WRITE_BYTES: usize = 64 << 10;
+/// What a client tells the broker it takes unacknowledged.
+const RECEIVE_MAXIMUM: u16 = 1024;
+/// The Packet Identifier of the one SUBSCRIBE.
+const SUBSCRIBE_ID: u16 = 1;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// CONNECT is sent.
+    Connecting,
+    /// SUBSCRIBE is sent.
+    Subscribing,
+    /// Ready.
+    Running,
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) acknowledged: u64,
+    pub(super) delivered: u64,
+    /// It became ready.
+    pub(super) is_ready: bool,
+}
+
+/// See the module documentation.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) wanted: Wanted,
+    pub(super) state: State,
+    out: Vec<u8>,
+    written: usize,
+    /// The beginning of a packet whose rest has not come.
+    rest: Vec<u8>,
+    template: Template,
+    /// When what is unacknowledged was due, oldest first.
+    unacknowledged: VecDeque<u64>,
+    next_id: u16,
+}
+
+/// Latencies in nanoseconds, recorded while it is time to.
+pub(super) struct Recorder {
+    pub(super) now: u64,
+    pub(super) on: bool,
+    pub(super) acknowledgement: Histogram<u64>,
+    pub(super) delivery: Histogram<u64>,
+}
+
+/// A PUBLISH with room for its Packet Identifier and the time at the front of its payload.
+#[derive(Default)]
+struct Template {
+    bytes: Vec<u8>,
+    packet_id_at: Option<usize>,
+    payload_at: usize,
+}
+
+impl Connection {
+    /// Connects (blocking: a loopback handshake is short) and says CONNECT.
+    pub(super) fn open(address: SocketAddr, wanted: Wanted, payload_bytes: usize) -> Result<Self, LeanError> {
+        let stream = TcpStream::connect(address).map_err(LeanError::io("connect"))?;
+        stream.set_nodelay(true).map_err(LeanError::io("set up a socket"))?;
+        stream.set_nonblocking(true).map_err(LeanError::io("set up a socket"))?;
+        let template = match &wanted.role {
+            Role::Publisher { topic, qos, .. } => Template::new(topic, *qos, wanted.version, payload_bytes)?,
+            _ => Template::default(),
+        };
+        let mut connection = Self {
+            stream,
+            wanted,
+            state: State::Connecting,
+            out: Vec::new(),
+            written: 0,
+            rest: Vec::new(),
+            template,
+            unacknowledged: VecDeque::new(),
+            next_id: 1,
+        };
+        connection.put_connect()?;
+        connection.flush()?;
+        Ok(connection)
+    }
+
+    fn put_connect(&mut self) -> Result<(), LeanError> {
+        let durable = matches!(self.wanted.role, Role::Subscriber { durable: true, .. });
+        let mut properties = PropertiesBuf::new();
+        if self.wanted.version.is_v5() {
+            // Both are legal and new here.
+            let _ = properties.push(Property::ReceiveMaximum(RECEIVE_MAXIMUM));
+            if durable {
+                let _ = properties.push(Property::SessionExpiryInterval(3600));
+            }
+        }
+        let connect = Connect {
+            version: self.wanted.version,
+            clean_start: !durable,
+            keep_alive_secs: 0,
+            properties: properties.as_properties(),
+            client_id: &self.wanted.client_id,
+            will: None,
+            user_name: None,
+            password: None,
+        };
+        Ok(encode(&Packet::Connect(connect), self.wanted.version, &mut self.out)?)
+    }
+
+    /// Whether something is left to be written.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.written < self.out.len()
+    }
+
+    /// Writes what the socket takes.
+    pub(super) fn flush(&mut self) -> Result<(), LeanError> {
+        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(0) => return Err(self.closed("while it was written to")),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(LeanError::Io { doing: "write to a connection", source }),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        if self.out.capacity() > WRITE_BYTES * 2 || matches!(self.wanted.role, Role::Idle) {
+            self.out = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// One read into the worker's buffer, of at most `into.len()` bytes; answers what came of it.
+    pub(super) fn receive(
+        &mut self,
+        into: &mut [u8],
+        recorder: &mut Recorder,
+    ) -> Result<Progress, LeanError> {
+        let kept = self.rest.len();
+        if let Some(front) = into.get_mut(..kept) {
+            front.copy_from_slice(&self.rest);
+        }
+        let Some(room) = into.get_mut(kept..).filter(|room| !room.is_empty()) else {
+            return Err(self.closed("after a packet larger than a read buffer"));
+        };
+        let count = loop {
+            match self.stream.read(room) {
+                Ok(0) => return Err(self.closed("unasked")),
+                Ok(count) => break count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::default()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(source) => return Err(LeanError::Io { doing: "read from a connection", source }),
+            }
+        };
+        self.rest.clear();
+        let mut progress = Progress::default();
+        let mut bytes = into.get(..kept + count).unwrap_or_default();
+        loop {
+            match decode(bytes, self.wanted.version, PACKET_BYTES_MAX) {
+                Ok(Decoded::Packet { packet, consumed }) => {
+                    self.handle(&packet, &mut progress, recorder)?;
+                    bytes = bytes.get(consumed..).unwrap_or_default();
+                }
+                Ok(Decoded::Incomplete { .. }) => break,
+                Err(source) => {
+                    return Err(LeanError::Illegal { client_id: self.wanted.client_id.clone(), source });
+                }
+            }
+        }
+        self.rest.extend_from_slice(bytes);
+        if self.rest.is_empty() && matches!(self.wanted.role, Role::Idle) {
+            self.rest = Vec::new();
+        }
+        Ok(progress)
+    }
+
+    fn handle(
+        &mut self,
+        packet: &Packet<'_>,
+        progress: &mut Progress,
+        recorder: &mut Recorder,
+    ) -> Result<(), LeanError> {
+        match packet {
+            Packet::Publish(publish) => {
+                progress.delivered += 1;
+                if recorder.on
+                    && let Some((due, _)) = publish.payload.split_first_chunk::<8>()
+                {
+                    let latency = recorder.now.saturating_sub(u64::from_le_bytes(*due));
+                    recorder.delivery.saturating_record(latency);
+                }
+                if let Some(packet_id) = publish.packet_id {
+                    encode_puback(packet_id, ReasonCode::Success, self.wanted.version, &mut self.out);
+                }
+            }
+            Packet::PubAck(ack) => {
+                if ack.reason_code.is_error() {
+                    return Err(self.refused("a PUBLISH", ack.reason_code));
+                }
+                progress.acknowledged += 1;
+                if let Some(due) = self.unacknowledged.pop_front()
+                    && recorder.on
+                {
+                    recorder.acknowledgement.saturating_record(recorder.now.saturating_sub(due));
+                }
+            }
+            Packet::ConnAck(connack) => {
+                if connack.reason_code.is_error() {
+                    return Err(self.refused("the CONNECT", connack.reason_code));
+                }
+                if let Role::Subscriber { filter, qos, .. } = &self.wanted.role {
+                    put_subscribe(filter, *qos, self.wanted.version, &mut self.out)?;
+                    self.state = State::Subscribing;
+                } else {
+                    self.state = State::Running;
+                    progress.is_ready = true;
+                }
+            }
+            Packet::SubAck(suback) => {
+                if let Some(reason) = suback.reason_codes.iter().next()
+                    && reason.is_error()
+                {
+                    return Err(self.refused("the SUBSCRIBE", reason));
+                }
+                self.state = State::Running;
+                progress.is_ready = true;
+            }
+            Packet::Disconnect(disconnect) => {
+                return Err(self.refused("to go on with the connection", disconnect.reason_code));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// How many events the window, and the room for one write, allow now.
+    pub(super) fn room(&self) -> u64 {
+        let Role::Publisher { qos, window, .. } = &self.wanted.role else { return 0 };
+        if self.state != State::Running || self.is_blocked() {
+            return 0;
+        }
+        let fitting = WRITE_BYTES.saturating_sub(self.out.len()).div_ceil(self.template.bytes.len().max(1));
+        let open = match qos {
+            QoS::AtMostOnce => fitting,
+            _ => usize::from(*window).saturating_sub(self.unacknowledged.len()),
+        };
+        open.min(fitting) as u64
+    }
+
+    /// Adds one PUBLISH that was due at `due`; [`Connection::flush`] sends it.
+    pub(super) fn publish(&mut self, due: u64) {
+        let start = self.out.len();
+        self.out.extend_from_slice(&self.template.bytes);
+        if let Some(at) = self.template.packet_id_at {
+            patch(&mut self.out, start + at, &self.next_id.to_be_bytes());
+            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+            self.unacknowledged.push_back(due);
+        }
+        patch(&mut self.out, start + self.template.payload_at, &due.to_le_bytes());
+    }
+
+    fn closed(&self, when: &'static str) -> LeanError {
+        LeanError::Closed { client_id: self.wanted.client_id.clone(), when }
+    }
+
+    fn refused(&self, what: &'static str, reason: ReasonCode) -> LeanError {
+        LeanError::Refused { what, client_id: self.wanted.client_id.clone(), reason }
+    }
+}
+
+fn put_subscribe(
+    filter: &str,
+    qos: QoS,
+    version: ProtocolVersion,
+    out: &mut Vec<u8>,
+) -> Result<(), LeanError> {
+    let mut filters = SubscribeFiltersBuf::default();
+    if let Ok(filter) = TopicFilter::parse(filter) {
+        filters.push(filter, SubscribeOptions::at_most(qos));
+    }
+    let Some(packet_id) = PacketId::new(SUBSCRIBE_ID) else { return Ok(()) };
+    let subscribe = Subscribe { packet_id, properties: Properties::default(), filters: filters.as_filters() };
+    Ok(encode(&Packet::Subscribe(subscribe), version, out)?)
+}
+
+impl Template {
+    fn new(topic: &str, qos: QoS, version: ProtocolVersion, payload_bytes: usize) -> Result<Self, LeanError> {
+        let payload = vec![b'.'; payload_bytes.max(8)];
+        let frame = PublishFrame {
+            dup: false,
+            qos,
+            retain: false,
+            topic,
+            packet_id: if qos == QoS::AtMostOnce { None } else { PacketId::new(1) },
+            extra: &[],
+            properties: &[],
+            payload: &payload,
+        };
+        let mut bytes = Vec::new();
+        encode_publish(&frame, version, &mut bytes)?;
+        let payload_at = bytes.len() - payload.len();
+        // Before the payload come the properties, of which there are none but their length (version 5), and before them the identifier.
+        let packet_id_at =
+            frame.packet_id.map(|_| payload_at.saturating_sub(if version.is_v5() { 3 } else { 2 }));
+        Ok(Self { bytes, packet_id_at, payload_at })
+    }
+}
+
+fn patch(out: &mut [u8], at: usize, field: &[u8]) {
+    if let Some(place) = out.get_mut(at..at + field.len()) {
+        place.copy_from_slice(field);
+    }
+}
+
+impl Recorder {
+    /// Latencies from 1 µs to a minute, to three digits.
+    pub(super) fn new() -> Result<Self, hdrhistogram::CreationError> {
+        Ok(Self {
+            now: 0,
+            on: false,
+            acknowledgement: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?,
+            delivery: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?,
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! One thread with many connections: waits for all of them at once, and publishes at the pace it was given.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+use rustix::time::Timespec;
+
+use super::connection::{Connection, Recorder};
+use super::shared::{Phase, Shared};
+use super::{LeanError, Pace, Role, Wanted};
+
+/// What one read takes at most.
+const READ_BYTES: usize = 256 << 10;
+/// Events of one wait.
+const EVENTS: usize = 256;
+/// How long a worker waits for sockets before it looks at the phase and the clock again.
+const TICK: Duration = Duration::from_millis(1);
+/// QoS 0, closed loop: what one publisher sends in one turn, so that all of them take part.
+const TURN: u64 = 64;
+/// Connections opened between two looks at those that are open already.
+const OPENED_AT_ONCE: usize = 64;
+
+/// What a worker has measured.
+pub(crate) struct Measured {
+    /// From due to PUBACK, in nanoseconds.
+    pub(crate) acknowledgement: Histogram<u64>,
+    /// From due to delivery, in nanoseconds.
+    pub(crate) delivery: Histogram<u64>,
+    /// The furthest it was behind its schedule, in nanoseconds: more than a few milliseconds means that the machine or the
+    /// broker held it up.
+    pub(crate) lag_max: u64,
+}
+
+/// One worker; [`Worker::run`] is its thread.
+pub(crate) struct Worker {
+    pub(crate) address: SocketAddr,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) payload_bytes: usize,
+    pub(crate) pace: Pace,
+    pub(crate) wanted: Vec<Wanted>,
+}
+
+impl Worker {
+    /// Connects everything, does as the phase says, and answers what it measured.
+    ///
+    /// # Errors
+    /// [`LeanError`]; all workers stop then.
+    pub(crate) fn run(self) -> Result<Measured, LeanError> {
+        let shared = Arc::clone(&self.shared);
+        let measured = Turning::new(self).and_then(Turning::run);
+        if measured.is_err() {
+            shared.fail();
+        }
+        measured
+    }
+}
+
+struct Turning {
+    worker: Worker,
+    poller: OwnedFd,
+    connections: Vec<Connection>,
+    /// Those that are written to, those that read slowly.
+    publishers: Vec<usize>,
+    slow: Vec<(usize, u64)>,
+    buffer: Vec<u8>,
+    recorder: Recorder,
+    /// Open loop: when the next event is due, in nanoseconds since the epoch.
+    due: f64,
+    /// Whose turn it is.
+    turn: usize,
+    sent: u64,
+    lag_max: u64,
+    slow_since: Instant,
+}
+
+impl Turning {
+    fn new(worker: Worker) -> Result<Self, LeanError> {
+        let poller = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| LeanError::io("make a poller")(error.into()))?;
+        let recorder = Recorder::new()
+            .map_err(|error| LeanError::io("make a histogram")(std::io::Error::other(error)))?;
+        Ok(Self {
+            worker,
+            poller,
+            connections: Vec::new(),
+            publishers: Vec::new(),
+            slow: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            recorder,
+            due: 0.0,
+            turn: 0,
+            sent: 0,
+            lag_max: 0,
+            slow_since: Instant::now(),
+        })
+    }
+
+    fn run(mut self) -> Result<Measured, LeanError> {
+        let mut wanted = std::mem::take(&mut self.worker.wanted).into_iter();
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            for wanted in wanted.by_ref().take(OPENED_AT_ONCE) {
+                self.open(wanted)?;
+            }
+            let phase = self.worker.shared.phase();
+            if phase == Phase::Stop {
+                break;
+            }
+            let blocked = self.publish(phase)?;
+            let timeout = match wanted.len() {
+                0 if !blocked => TICK,
+                0 => TICK / 4,
+                _ => Duration::ZERO,
+            };
+            self.wait(&mut events, timeout)?;
+            self.read(&events, phase)?;
+            self.read_slowly(phase)?;
+        }
+        if self.worker.shared.has_failed() {
+            return Err(LeanError::Stopped);
+        }
+        let Recorder { acknowledgement, delivery, .. } = self.recorder;
+        Ok(Measured { acknowledgement, delivery, lag_max: self.lag_max })
+    }
+
+    fn open(&mut self, wanted: Wanted) -> Result<(), LeanError> {
+        let connection = Connection::open(self.worker.address, wanted, self.worker.payload_bytes)?;
+        let at = self.connections.len();
+        match &connection.wanted.role {
+            Role::Publisher { .. } => self.publishers.push(at),
+            Role::Subscriber { bytes_per_second: Some(rate), .. } => self.slow.push((at, *rate)),
+            _ => {}
+        }
+        if !matches!(&connection.wanted.role, Role::Subscriber { bytes_per_second: Some(_), .. }) {
+            let data = epoll::EventData::new_u64(at as u64);
+            epoll::add(&self.poller, &connection.stream, data, epoll::EventFlags::IN)
+                .map_err(|error| LeanError::io("watch a connection")(error.into()))?;
+        }
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    fn wait(&self, events: &mut Vec<epoll::Event>, timeout: Duration) -> Result<(), LeanError> {
+        events.clear();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+        match epoll::wait(&self.poller, spare_capacity(events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(LeanError::io("wait for connections")(error.into())),
+        }
+    }
+
+    fn read(&mut self, events: &[epoll::Event], phase: Phase) -> Result<(), LeanError> {
+        self.recorder.now = self.worker.shared.now();
+        self.recorder.on = phase == Phase::Measure;
+        let (mut acknowledged, mut delivered, mut ready) = (0, 0, 0);
+        for event in events {
+            // Copied out: the event is packed.
+            let at = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+            let flags = event.flags;
+            let Some(connection) = self.connections.get_mut(at) else { continue };
+            if flags.contains(epoll::EventFlags::OUT) {
+                connection.flush()?;
+                if !connection.is_blocked() {
+                    watch(&self.poller, connection, at, epoll::EventFlags::IN)?;
+                }
+            }
+            if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+                let progress = connection.receive(&mut self.buffer, &mut self.recorder)?;
+                acknowledged += progress.acknowledged;
+                delivered += progress.delivered;
+                ready += u64::from(progress.is_ready);
+                send(&self.poller, connection, at)?;
+            }
+        }
+        let shared = &self.worker.shared;
+        add(&shared.acknowledged, acknowledged);
+        add(&shared.delivered, delivered);
+        add(&shared.ready, ready);
+        Ok(())
+    }
+
+    /// Lets slow subscribers read what has become theirs since the last time.
+    fn read_slowly(&mut self, phase: Phase) -> Result<(), LeanError> {
+        let elapsed = self.slow_since.elapsed();
+        if self.slow.is_empty() || elapsed < TICK * 10 {
+            return Ok(());
+        }
+        self.slow_since = Instant::now();
+        for (at, rate) in &self.slow {
+            let Some(connection) = self.connections.get_mut(*at) else { continue };
+            let share = (*rate as f64 * elapsed.as_secs_f64()) as usize;
+            // A packet has to fit, however slow.
+            let room = share.max(self.worker.payload_bytes * 2 + 1024).min(self.buffer.len());
+            let Some(buffer) = self.buffer.get_mut(..room) else { continue };
+            self.recorder.on = false;
+            let progress = connection.receive(buffer, &mut self.recorder)?;
+            self.recorder.on = phase == Phase::Measure;
+            connection.flush()?;
+            add(&self.worker.shared.delivered_slowly, progress.delivered);
+            add(&self.worker.shared.ready, u64::from(progress.is_ready));
+        }
+        Ok(())
+    }
+
+    /// Publishes what is to be published now. Whether a limit held something back.
+    fn publish(&mut self, phase: Phase) -> Result<bool, LeanError> {
+        if self.publishers.is_empty() || !matches!(phase, Phase::WarmUp | Phase::Measure) {
+            return Ok(false);
+        }
+        let blocked = match self.worker.pace {
+            Pace::Closed { in_flight_max, fan_out } => self.publish_closed(in_flight_max, fan_out)?,
+            Pace::Open { rate } => self.publish_due(rate)?,
+        };
+        add(&self.worker.shared.sent, std::mem::take(&mut self.sent));
+        Ok(blocked)
+    }
+
+    fn publish_closed(&mut self, in_flight_max: u64, fan_out: u64) -> Result<bool, LeanError> {
+        let now = self.worker.shared.now();
+        let mut open = in_flight_max.saturating_sub(self.worker.shared.in_flight(fan_out));
+        let count = self.publishers.len();
+        for step in 0..count {
+            if open == 0 {
+                self.turn = (self.turn + step) % count;
+                return Ok(true);
+            }
+            let Some(&at) = self.publishers.get((self.turn + step) % count) else { continue };
+            let Some(connection) = self.connections.get_mut(at) else { continue };
+            let events = connection.room().min(TURN).min(open);
+            for _ in 0..events {
+                connection.publish(now);
+            }
+            open -= events;
+            self.sent += events;
+            if events > 0 {
+                send(&self.poller, connection, at)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn publish_due(&mut self, rate: f64) -> Result<bool, LeanError> {
+        let now = self.worker.shared.now();
+        let period = 1e9 / rate;
+        if self.due == 0.0 {
+            self.due = now as f64;
+        }
+        let mut written = Vec::new();
+        while self.due <= now as f64 {
+            let count = self.publishers.len();
+            // The next one that has room; when none has, the events stay due, and their latency counts from then.
+            let free = (0..count).find_map(|step| {
+                let at = *self.publishers.get((self.turn + step) % count)?;
+                (self.connections.get(at)?.room() > 0).then_some((step, at))
+            });
+            let Some((step, at)) = free else { break };
+            self.turn = (self.turn + step + 1) % count;
+            if let Some(connection) = self.connections.get_mut(at) {
+                connection.publish(self.due as u64);
+                self.sent += 1;
+                if written.last() != Some(&at) {
+                    written.push(at);
+                }
+            }
+            self.due += period;
+        }
+        for at in written {
+            if let Some(connection) = self.connections.get_mut(at) {
+                send(&self.poller, connection, at)?;
+            }
+        }
+        let lag = (now as f64 - self.due).max(0.0) as u64;
+        if self.recorder.on {
+            self.lag_max = self.lag_max.max(lag);
+        }
+        Ok(lag > 0)
+    }
+}
+
+/// Writes what is there; when the socket takes no more, the poller says when it does.
+fn send(poller: &OwnedFd, connection: &mut Connection, at: usize) -> Result<(), LeanError> {
+    connection.flush()?;
+    if connection.is_blocked() {
+        watch(poller, connection, at, epoll::EventFlags::IN | epoll::EventFlags::OUT)?;
+    }
+    Ok(())
+}
+
+fn watch(
+    poller: &OwnedFd,
+    connection: &Connection,
+    at: usize,
+    flags: epoll::EventFlags,
+) -> Result<(), LeanError> {
+    epoll::modify(poller, &connection.stream, epoll::EventData::new_u64(at as u64), flags)
+        .map_err(|error| LeanError::io("watch a connection")(error.into()))
+}
+
+fn add(counter: &std::sync::atomic::AtomicU64, count: u64) {
+    if count > 0 {
+        counter.fetch_add(count, Ordering::AcqRel);
+    }
+}
