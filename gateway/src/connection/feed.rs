@@ -3,14 +3,14 @@
 use super::metrics;
 use super::task::Connection;
 use crate::clock;
-use crate::delivery::Parcel;
 use crate::delivery::metrics::{self as delivery, Dropped};
+use crate::delivery::{Parcel, Pick, Shipment};
 use crate::engine::{AckRuns, DurableSession, Engine, RetainedMessage};
 use crate::router::Grant;
 use crate::stream::{Located, Next, Pager};
 use crate::sys_topics;
 use gateway_protocol::property::{PropertiesBuf, Property};
-use gateway_protocol::session::{DURABLE_IDENTIFIERS, Delivery, Sent};
+use gateway_protocol::session::{DURABLE_IDENTIFIERS, Delivery, Frames, Sent};
 use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Batch, Entry, Event, Offset, Staging, SubmitError, Urgency};
 use std::collections::VecDeque;
@@ -20,14 +20,43 @@ use std::task::{Context, Poll, Waker};
 /// The feeding of one connection.
 #[derive(Default)]
 pub(super) struct Feed {
-    /// The parcel under way, and how many of its picks are done.
-    parcel: Option<(Parcel, usize)>,
+    /// The parcel under way.
+    parcel: Option<Unpacking>,
     extra: PropertiesBuf,
     /// Retained Messages for subscriptions just made.
     pub(super) retained: VecDeque<Retained>,
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
+}
+
+/// A parcel of which a part is done.
+struct Unpacking {
+    parcel: Parcel,
+    /// The pick that is under way, how many events of it are done, and how many of the whole parcel.
+    pick: usize,
+    within: usize,
+    done: usize,
+}
+
+impl Unpacking {
+    const fn of(parcel: Parcel) -> Self {
+        Self { parcel, pick: 0, within: 0, done: 0 }
+    }
+
+    /// The pick under way, and the positions of its events that are not done.
+    fn rest(&self) -> Option<(&Pick, std::ops::Range<usize>)> {
+        let pick = self.parcel.picks.get(self.pick)?;
+        Some((pick, pick.first as usize + self.within..pick.end as usize))
+    }
+
+    fn advance(&mut self, events: usize) {
+        self.within += events;
+        self.done += events;
+        if self.rest().is_some_and(|(_, events)| events.is_empty()) {
+            (self.pick, self.within) = (self.pick + 1, 0);
+        }
+    }
 }
 
 /// The Retained Messages of one new subscription. The first in the queue has its list, references into the table; the others have their
@@ -69,7 +98,7 @@ fn find(context: &super::Context, filter: &str) -> Vec<Arc<RetainedMessage>> {
 impl Feed {
     /// Messages of the parcel under way that are not sent.
     pub(super) fn unfinished(&self) -> usize {
-        self.parcel.as_ref().map_or(0, |(parcel, at)| parcel.picks.len().saturating_sub(*at))
+        self.parcel.as_ref().map_or(0, |unpacking| unpacking.parcel.len().saturating_sub(unpacking.done))
     }
 }
 
@@ -179,26 +208,55 @@ impl Connection {
 
     fn feed_live(&mut self, out: &mut Vec<u8>) {
         while self.has_room(out) {
-            let Some((parcel, at)) = self.feed.parcel.take().or_else(|| Some((self.outbox.pop()?, 0))) else {
-                return;
-            };
-            let mut at = at;
-            while let Some(pick) = parcel.picks.get(at) {
-                let Some(event) = parcel.batch.event(pick.index as usize) else {
-                    at += 1;
-                    continue;
+            let next = self.feed.parcel.take().or_else(|| Some(Unpacking::of(self.outbox.pop()?)));
+            let Some(mut unpacking) = next else { return };
+            while let Some((pick, events)) = unpacking.rest() {
+                let shipment = &*unpacking.parcel.shipment;
+                let sent = match self.common_frames(shipment, pick) {
+                    Some(frames) => self.send_frames(frames, events, out),
+                    None => usize::from(self.send_one(shipment, pick, events.start, out)),
                 };
-                self.feed.extra.clear();
-                let ids = pick.subscription_ids.as_deref().unwrap_or_default();
-                let retain = pick.retain_as_published && event.retain;
-                let how = How { qos: pick.qos, retain, dup: false, sequence: None, ids };
-                if !self.has_room(out) || matches!(self.deliver(&event, &how, out), Step::Stop) {
-                    self.feed.parcel = Some((parcel, at));
-                    return;
+                unpacking.advance(sent);
+                if sent == 0 || !self.has_room(out) {
+                    if unpacking.rest().is_some() {
+                        self.feed.parcel = Some(unpacking);
+                        return;
+                    }
+                    break;
                 }
-                at += 1;
             }
         }
+    }
+
+    /// The frames that this client gets like everybody else, if it does.
+    fn common_frames<'s>(&self, shipment: &'s Shipment, pick: &Pick) -> Option<&'s Frames> {
+        if pick.subscription_ids.is_some() || pick.retain_as_published {
+            return None;
+        }
+        let frames = shipment.frames(self.session.version(), pick.granted)?;
+        self.session.takes_frames(frames).then_some(frames)
+    }
+
+    fn send_frames(&mut self, frames: &Frames, events: std::ops::Range<usize>, out: &mut Vec<u8>) -> usize {
+        let room = self.context.settings.write_bytes.saturating_sub(out.len());
+        let (sent, in_flight) = self.session.handle_frames(frames, events, room, out);
+        self.feed.counts.sent_live(QoS::AtMostOnce, sent - in_flight);
+        self.feed.counts.sent_live(QoS::AtLeastOnce, in_flight);
+        sent
+    }
+
+    /// Whether the message is dealt with; if not, the client takes no more now.
+    fn send_one(&mut self, shipment: &Shipment, pick: &Pick, at: usize, out: &mut Vec<u8>) -> bool {
+        let Some(event) = shipment.batch().event(at) else { return true };
+        self.feed.extra.clear();
+        let how = How {
+            qos: QoS::try_from(event.qos).unwrap_or(QoS::AtMostOnce).min(pick.granted),
+            retain: pick.retain_as_published && event.retain,
+            dup: false,
+            sequence: None,
+            ids: pick.subscription_ids.as_deref().unwrap_or_default(),
+        };
+        matches!(self.deliver(&event, &how, out), Step::Done)
     }
 
     fn feed_durable(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {

@@ -265,6 +265,17 @@ impl Sent {
         }
     }
 
+    /// So many live messages at once.
+    pub(super) fn sent_live(&mut self, qos: QoS, count: usize) {
+        let count = count as u64;
+        if let Some(sent) = self.by_qos.get_mut(usize::from(qos.as_u8())) {
+            *sent += count;
+        }
+        if qos == QoS::AtMostOnce {
+            self.acked += count;
+        }
+    }
+
     /// Messages that will never be sent.
     pub(super) const fn undeliverable(&self) -> u64 {
         self.expired + self.too_large

@@ -1,10 +1,14 @@
 //! One pass over a batch: every live subscriber's share of it, one push and one wake-up for each.
+//!
+//! What is done for each event is a comparison with the one before: consecutive events of one publisher on one topic go the same way, and
+//! are routed once.
 
 use super::metrics::{self, Dropped};
-use super::outbox::{Outbox, OutboxId, Pick};
+use super::outbox::{Outbox, OutboxId, Pick, Picks, events};
+use super::shipment::Shipment;
 use crate::router::{GroupMatch, Match, RouteCache, SharedRouter};
 use gateway_protocol::QoS;
-use gateway_storage::Batch;
+use gateway_storage::{Batch, RawEvent};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -24,10 +28,18 @@ struct Routes {
 pub struct Dispatcher {
     router: Arc<LiveRouter>,
     routes: RouteCache<Routes>,
-    shares: Vec<(Arc<Outbox>, Vec<Pick>)>,
-    share_of: HashMap<OutboxId, usize>,
+    shares: Vec<(Arc<Outbox>, Picks)>,
+    share_of: HashMap<OutboxId, usize, foldhash::fast::RandomState>,
     /// Whose turn it is in groups.
     turn: usize,
+}
+
+/// Events `first..end` of a batch, which go the same way.
+struct Run<'a> {
+    first: u32,
+    end: u32,
+    event: RawEvent<'a>,
+    published: QoS,
 }
 
 impl Dispatcher {
@@ -38,7 +50,7 @@ impl Dispatcher {
             router,
             routes: RouteCache::new(ROUTES_CACHED),
             shares: Vec::new(),
-            share_of: HashMap::new(),
+            share_of: HashMap::default(),
             turn: 0,
         }
     }
@@ -46,49 +58,62 @@ impl Dispatcher {
     /// Queues every event of `batch` for its live subscribers.
     pub fn dispatch(&mut self, batch: &Arc<Batch>) {
         let epoch = self.router.epoch();
-        for index in 0..batch.len() {
-            let Some(event) = batch.event(index) else { continue };
-            let router = &self.router;
-            let routes = self.routes.get_or_find(epoch, event.topic, || {
-                router.read(|router| Routes {
-                    direct: router.matches(event.topic).into(),
-                    groups: router.group_matches(event.topic).into(),
-                })
-            });
-            let Ok(published) = QoS::try_from(event.qos) else { continue };
-            for found in routes.direct.iter() {
-                let qos = published.min(found.qos);
-                let outbox = &found.subscriber;
-                if (outbox.is_durable && qos != QoS::AtMostOnce)
-                    || (found.no_local && *outbox.client_id == *event.client_id)
-                {
-                    continue;
-                }
-                let pick = Pick {
-                    index: u32::try_from(index).unwrap_or(u32::MAX),
-                    qos,
-                    retain_as_published: found.retain_as_published,
-                    subscription_ids: found.subscription_ids.clone(),
-                };
-                self.add(outbox, pick);
-            }
-            if published == QoS::AtMostOnce {
-                self.dispatch_to_groups(index, &routes.groups);
-            }
+        let mut at = 0;
+        while at < batch.len() {
+            let Some(run) = run_at(batch, at) else {
+                at += 1;
+                continue;
+            };
+            at = run.end as usize;
+            self.dispatch_run(epoch, &run);
         }
         self.hand_out(batch);
     }
 
+    fn dispatch_run(&mut self, epoch: u64, run: &Run<'_>) {
+        let Ok(topic) = std::str::from_utf8(run.event.topic) else { return };
+        let router = &self.router;
+        let routes = self.routes.get_or_find(epoch, topic, || {
+            router.read(|router| Routes {
+                direct: router.matches(topic).into(),
+                groups: router.group_matches(topic).into(),
+            })
+        });
+        for found in routes.direct.iter() {
+            let outbox = &found.subscriber;
+            // What is above QoS 0 a durable session gets from its backlog.
+            if (outbox.is_durable && run.published.min(found.qos) != QoS::AtMostOnce)
+                || (found.no_local && outbox.client_id.as_bytes() == run.event.client_id)
+            {
+                continue;
+            }
+            let pick = Pick {
+                first: run.first,
+                end: run.end,
+                granted: if outbox.is_durable { QoS::AtMostOnce } else { found.qos },
+                retain_as_published: found.retain_as_published,
+                subscription_ids: found.subscription_ids.clone(),
+            };
+            self.add(outbox, pick);
+        }
+        if run.published == QoS::AtMostOnce && !routes.groups.is_empty() {
+            for at in run.first..run.end {
+                self.dispatch_to_groups(at, &routes.groups);
+            }
+        }
+    }
+
     /// One member of each group gets the event; at QoS 0 only, since above it the members' backlogs have it.
-    fn dispatch_to_groups(&mut self, index: usize, groups: &[GroupMatch<Arc<Outbox>>]) {
+    fn dispatch_to_groups(&mut self, at: u32, groups: &[GroupMatch<Arc<Outbox>>]) {
         for group in groups {
             self.turn = self.turn.wrapping_add(1);
             let Some((outbox, grant)) = group.members.get(self.turn % group.members.len().max(1)) else {
                 continue;
             };
             let pick = Pick {
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                qos: QoS::AtMostOnce,
+                first: at,
+                end: at + 1,
+                granted: QoS::AtMostOnce,
                 retain_as_published: grant.retain_as_published,
                 subscription_ids: (grant.subscription_id != 0).then(|| [grant.subscription_id].into()),
             };
@@ -98,27 +123,31 @@ impl Dispatcher {
 
     fn add(&mut self, outbox: &Arc<Outbox>, pick: Pick) {
         // Most batches have one subscriber, or the same few again and again: look at the last one first.
-        if let Some((last, picks)) = self.shares.last_mut()
-            && last.id == outbox.id
-        {
-            picks.push(pick);
-            return;
-        }
-        let at = *self.share_of.entry(outbox.id).or_insert_with(|| {
-            self.shares.push((outbox.clone(), Vec::new()));
-            self.shares.len() - 1
-        });
-        if let Some((_, picks)) = self.shares.get_mut(at) {
-            picks.push(pick);
+        let at = match self.shares.last() {
+            Some((last, _)) if last.id == outbox.id => self.shares.len() - 1,
+            _ => *self.share_of.entry(outbox.id).or_insert_with(|| {
+                self.shares.push((outbox.clone(), Picks::new()));
+                self.shares.len() - 1
+            }),
+        };
+        let Some((_, picks)) = self.shares.get_mut(at) else { return };
+        match picks.last_mut() {
+            Some(last) if last.goes_on_with(&pick) => last.end = pick.end,
+            _ => picks.push(pick),
         }
     }
 
     fn hand_out(&mut self, batch: &Arc<Batch>) {
         let mut routed = 0;
         let mut dropped = 0;
+        let shipment = Arc::new(match self.shares.len() {
+            0 => return,
+            1 => Shipment::for_one(batch.clone()),
+            _ => Shipment::for_several(batch.clone()),
+        });
         for (outbox, picks) in self.shares.drain(..) {
-            routed += picks.len();
-            dropped += outbox.push(batch, picks);
+            routed += events(&picks);
+            dropped += outbox.push(&shipment, picks);
         }
         self.share_of.clear();
         metrics::routed(routed as u64);
@@ -126,4 +155,19 @@ impl Dispatcher {
             metrics::dropped(Dropped::OutboxFull, dropped as u64);
         }
     }
+}
+
+/// The events from `at` on that have one topic, one publisher and one QoS.
+fn run_at(batch: &Batch, at: usize) -> Option<Run<'_>> {
+    let event = batch.raw_event(at)?;
+    let published = QoS::try_from(event.qos).ok()?;
+    let mut end = at + 1;
+    while let Some(next) = batch.raw_event(end)
+        && next.qos == event.qos
+        && next.topic == event.topic
+        && next.client_id == event.client_id
+    {
+        end += 1;
+    }
+    Some(Run { first: u32::try_from(at).ok()?, end: u32::try_from(end).ok()?, event, published })
 }

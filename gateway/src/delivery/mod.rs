@@ -8,8 +8,10 @@
 mod dispatcher;
 pub mod metrics;
 mod outbox;
+mod shipment;
 #[cfg(test)]
 mod tests;
 
 pub use dispatcher::{Dispatcher, LiveRouter};
-pub use outbox::{Outbox, OutboxId, Parcel, Pick, WhenFull};
+pub use outbox::{Outbox, OutboxId, Parcel, Pick, Picks, WhenFull};
+pub use shipment::Shipment;

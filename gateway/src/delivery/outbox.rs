@@ -1,7 +1,9 @@
 //! The queue in front of one live subscriber, bounded in bytes.
 
+use super::shipment::Shipment;
 use gateway_protocol::QoS;
-use gateway_storage::{Batch, Event, Staging};
+use gateway_storage::{Batch, Staging};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -9,26 +11,68 @@ use std::task::Waker;
 /// Names an outbox in the routing table; never used twice in one run of the gateway.
 pub type OutboxId = u64;
 
-/// What a subscriber gets of a batch: which event, and how.
-#[derive(Clone, Debug)]
+/// What a subscriber gets of a batch: consecutive events, and how it gets them.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pick {
-    /// Position in the batch.
-    pub index: u32,
-    /// QoS of this delivery.
-    pub qos: QoS,
+    /// Position of the first event in the batch.
+    pub first: u32,
+    /// Position behind the last one.
+    pub end: u32,
+    /// Highest QoS of these deliveries: what was granted.
+    pub granted: QoS,
     /// RETAIN is forwarded as published.
     pub retain_as_published: bool,
     /// Identifiers of the matching subscriptions.
     pub subscription_ids: Option<Arc<[u32]>>,
 }
 
+/// Most subscribers get all of a batch, or nothing.
+pub type Picks = SmallVec<[Pick; 1]>;
+
+impl Pick {
+    /// Whether `next` is the same for the events right behind.
+    pub(super) fn goes_on_with(&self, next: &Self) -> bool {
+        self.end == next.first
+            && self.granted == next.granted
+            && self.retain_as_published == next.retain_as_published
+            && self.subscription_ids == next.subscription_ids
+    }
+
+    fn events(&self) -> usize {
+        self.end.saturating_sub(self.first) as usize
+    }
+
+    fn positions(&self) -> std::ops::Range<usize> {
+        self.first as usize..self.end as usize
+    }
+}
+
+/// How many events those are.
+pub(super) fn events(picks: &[Pick]) -> usize {
+    picks.iter().map(Pick::events).sum()
+}
+
 /// Events of one batch for one subscriber. The batch is shared by all its subscribers; no payload is copied here.
 #[derive(Clone, Debug)]
 pub struct Parcel {
     /// The events.
-    pub batch: Arc<Batch>,
+    pub shipment: Arc<Shipment>,
     /// Those that this subscriber gets, in order.
-    pub picks: Vec<Pick>,
+    pub picks: Picks,
+}
+
+impl Parcel {
+    /// How many events it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        events(&self.picks)
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What happens to a message for which there is no room.
@@ -90,9 +134,9 @@ impl Outbox {
     }
 
     /// Queues what there is room for and wakes the subscriber. Returns how many messages were dropped.
-    pub fn push(&self, batch: &Arc<Batch>, picks: Vec<Pick>) -> usize {
-        let count = picks.len();
-        let (parcel, bytes) = pack(batch, picks);
+    pub fn push(&self, shipment: &Arc<Shipment>, picks: Picks) -> usize {
+        let count = events(&picks);
+        let (parcel, bytes) = pack(shipment, picks);
         let mut queue = self.lock();
         if queue.closed {
             return count;
@@ -142,7 +186,7 @@ impl Outbox {
     /// The subscriber is gone: nothing is queued any more. Returns how many messages were left.
     pub fn close(&self) -> usize {
         let mut queue = self.lock();
-        let left = queue.parcels.iter().map(|(parcel, _)| parcel.picks.len()).sum();
+        let left = queue.parcels.iter().map(|(parcel, _)| parcel.len()).sum();
         *queue = Queue { closed: true, ..Queue::default() };
         left
     }
@@ -154,34 +198,43 @@ impl Outbox {
 
 /// A parcel and the bytes of memory it holds on to. A subscriber that gets little of a batch gets a copy of that little: otherwise one
 /// small message would keep a whole group in memory, and the limit of the outbox would say nothing.
-fn pack(batch: &Arc<Batch>, picks: Vec<Pick>) -> (Parcel, usize) {
+fn pack(shipment: &Arc<Shipment>, picks: Picks) -> (Parcel, usize) {
     let held = PARCEL_OVERHEAD + picks.len() * PICK_OVERHEAD;
-    let shared = batch.memory_bytes();
-    let picked: usize =
-        picks.iter().filter_map(|pick| batch.event(pick.index as usize)).map(|event| size(&event)).sum();
-    if picked * 4 >= shared || picks.len() * 2 >= batch.len() {
-        return (Parcel { batch: batch.clone(), picks }, held + shared);
+    let batch = shipment.batch();
+    let shared = shipment.memory_bytes();
+    let whole = || (Parcel { shipment: shipment.clone(), picks: picks.clone() }, held + shared);
+    if events(&picks) * 2 >= batch.len() {
+        return whole();
+    }
+    let size = |at| {
+        let event = batch.raw_event(at)?;
+        Some(event.topic.len() + event.client_id.len() + event.properties.len() + event.payload.len())
+    };
+    let picked: usize = picks.iter().flat_map(Pick::positions).filter_map(size).sum();
+    if picked * 4 >= shared {
+        return whole();
     }
     match copy(batch, &picks) {
         Some((copy, picks)) => {
             let own = copy.memory_bytes();
-            (Parcel { batch: Arc::new(copy), picks }, held + own)
+            (Parcel { shipment: Arc::new(Shipment::for_one(Arc::new(copy))), picks }, held + own)
         }
-        None => (Parcel { batch: batch.clone(), picks }, held + shared),
+        None => whole(),
     }
 }
 
 /// The picked events in a batch of their own.
-fn copy(batch: &Batch, picks: &[Pick]) -> Option<(Batch, Vec<Pick>)> {
+fn copy(batch: &Batch, picks: &[Pick]) -> Option<(Batch, Picks)> {
     let mut staging = Staging::new();
-    let mut moved = Vec::with_capacity(picks.len());
-    for (index, pick) in (0u32..).zip(picks) {
-        staging.push_event(&batch.event(pick.index as usize)?).ok()?;
-        moved.push(Pick { index, ..pick.clone() });
+    let mut moved = Picks::with_capacity(picks.len());
+    let mut first = 0;
+    for pick in picks {
+        for at in pick.positions() {
+            staging.push_event(&batch.event(at)?).ok()?;
+        }
+        let end = first + (pick.end - pick.first);
+        moved.push(Pick { first, end, ..pick.clone() });
+        first = end;
     }
     Some((staging.into_batch(), moved))
-}
-
-fn size(event: &Event<'_>) -> usize {
-    event.topic.len() + event.client_id.len() + event.properties.len() + event.payload.len()
 }

@@ -39,9 +39,11 @@ fn subscribe(router: &LiveRouter, outbox: &Arc<Outbox>, filter: &str, qos: QoS, 
 fn contents(outbox: &Outbox) -> Vec<(String, QoS)> {
     let mut found = Vec::new();
     while let Some(parcel) = outbox.pop() {
-        for pick in &parcel.picks {
-            let event = parcel.batch.event(pick.index as usize).unwrap();
-            found.push((event.topic.to_owned(), pick.qos));
+        for (pick, at) in
+            parcel.picks.iter().flat_map(|pick| (pick.first..pick.end).map(move |at| (pick, at)))
+        {
+            let event = parcel.shipment.batch().event(at as usize).unwrap();
+            found.push((event.topic.to_owned(), pick.granted.min(QoS::try_from(event.qos).unwrap())));
         }
     }
     assert_eq!(outbox.bytes(), 0, "an empty outbox is charged nothing");
@@ -144,9 +146,16 @@ fn a_small_share_of_a_large_batch_does_not_keep_the_batch_in_memory() {
 #[test]
 fn a_closed_outbox_takes_nothing_and_says_what_was_left() {
     let closed = outbox(1, "gone", false, 1 << 20, WhenFull::Drop);
-    let pick = Pick { index: 0, qos: QoS::AtMostOnce, retain_as_published: false, subscription_ids: None };
-    assert_eq!(closed.push(&batch(&[("a", 0)]), vec![pick.clone()]), 0);
+    let pick = Pick {
+        first: 0,
+        end: 1,
+        granted: QoS::AtMostOnce,
+        retain_as_published: false,
+        subscription_ids: None,
+    };
+    let shipment = Arc::new(Shipment::for_one(batch(&[("a", 0)])));
+    assert_eq!(closed.push(&shipment, [pick.clone()].into()), 0);
     assert_eq!(closed.close(), 1);
-    assert_eq!(closed.push(&batch(&[("a", 0)]), vec![pick]), 1);
+    assert_eq!(closed.push(&shipment, [pick].into()), 1);
     assert_eq!(closed.bytes(), 0);
 }

@@ -34,6 +34,25 @@ pub(crate) struct GroupSpan {
     pub(crate) time_ms: u64,
 }
 
+/// An event whose strings are bytes: they were UTF-8 when it was staged, and to say so again costs more than to compare them.
+#[derive(Clone, Copy, Debug)]
+pub struct RawEvent<'a> {
+    /// The publishing client.
+    pub client_id: &'a [u8],
+    /// Its topic.
+    pub topic: &'a [u8],
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// To be kept as the Retained Message of its topic.
+    pub retain: bool,
+    /// In milliseconds since the Unix epoch; 0 for never.
+    pub expires_at_ms: u64,
+    /// MQTT properties, opaque here.
+    pub properties: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
 impl Batch {
     pub(crate) fn new(bytes: Vec<u8>, index: Vec<EntryIndex>, groups: Vec<GroupSpan>) -> Self {
         Self { bytes, index, groups, empty_at: Offset::ZERO, pool: None }
@@ -94,6 +113,12 @@ impl Batch {
     #[inline]
     pub fn event(&self, i: usize) -> Option<Event<'_>> {
         self.index.get(i)?.event_in(&self.bytes)
+    }
+
+    /// The event at this index as bytes, for those who compare and copy: nothing is looked at again.
+    #[inline]
+    pub fn raw_event(&self, i: usize) -> Option<RawEvent<'_>> {
+        self.index.get(i)?.raw_event_in(&self.bytes)
     }
 
     /// The kind of the entry at this index.

@@ -1,5 +1,6 @@
 //! Where the fields of an entry lie, so that nobody decodes an event twice.
 
+use crate::batch::RawEvent;
 use crate::entry::{Entry, EntryKind, Event, decode_entry};
 
 /// Places and small fields of one entry; 48 bytes beside an event of a few hundred.
@@ -69,6 +70,24 @@ impl EntryIndex {
             qos: self.qos,
             retain: self.retain,
             received_ms: self.received_ms,
+            expires_at_ms: self.expires_at_ms,
+            properties: slice(entry, self.properties_at, self.properties_len)?,
+            payload: slice(entry, self.len.checked_sub(self.payload_len)?, self.payload_len)?,
+        })
+    }
+
+    /// The event as bytes, put together from its places. None for control entries.
+    #[inline]
+    pub(crate) fn raw_event_in<'a>(&self, bytes: &'a [u8]) -> Option<RawEvent<'a>> {
+        if self.kind != EntryKind::Event {
+            return None;
+        }
+        let entry = self.bytes_in(bytes)?;
+        Some(RawEvent {
+            client_id: slice(entry, u32::from(self.client_id_at), u32::from(self.client_id_len))?,
+            topic: slice(entry, self.topic_at, u32::from(self.topic_len))?,
+            qos: self.qos,
+            retain: self.retain,
             expires_at_ms: self.expires_at_ms,
             properties: slice(entry, self.properties_at, self.properties_len)?,
             payload: slice(entry, self.len.checked_sub(self.payload_len)?, self.payload_len)?,

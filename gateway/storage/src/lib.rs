@@ -26,7 +26,7 @@ pub mod recovery;
 pub mod staging;
 pub mod view;
 
-pub use batch::Batch;
+pub use batch::{Batch, RawEvent};
 pub use entry::{Entry, EntryError, EntryKind, Event};
 pub use group_commit::{
     ClockMs, CommitSample, CommitState, CommitStats, CommittedGroup, Durability, Durable, GroupCommit,

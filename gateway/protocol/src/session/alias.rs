@@ -55,6 +55,11 @@ impl OutboundAliases {
         Self { aliases: HashMap::new(), max: allowed.min(OUTBOUND_MAX) }
     }
 
+    /// Whether the client has allowed any.
+    pub(super) const fn is_allowed(&self) -> bool {
+        self.max > 0
+    }
+
     pub(super) fn spelling(&self, topic: &str) -> Spelling {
         if self.max == 0 {
             return Spelling::Full;

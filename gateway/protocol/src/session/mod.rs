@@ -22,6 +22,7 @@
 mod acknowledge;
 mod alias;
 mod connect;
+mod frames;
 mod inbound;
 mod keep_alive;
 mod outbound;
@@ -29,6 +30,7 @@ mod outbound;
 mod tests;
 
 pub use connect::{Accepted, ClientLimits, ServerLimits};
+pub use frames::{FrameOf, Frames};
 pub use outbound::{DURABLE_IDENTIFIERS, Delivery, LIVE_IDENTIFIERS, Lane, Sent};
 
 use crate::codec::{DecodeError, encode};

@@ -163,6 +163,22 @@ impl Outbound {
         self.aliases = OutboundAliases::new(maximum);
     }
 
+    pub(super) const fn has_aliases(&self) -> bool {
+        self.aliases.is_allowed()
+    }
+
+    /// Takes the next number of the live lane for a delivery at QoS 1, which is in flight from now on; `None`: its identifier is in use.
+    pub(super) fn begin_live(&mut self) -> Option<PacketId> {
+        let sequence = self.live.end();
+        if !self.live.admits(sequence, LIVE_IDENTIFIERS) {
+            return None;
+        }
+        let packet_id = identifier(sequence, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1)?;
+        self.live.send(sequence, Slot::AwaitingPubAck);
+        self.in_flight += 1;
+        Some(packet_id)
+    }
+
     pub(super) fn live_in_flight(&self) -> usize {
         self.live.slots.iter().filter(|slot| **slot != Slot::Done).count()
     }

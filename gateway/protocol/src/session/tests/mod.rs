@@ -1,6 +1,7 @@
 //! The state machine, driven packet by packet in virtual time.
 
 mod connection;
+mod frames;
 mod inbound;
 mod outbound;
 

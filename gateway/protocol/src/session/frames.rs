@@ -1,0 +1,169 @@
+//! PUBLISH packets encoded once, for all clients that get them in the same form.
+//!
+//! A fan-out sends the same bytes to every subscriber of the same version at QoS 0; at QoS 1 they differ in the Packet Identifier
+//! alone. So frames are put together once, and a client's share of them is one copy, into which identifiers are then written.
+
+use super::{Session, State};
+use crate::codec::primitives::varint_len;
+use crate::codec::{PublishFrame, encode_publish};
+use crate::{PacketId, ProtocolVersion, QoS};
+use std::ops::Range;
+
+/// PUBLISH packets of one version, at most QoS 1, in order.
+#[derive(Debug)]
+pub struct Frames {
+    version: ProtocolVersion,
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+    longest: usize,
+}
+
+/// Where a frame ends, and where in it the Packet Identifier is to be written; 0: it has none.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    end: u32,
+    packet_id_at: u32,
+}
+
+/// One message for [`Frames::push`].
+#[derive(Clone, Copy, Debug)]
+pub struct FrameOf<'a> {
+    /// Of the deliveries; QoS 2 is encoded as QoS 1.
+    pub qos: QoS,
+    /// The RETAIN flag to send.
+    pub retain: bool,
+    /// The Topic Name.
+    pub topic: &'a str,
+    /// Properties that came with the message, in wire form.
+    pub properties: &'a [u8],
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl Frames {
+    /// No frames yet, with room for `bytes` of them.
+    #[must_use]
+    pub fn with_capacity(version: ProtocolVersion, frames: usize, bytes: usize) -> Self {
+        Self { version, bytes: Vec::with_capacity(bytes), places: Vec::with_capacity(frames), longest: 0 }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Appends a frame; false, and nothing appended, where it can not be encoded or 4 GiB are reached.
+    #[must_use]
+    pub fn push(&mut self, of: &FrameOf<'_>) -> bool {
+        let start = self.bytes.len();
+        let packet_id = if of.qos == QoS::AtMostOnce { None } else { PacketId::new(1) };
+        let frame = PublishFrame {
+            dup: false,
+            qos: of.qos.min(QoS::AtLeastOnce),
+            retain: of.retain,
+            topic: of.topic,
+            packet_id,
+            extra: &[],
+            properties: of.properties,
+            payload: of.payload,
+        };
+        if encode_publish(&frame, self.version, &mut self.bytes).is_err() {
+            return false;
+        }
+        // From the end: payload, properties and their length, identifier.
+        let properties = match self.version.is_v5() {
+            true => varint_len(of.properties.len()) + of.properties.len(),
+            false => 0,
+        };
+        let packet_id_at = match packet_id {
+            Some(_) => self.bytes.len() - of.payload.len() - properties - 2,
+            None => 0,
+        };
+        let (Ok(end), Ok(packet_id_at)) = (u32::try_from(self.bytes.len()), u32::try_from(packet_id_at))
+        else {
+            self.bytes.truncate(start);
+            return false;
+        };
+        self.places.push(Place { end, packet_id_at });
+        self.longest = self.longest.max(self.bytes.len() - start);
+        true
+    }
+
+    fn start(&self, frame: usize) -> usize {
+        let before = frame.checked_sub(1).and_then(|before| self.places.get(before));
+        before.map_or(0, |place| place.end as usize)
+    }
+}
+
+impl Session {
+    /// Whether this client can be sent these frames as they are: they are of its version, none is too large for it, and it has
+    /// allowed no Topic Aliases that would make them shorter.
+    #[must_use]
+    pub fn takes_frames(&self, frames: &Frames) -> bool {
+        frames.version == self.version
+            && frames.longest <= self.client.maximum_packet_bytes
+            && !self.outbound.has_aliases()
+    }
+
+    /// Sends frames `range` in the live lane, as many as the client's Receive Maximum and `room` bytes allow (one at least, if any): how many
+    /// that were, and how many of them are in flight now. Only after [`Session::takes_frames`] has said so.
+    pub fn handle_frames(
+        &mut self,
+        frames: &Frames,
+        range: Range<usize>,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> (usize, usize) {
+        if self.state != State::Connected || !self.takes_frames(frames) {
+            return (0, 0);
+        }
+        let (start, base) = (range.start, out.len());
+        let bytes_start = frames.start(start);
+        let quota = self.send_quota();
+        let mut end = bytes_start;
+        let (mut taken, mut in_flight) = (0, 0);
+        for place in frames.places.get(range).unwrap_or_default() {
+            let place_end = place.end as usize;
+            if taken > 0 && place_end - bytes_start > room {
+                break;
+            }
+            if place.packet_id_at != 0 && in_flight >= quota {
+                break;
+            }
+            in_flight += usize::from(place.packet_id_at != 0);
+            end = place_end;
+            taken += 1;
+        }
+        out.extend_from_slice(frames.bytes.get(bytes_start..end).unwrap_or_default());
+        if in_flight == 0 {
+            return (taken, 0);
+        }
+        let mut written = 0;
+        for place in frames.places.get(start..start + taken).unwrap_or_default() {
+            if place.packet_id_at == 0 {
+                written += 1;
+                continue;
+            }
+            let Some(packet_id) = self.outbound.begin_live() else { break };
+            let at = base + place.packet_id_at as usize - bytes_start;
+            if let Some(field) = out.get_mut(at..at + 2) {
+                field.copy_from_slice(&packet_id.get().to_be_bytes());
+            }
+            written += 1;
+        }
+        if written < taken {
+            // Identifiers have run out before the quota did: what has none is not sent.
+            out.truncate(base + frames.start(start + written) - bytes_start);
+            let unsent = frames.places.get(start + written..start + taken).unwrap_or_default();
+            in_flight -= unsent.iter().filter(|place| place.packet_id_at != 0).count();
+        }
+        (written, in_flight)
+    }
+}

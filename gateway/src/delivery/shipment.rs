@@ -1,0 +1,89 @@
+//! A batch on its way to live subscribers, and its frames, encoded once for all who get them in the same form.
+//!
+//! The first subscriber that wants a form encodes it, the others copy. For a single subscriber that would be one copy more than encoding
+//! straight into its output, so a shipment knows whether it has several.
+
+use gateway_protocol::session::{FrameOf, Frames};
+use gateway_protocol::{ProtocolVersion, QoS};
+use gateway_storage::Batch;
+use std::sync::{Arc, OnceLock};
+
+/// Bytes of a frame beside topic, properties and payload: header, lengths, identifier.
+const FRAME_OVERHEAD: usize = 12;
+
+/// Versions that are encoded apart (3.1.1 and 5) times QoS (0, and as published).
+const FORMS: usize = 4;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Shipment {
+    batch: Arc<Batch>,
+    is_shared: bool,
+    forms: [OnceLock<Option<Frames>>; FORMS],
+}
+
+impl Shipment {
+    /// For several subscribers.
+    #[must_use]
+    pub fn for_several(batch: Arc<Batch>) -> Self {
+        Self { batch, is_shared: true, forms: Default::default() }
+    }
+
+    /// For one.
+    #[must_use]
+    pub fn for_one(batch: Arc<Batch>) -> Self {
+        Self { batch, is_shared: false, forms: Default::default() }
+    }
+
+    /// The events.
+    #[must_use]
+    pub fn batch(&self) -> &Arc<Batch> {
+        &self.batch
+    }
+
+    /// Memory it takes, in bytes: that of the batch, and as much again for frames where there may be some.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.batch.memory_bytes() * if self.is_shared { 2 } else { 1 }
+    }
+
+    /// A frame for every event, without properties of the delivery, as `version` has them at a granted QoS. `None` where each subscriber has
+    /// to encode its own: there is only one, an event expires (what is left of its time differs from moment to moment), or it is of QoS 2
+    /// and granted as such.
+    #[must_use]
+    pub fn frames(&self, version: ProtocolVersion, granted: QoS) -> Option<&Frames> {
+        if !self.is_shared {
+            return None;
+        }
+        let form = usize::from(version.is_v5()) * 2 + usize::from(granted != QoS::AtMostOnce);
+        let frames = self.forms.get(form)?.get_or_init(|| self.encode(version, granted)).as_ref()?;
+        (granted != QoS::ExactlyOnce || !self.has_qos2()).then_some(frames)
+    }
+
+    fn has_qos2(&self) -> bool {
+        (0..self.batch.len()).any(|at| self.batch.raw_event(at).is_some_and(|event| event.qos == 2))
+    }
+
+    fn encode(&self, version: ProtocolVersion, granted: QoS) -> Option<Frames> {
+        let events = self.batch.len();
+        let mut frames =
+            Frames::with_capacity(version, events, self.batch.byte_len() + events * FRAME_OVERHEAD);
+        for at in 0..events {
+            let event = self.batch.event(at)?;
+            if event.expires_at_ms != 0 {
+                return None;
+            }
+            let of = FrameOf {
+                qos: QoS::try_from(event.qos).ok()?.min(granted),
+                retain: false,
+                topic: event.topic,
+                properties: if version.is_v5() { event.properties } else { &[] },
+                payload: event.payload,
+            };
+            if !frames.push(&of) {
+                return None;
+            }
+        }
+        Some(frames)
+    }
+}
