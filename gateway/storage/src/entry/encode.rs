@@ -11,7 +11,7 @@ use rmp::encode::{
 use serde::Serialize;
 
 use super::wire::{
-    AcknowledgedV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1, SessionClosedV1, SessionOpenedV1,
+    AcknowledgedV1, BacklogCutV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1, SessionClosedV1, SessionOpenedV1,
     SessionRemovedV1, SubscribedV1, UnsubscribedV1, WillClearedV1, WillDueV1, WillSetV1,
 };
 use super::{ENTRY_BYTES_MAX, Entry, EntryKind, Event, STRING_BYTES_MAX};
@@ -134,6 +134,10 @@ pub(crate) fn encode_control(entry: &Entry<'_>, out: &mut ByteBuf) -> Result<Ent
         }
         Entry::RulesChanged { rules } => {
             append(kind, &RulesChangedV1 { kind: number, rules }, rules.len(), out)
+        }
+        Entry::BacklogCut { client_id, before } => {
+            string_len(client_id)?;
+            append(kind, &BacklogCutV1 { kind: number, client_id, before }, 0, out)
         }
     }
 }

@@ -147,6 +147,13 @@ pub enum Entry<'a> {
         /// The rules, opaque to storage.
         rules: &'a [u8],
     },
+    /// A session gives up what waits for it in the oldest part of the log, so that the log can be trimmed.
+    BacklogCut {
+        /// Whose deliveries.
+        client_id: &'a str,
+        /// Deliveries of events below this offset are given up.
+        before: u64,
+    },
 }
 
 /// An event as a device published it.
@@ -204,6 +211,8 @@ pub enum EntryKind {
     RetainedRemoved = 13,
     /// [`Entry::RulesChanged`]
     RulesChanged = 14,
+    /// [`Entry::BacklogCut`]
+    BacklogCut = 15,
 }
 
 impl EntryKind {
@@ -225,6 +234,7 @@ impl EntryKind {
             12 => Self::WillCleared,
             13 => Self::RetainedRemoved,
             14 => Self::RulesChanged,
+            15 => Self::BacklogCut,
             _ => return None,
         })
     }
@@ -247,7 +257,8 @@ impl EntryKind {
             | Self::PublishReleased
             | Self::DeliveryReceived
             | Self::WillDue
-            | Self::RetainedRemoved => 3,
+            | Self::RetainedRemoved
+            | Self::BacklogCut => 3,
             Self::WillCleared | Self::RulesChanged => 2,
         }
     }
@@ -272,6 +283,7 @@ impl Entry<'_> {
             Self::WillCleared { .. } => EntryKind::WillCleared,
             Self::RetainedRemoved { .. } => EntryKind::RetainedRemoved,
             Self::RulesChanged { .. } => EntryKind::RulesChanged,
+            Self::BacklogCut { .. } => EntryKind::BacklogCut,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::offset::Offset;
 use crate::staging::{StageError, Staging};
 
 /// One entry of every kind, in the order of their numbers.
-fn one_of_every_kind() -> [Entry<'static>; 15] {
+fn one_of_every_kind() -> [Entry<'static>; 16] {
     [
         Entry::Event(Event {
             client_id: "pump-1",
@@ -47,6 +47,7 @@ fn one_of_every_kind() -> [Entry<'static>; 15] {
         Entry::WillCleared { client_id: "pump-1" },
         Entry::RetainedRemoved { topic: "devices/pump-1/state", offset: 999_999 },
         Entry::RulesChanged { rules: &[8, 9] },
+        Entry::BacklogCut { client_id: "app", before: 1_000_000_000_000 },
     ]
 }
 
@@ -57,7 +58,7 @@ fn group_of_every_kind() -> Vec<u8> {
     }
     let mut frame = vec![0; FRAME_HEADER_LEN];
     frame.extend_from_slice(staging.bytes());
-    let info = GroupInfo { first: Offset::new(1_000_000), entries: 15, time_ms: 1_767_225_603_000 };
+    let info = GroupInfo { first: Offset::new(1_000_000), entries: 16, time_ms: 1_767_225_603_000 };
     assert!(frame::seal(&mut frame, &info, 0x0123_4567_89ab_cdef));
     frame
 }
@@ -79,7 +80,7 @@ fn the_golden_group_reads_back_as_what_was_written() {
     let header = FrameHeader::parse(&bytes, salt).unwrap();
     assert_eq!(
         (header.entries, header.first, header.end()),
-        (15, Offset::new(1_000_000), Offset::new(1_000_015))
+        (16, Offset::new(1_000_000), Offset::new(1_000_016))
     );
     assert_eq!((header.time_ms, header.frame_len()), (1_767_225_603_000, bytes.len()));
     assert!(header.is_whole(&bytes, salt));
@@ -147,7 +148,7 @@ fn unknown_kinds_and_shapes_are_told_apart_from_rubbish() {
     assert!(matches!(decode(&[0x93]), EntryError::NotAnEntry));
     assert!(matches!(decode(&[0x83, 5, 0xa0, 0xa0]), EntryError::NotAnEntry));
     assert!(matches!(decode(&[0x93, 0xcc, 0x05]), EntryError::NotAnEntry));
-    assert!(matches!(decode(&[0x93, 15, 0xa0, 0xa0]), EntryError::UnknownKind { kind: 15 }));
+    assert!(matches!(decode(&[0x93, 16, 0xa0, 0xa0]), EntryError::UnknownKind { kind: 16 }));
     let shape = decode(&[0x94, 5, 0xa0, 0xa0, 0xa0]);
     assert!(matches!(shape, EntryError::UnknownShape { kind: EntryKind::Unsubscribed, found: 4, known: 3 }));
     assert!(shape.to_string().ends_with("a newer gateway has written this log"));
@@ -259,7 +260,7 @@ proptest! {
 
     /// Every truncation of a good entry is refused.
     #[test]
-    fn a_truncated_entry_is_refused(which in 0_usize..15, cut in any::<proptest::sample::Index>()) {
+    fn a_truncated_entry_is_refused(which in 0_usize..16, cut in any::<proptest::sample::Index>()) {
         let mut staging = Staging::new();
         staging.push(&one_of_every_kind()[which]).unwrap();
         let len = cut.index(staging.byte_len());

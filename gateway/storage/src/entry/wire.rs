@@ -118,6 +118,13 @@ pub(super) struct RulesChangedV1<'a> {
     pub(super) rules: &'a [u8],
 }
 
+#[derive(Serialize, Deserialize)]
+pub(super) struct BacklogCutV1<'a> {
+    pub(super) kind: u8,
+    pub(super) client_id: &'a str,
+    pub(super) before: u64,
+}
+
 /// Reads the entry that `bytes` are, to the last byte.
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
     let kind = kind_of(bytes)?;
@@ -181,6 +188,10 @@ pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
         EntryKind::RulesChanged => {
             let RulesChangedV1 { rules, .. } = read(kind, bytes)?;
             Entry::RulesChanged { rules }
+        }
+        EntryKind::BacklogCut => {
+            let BacklogCutV1 { client_id, before, .. } = read(kind, bytes)?;
+            Entry::BacklogCut { client_id, before }
         }
     })
 }
