@@ -29,12 +29,12 @@ pub mod view;
 pub use batch::{Batch, RawEvent};
 pub use entry::{Entry, EntryError, EntryKind, Event};
 pub use group_commit::{
-    ClockMs, CommitSample, CommitState, CommitStats, CommittedGroup, Durability, Durable, GroupCommit,
-    GroupCommitOptions, PoisonCause, ReceiptCell, SubmitError, Ticket, Urgency,
+    BeforeReopen, ClockMs, CommitSample, CommitState, CommitStats, CommittedGroup, Durability, Durable,
+    GroupCommit, GroupCommitOptions, PoisonCause, ReceiptCell, SubmitError, Ticket, Urgency,
 };
 pub use log::{
-    Faults, GroupInfo, Log, LogError, LogReader, MemoryHandle, MemoryLog, OpenError, Page, ReadError,
-    RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, TornTail,
+    Faults, GroupInfo, Log, LogError, LogReader, LogTrimmer, MemoryHandle, MemoryLog, OpenError, Page,
+    ReadError, RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, TornTail, Trimmed,
 };
 pub use offset::Offset;
 pub use staging::{StageError, Staging};

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::open_group::OpenGroup;
-use super::options::{ClockMs, CommitState, CommittedGroup, Durability, PoisonCause};
+use super::options::{BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, PoisonCause};
 use super::receipt::{Durable, LIVES_MAX, Ticket};
 use super::stats::CommitSample;
 use super::{Shared, State, wake_all};
@@ -23,6 +23,7 @@ pub(super) struct Committer {
     log: Box<dyn Log>,
     clock: ClockMs,
     sink: Box<dyn FnMut(CommittedGroup) + Send>,
+    before_reopen: BeforeReopen,
     /// Something was appended and not synced.
     unsynced: bool,
     /// When it is to be synced.
@@ -50,8 +51,9 @@ impl Committer {
         log: Box<dyn Log>,
         clock: ClockMs,
         sink: Box<dyn FnMut(CommittedGroup) + Send>,
+        before_reopen: BeforeReopen,
     ) -> Self {
-        Self { shared, log, clock, sink, unsynced: false, sync_due: None }
+        Self { shared, log, clock, sink, before_reopen, unsynced: false, sync_due: None }
     }
 
     pub(super) fn run(mut self) {
@@ -145,10 +147,9 @@ impl Committer {
                 0
             }
         };
-        let log_bytes = self.log.size_bytes();
         {
             let mut state = self.shared.lock();
-            state.log_bytes = log_bytes;
+            self.measure(&mut state);
             state.in_flight_bytes = 0;
         }
         let bytes = group.bytes.len();
@@ -156,12 +157,17 @@ impl Committer {
             CommitSample { sync_nanos, entries: info.entries, bytes: bytes as u32 },
             group.events,
             (bytes - FRAME_HEADER_LEN) as u64,
-            log_bytes,
         );
         let contributors = std::mem::take(&mut group.contributors);
         let batch = Arc::new(self.batch_of(group, info));
         (self.sink)(CommittedGroup { batch, durable: Durable::mint(ticket), contributors });
         Ok(())
+    }
+
+    /// Notes how large the log is. Whoever trims does the same, under the same lock.
+    fn measure(&self, state: &mut State) {
+        state.log_bytes = self.log.size_bytes();
+        self.shared.counters.log_bytes(state.log_bytes);
     }
 
     fn sync(&mut self) -> Result<u64, LogError> {
@@ -228,14 +234,17 @@ impl Committer {
                 shared.fail_for_good("the log has failed too often in this process");
                 return false;
             }
+            if let Err(error) = (self.before_reopen)() {
+                tracing::warn!(%error, "the log is not reopened yet");
+                continue;
+            }
             match self.log.reopen() {
                 Ok(()) => {
-                    let log_bytes = self.log.size_bytes();
                     tracing::info!(next_offset = %self.log.next_offset(), "the log has been reopened");
-                    shared.counters.reopened(log_bytes);
+                    shared.counters.reopened();
                     let mut state = shared.lock();
                     state.life += 1;
-                    state.log_bytes = log_bytes;
+                    self.measure(&mut state);
                     state.mode = CommitState::Running;
                     return true;
                 }

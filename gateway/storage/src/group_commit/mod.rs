@@ -3,7 +3,7 @@
 //! **Promises.** A receipt ([`Durable`]) is minted after the group is as durable as configured and never otherwise.
 //! Groups reach the sink in order. A failed append or sync poisons the log: no receipt for the group, no second sync of
 //! the same file, every submitter is told, and the log is reopened behind the last durable group. Memory is bounded by
-//! two groups.
+//! two groups. Trimming ([`GroupCommit::trim`]) makes room in a full log at once and does not wait for the committer.
 //!
 //! **Operation.** Submitting copies staged entries into the open group under one short lock. The committer takes the
 //! whole open group the moment the sync before it returns, so a lone entry is committed at once and under load groups
@@ -15,7 +15,7 @@
 //! staging ───────────▶ open group ────────▶ group in flight ─────────────▶ CommittedGroup ──▶ sink
 //!            Full: wait                                         │ failed
 //!                                                               ▼
-//!                                          Poisoned ──(reopen each second)──▶ Running, next life
+//!                                          Poisoned ──(gate open, reopened)──▶ Running, next life
 //! ```
 //!
 //! Nothing here knows what a log is made of ([`crate::log`]) or who acknowledges what to whom.
@@ -28,6 +28,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -37,13 +38,15 @@ use std::time::Instant;
 use self::committer::Committer;
 use self::open_group::{OpenGroup, Waiters};
 pub use self::options::{
-    ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause, SubmitError, Urgency,
+    BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause,
+    SubmitError, Urgency,
 };
 pub use self::receipt::{Durable, ReceiptCell, Ticket};
 use self::stats::Counters;
 pub use self::stats::{CommitSample, CommitStats};
 use crate::buffers::BufferPool;
-use crate::log::Log;
+use crate::log::{Log, LogError, LogTrimmer, Trimmed};
+use crate::offset::Offset;
 use crate::staging::Staging;
 
 /// The largest [`GroupCommitOptions::group_bytes_max`]; larger values are cut down to it. Together with the largest
@@ -56,9 +59,9 @@ pub struct GroupCommit {
     handle: Arc<Handle>,
 }
 
-#[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    trimmer: Arc<dyn LogTrimmer>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -102,6 +105,22 @@ impl GroupCommit {
         clock: ClockMs,
         sink: Box<dyn FnMut(CommittedGroup) + Send>,
     ) -> io::Result<Self> {
+        Self::start_gated(log, options, clock, sink, Box::new(|| Ok(())))
+    }
+
+    /// As [`GroupCommit::start`]. After a failure the log is not reopened before `before_reopen` agrees, which is called
+    /// on the committer thread ahead of each attempt; until then it stays poisoned for the reason it had.
+    ///
+    /// # Errors
+    ///
+    /// As [`GroupCommit::start`].
+    pub fn start_gated(
+        log: Box<dyn Log>,
+        options: GroupCommitOptions,
+        clock: ClockMs,
+        sink: Box<dyn FnMut(CommittedGroup) + Send>,
+        before_reopen: BeforeReopen,
+    ) -> io::Result<Self> {
         let options =
             GroupCommitOptions { group_bytes_max: options.group_bytes_max.min(GROUP_BYTES_LIMIT), ..options };
         // The index of a group of very small entries can be larger than the group.
@@ -123,9 +142,10 @@ impl GroupCommit {
             pool,
             options,
         });
-        let committer = Committer::new(Arc::clone(&shared), log, clock, sink);
+        let trimmer = log.trimmer();
+        let committer = Committer::new(Arc::clone(&shared), log, clock, sink, before_reopen);
         let thread = thread::Builder::new().name("committer".to_owned()).spawn(move || committer.run())?;
-        Ok(Self { handle: Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) }) })
+        Ok(Self { handle: Arc::new(Handle { shared, trimmer, thread: Mutex::new(Some(thread)) }) })
     }
 
     /// Copies what is staged into the open group and clears the staging area. The ticket is covered by a later
@@ -186,6 +206,25 @@ impl GroupCommit {
         Ok(ticket)
     }
 
+    /// Removes old parts of the log, see [`LogTrimmer::trim`], on the caller's thread and in whatever state group commit
+    /// is. Events that the log was too full for are taken again as soon as this returns; nobody is woken, because
+    /// nobody waits for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogTrimmer::trim`]. What was removed before the error counts.
+    pub fn trim(&self, before: Offset) -> Result<Trimmed, LogError> {
+        let Handle { shared, trimmer, .. } = &*self.handle;
+        let trimmed = trimmer.trim(before);
+        {
+            // Under the lock: of two who measure, the later one has the newer size.
+            let mut state = shared.lock();
+            state.log_bytes = trimmer.size_bytes();
+            shared.counters.log_bytes(state.log_bytes);
+        }
+        trimmed
+    }
+
     /// How group commit is doing.
     pub fn state(&self) -> CommitState {
         self.handle.shared.lock().mode.clone()
@@ -205,6 +244,12 @@ impl GroupCommit {
     /// the sink it only asks the committer to stop.
     pub fn shutdown(&self) {
         self.handle.shutdown();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupCommit").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 

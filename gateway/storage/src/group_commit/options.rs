@@ -1,5 +1,6 @@
 //! What group commit can be told, and what it says about itself.
 
+use std::io;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -12,6 +13,10 @@ use crate::batch::Batch;
 /// Wall-clock time in milliseconds since the Unix epoch. It stamps groups and nothing else: delays are measured on the
 /// monotonic clock, and a wall clock that jumps back never makes commit times go back.
 pub type ClockMs = Box<dyn Fn() -> u64 + Send>;
+
+/// Asked before each attempt to reopen a failed log; an error puts the attempt off by
+/// [`GroupCommitOptions::reopen_delay`]. For a condition outside the log, such as that the disk has room again.
+pub type BeforeReopen = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 /// When a receipt is minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

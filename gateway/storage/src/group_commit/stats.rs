@@ -34,7 +34,7 @@ pub struct CommitStats {
     pub events_failed: u64,
     /// Times the log was reopened after a failure.
     pub reopened: u64,
-    /// Size of the log in bytes after the last commit.
+    /// Size of the log in bytes after the last commit or trim.
     pub log_bytes: u64,
     /// Samples that were dropped because nobody drained them.
     pub samples_dropped: u64,
@@ -77,13 +77,16 @@ impl Counters {
         self.total_sync_nanos.fetch_add(nanos, Relaxed);
     }
 
-    pub(super) fn committed(&self, sample: CommitSample, events: u64, entry_bytes: u64, log_bytes: u64) {
+    pub(super) fn log_bytes(&self, bytes: u64) {
+        self.log_bytes.store(bytes, Relaxed);
+    }
+
+    pub(super) fn committed(&self, sample: CommitSample, events: u64, entry_bytes: u64) {
         self.groups.fetch_add(1, Relaxed);
         self.entries.fetch_add(u64::from(sample.entries), Relaxed);
         self.events.fetch_add(events, Relaxed);
         self.bytes.fetch_add(entry_bytes, Relaxed);
         self.bytes_written.fetch_add(u64::from(sample.bytes), Relaxed);
-        self.log_bytes.store(log_bytes, Relaxed);
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         if samples.len() == SAMPLES_MAX {
             samples.pop_front();
@@ -98,9 +101,8 @@ impl Counters {
         self.events_failed.fetch_add(events, Relaxed);
     }
 
-    pub(super) fn reopened(&self, log_bytes: u64) {
+    pub(super) fn reopened(&self) {
         self.reopened.fetch_add(1, Relaxed);
-        self.log_bytes.store(log_bytes, Relaxed);
     }
 
     pub(super) fn read(&self) -> CommitStats {

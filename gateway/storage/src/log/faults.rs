@@ -19,12 +19,15 @@ struct Plan {
     write: Option<(u64, usize)>,
     sync: Option<u64>,
     reopen: Option<u64>,
+    remove: Option<u64>,
+    sync_dir: Option<u64>,
     /// Bytes until the disk is full.
     space: Option<u64>,
     stall: bool,
     stalled: bool,
     writes: u64,
     syncs: u64,
+    dir_syncs: u64,
 }
 
 impl Faults {
@@ -51,6 +54,16 @@ impl Faults {
     /// The `nth` attempt to begin anew after a failure fails.
     pub fn fail_reopen(&self, nth: u64) {
         self.lock().reopen = Some(nth);
+    }
+
+    /// The `nth` removal of an old part of the log fails.
+    pub fn fail_remove(&self, nth: u64) {
+        self.lock().remove = Some(nth);
+    }
+
+    /// The `nth` sync of a directory fails.
+    pub fn fail_sync_dir(&self, nth: u64) {
+        self.lock().sync_dir = Some(nth);
     }
 
     /// The disk is full after `bytes` more bytes; None gives it endless space again.
@@ -81,6 +94,11 @@ impl Faults {
     pub fn calls(&self) -> (u64, u64) {
         let plan = self.lock();
         (plan.writes, plan.syncs)
+    }
+
+    /// Syncs of directories seen so far, failed ones included.
+    pub fn dir_syncs(&self) -> u64 {
+        self.lock().dir_syncs
     }
 
     /// What becomes of a write of `len` bytes: how many are written, and with what error it ends.
@@ -122,6 +140,18 @@ impl Faults {
     /// What becomes of an attempt to begin anew.
     pub(crate) fn on_reopen(&self) -> io::Result<()> {
         count_down(&mut self.lock().reopen, "injected failure to reopen")
+    }
+
+    /// What becomes of the removal of a file, or of a unit of a log in memory.
+    pub(crate) fn on_remove(&self) -> io::Result<()> {
+        count_down(&mut self.lock().remove, "injected failure to remove")
+    }
+
+    /// What becomes of a sync of a directory.
+    pub(crate) fn on_sync_dir(&self) -> io::Result<()> {
+        let mut plan = self.lock();
+        plan.dir_syncs += 1;
+        count_down(&mut plan.sync_dir, "injected failure to sync a directory")
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::faults::Faults;
 use super::segments::disk::{Disk, RealDisk, SegmentFile};
 
-/// The file system of this machine behind a plan of faults. Writes and syncs follow [`Faults`]; creating a file
-/// counts as an attempt to begin anew.
+/// The file system of this machine behind a plan of faults. Writes, syncs and removals follow [`Faults`]; creating a
+/// file counts as an attempt to begin anew.
 #[derive(Clone, Debug, Default)]
 pub struct FaultyDisk {
     faults: Faults,
@@ -79,6 +79,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.faults.on_remove()?;
         lock(&self.extents).remove(path);
         RealDisk.remove(path)
     }
@@ -88,6 +89,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.faults.on_sync_dir()?;
         RealDisk.sync_dir(dir)
     }
 }

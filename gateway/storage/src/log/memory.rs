@@ -1,14 +1,15 @@
 //! The log's twin in memory, for tests: the same contract, with faults on demand and crashes that lose what was not
 //! synced.
 //!
-//! It shares the frame format with the files and nothing else, so that it can disagree with them.
+//! Trimming removes units of a few groups, as files hold several. It shares the frame format with the files and nothing else, so that it can disagree with them.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::faults::Faults;
 use super::page::PageBuilder;
-use super::{GroupInfo, Log, LogError, LogReader, Page, ReadError, SkippedGroup};
+use super::{GroupInfo, Log, LogError, LogReader, LogTrimmer, Page, ReadError, SkippedGroup, Trimmed};
 use crate::frame::FrameHeader;
 use crate::offset::Offset;
 
@@ -21,7 +22,6 @@ pub struct MemoryLog {
     last_time_ms: u64,
     failed: bool,
     sync_failed: bool,
-    bytes: u64,
 }
 
 /// What a test keeps of a [`MemoryLog`] that it gave away.
@@ -34,12 +34,20 @@ pub struct MemoryHandle {
 #[derive(Debug)]
 struct Image {
     salt: u64,
+    unit_bytes: usize,
+    faults: Faults,
     groups: Mutex<Groups>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Groups {
-    stored: Vec<Stored>,
+    stored: VecDeque<Stored>,
+    /// Bytes of the stored groups.
+    bytes: u64,
+    /// The first offset there is, or where it will be.
+    earliest: Offset,
+    /// Of the unit that is being filled: its number and its bytes.
+    unit: (u64, usize),
     /// How many of them survive a crash, and how many readers see.
     synced: usize,
     released: usize,
@@ -55,14 +63,22 @@ struct Stored {
     first: Offset,
     end: Offset,
     time_ms: u64,
+    /// The number of the unit it belongs to; a unit is trimmed as a whole.
+    unit: u64,
 }
 
 const NAME: &str = "(memory)";
+const UNIT_BYTES: usize = 4 << 10;
 
 impl MemoryLog {
     /// An empty log.
     pub fn new() -> Self {
-        Self::from_groups(Groups::default())
+        Self::with_unit(UNIT_BYTES)
+    }
+
+    /// An empty log that is trimmed by units of about `unit_bytes`, as [`super::SegmentsLog`] is by files.
+    pub fn with_unit(unit_bytes: usize) -> Self {
+        Self::from_groups(Groups::default(), unit_bytes)
     }
 
     /// A handle to inject faults and to crash the log.
@@ -70,16 +86,20 @@ impl MemoryLog {
         MemoryHandle { image: Arc::clone(&self.image), faults: self.faults.clone() }
     }
 
-    fn from_groups(groups: Groups) -> Self {
-        let bytes = groups.stored.iter().map(|group| group.frame.len() as u64).sum();
+    fn from_groups(groups: Groups, unit_bytes: usize) -> Self {
+        let faults = Faults::new();
         Self {
             next: groups.end,
-            last_time_ms: groups.stored.last().map_or(0, |group| group.time_ms),
-            image: Arc::new(Image { salt: 0x6d65_6d6f_7279, groups: Mutex::new(groups) }),
-            faults: Faults::new(),
+            last_time_ms: groups.stored.back().map_or(0, |group| group.time_ms),
+            image: Arc::new(Image {
+                salt: 0x6d65_6d6f_7279,
+                unit_bytes,
+                faults: faults.clone(),
+                groups: Mutex::new(groups),
+            }),
+            faults,
             failed: false,
             sync_failed: false,
-            bytes,
         }
     }
 
@@ -119,10 +139,11 @@ impl MemoryHandle {
             left -= group.frame.len();
             survived += 1;
         }
-        let mut stored = groups.stored;
-        stored.truncate(survived);
-        let end = stored.last().map_or(Offset::ZERO, |group| group.end);
-        MemoryLog::from_groups(Groups { synced: survived, released: survived, stored, torn: Vec::new(), end })
+        let mut groups = groups;
+        groups.keep(survived);
+        groups.torn.clear();
+        groups.end = groups.stored.back().map_or(groups.earliest, |group| group.end);
+        MemoryLog::from_groups(groups, self.image.unit_bytes)
     }
 
     /// Flips a bit of the group that holds `offset`; false if there is none.
@@ -159,10 +180,9 @@ impl Log for MemoryLog {
             return Err(self.failing(LogError::from_io("write to", NAME, source)));
         }
         let (first, end) = (info.first, info.end());
-        let stored = Stored { frame: frame.to_vec(), first, end, time_ms: info.time_ms };
-        self.image.lock().stored.push(stored);
+        let stored = Stored { frame: frame.to_vec(), first, end, time_ms: info.time_ms, unit: 0 };
+        self.image.lock().push(stored, self.image.unit_bytes);
         self.next = end;
-        self.bytes += frame.len() as u64;
         self.last_time_ms = info.time_ms;
         Ok(())
     }
@@ -193,9 +213,7 @@ impl Log for MemoryLog {
         self.faults.on_reopen().map_err(|source| LogError::from_io("reopen", NAME, source))?;
         let mut groups = self.image.lock();
         let kept = if self.sync_failed { groups.synced } else { groups.released };
-        groups.stored.truncate(kept);
-        (groups.synced, groups.released) = (kept, kept);
-        self.bytes = groups.stored.iter().map(|group| group.frame.len() as u64).sum();
+        groups.keep(kept);
         groups.torn.clear();
         self.next = groups.end;
         self.failed = false;
@@ -231,15 +249,70 @@ impl Log for MemoryLog {
         self.handle().reader()
     }
 
+    fn trimmer(&self) -> Arc<dyn LogTrimmer> {
+        Arc::clone(&self.image) as Arc<dyn LogTrimmer>
+    }
+
     fn size_bytes(&self) -> u64 {
-        self.bytes
+        self.image.lock().bytes
+    }
+}
+
+impl Groups {
+    fn push(&mut self, group: Stored, unit_bytes: usize) {
+        let (number, filled) = self.unit;
+        let len = group.frame.len();
+        self.unit =
+            if filled > 0 && filled + len > unit_bytes { (number + 1, len) } else { (number, filled + len) };
+        self.bytes += len as u64;
+        self.stored.push_back(Stored { unit: self.unit.0, ..group });
+    }
+
+    /// Drops all but the first `kept` groups; those are durable and readable from here on.
+    fn keep(&mut self, kept: usize) {
+        self.stored.truncate(kept);
+        self.bytes = self.stored.iter().map(|group| group.frame.len() as u64).sum();
+        (self.synced, self.released) = (kept, kept);
+    }
+
+    /// How many groups the first unit has, if all of it lies below `before` and it is not the one being filled.
+    fn trimmable(&self, before: Offset) -> Option<usize> {
+        let unit = self.stored.front()?.unit;
+        let len = self.stored.partition_point(|group| group.unit == unit);
+        let below = self.stored.get(len.checked_sub(1)?)?.end <= before;
+        (below && unit < self.unit.0).then_some(len)
+    }
+}
+
+impl LogTrimmer for Image {
+    fn trim(&self, before: Offset) -> Result<Trimmed, LogError> {
+        let mut groups = self.lock();
+        let before = before.min(groups.end);
+        let mut trimmed = Trimmed::default();
+        while let Some(len) = groups.trimmable(before) {
+            self.faults.on_remove().map_err(|source| LogError::from_io("remove", NAME, source))?;
+            let removed: Vec<Stored> = groups.stored.drain(..len).collect();
+            let bytes = removed.iter().map(|group| group.frame.len() as u64).sum::<u64>();
+            groups.bytes -= bytes;
+            groups.synced = groups.synced.saturating_sub(len);
+            groups.released = groups.released.saturating_sub(len);
+            groups.earliest = removed.last().map_or(groups.earliest, |group| group.end);
+            trimmed.segments += 1;
+            trimmed.bytes += bytes;
+        }
+        trimmed.earliest = groups.earliest;
+        Ok(trimmed)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.lock().bytes
     }
 }
 
 impl LogReader for Image {
     fn bounds(&self) -> (Offset, Offset) {
         let groups = self.lock();
-        (groups.stored.first().map_or(Offset::ZERO, |group| group.first).min(groups.end), groups.end)
+        (groups.earliest, groups.end)
     }
 
     fn read_page(&self, from: Offset, max_bytes: usize) -> Result<Option<Page>, ReadError> {
@@ -247,7 +320,7 @@ impl LogReader for Image {
         if from >= groups.end {
             return Ok(None);
         }
-        let mut page = PageBuilder::new(from);
+        let mut page = PageBuilder::new(from.max(groups.earliest));
         let mut bytes = Vec::new();
         let visible = groups.stored.iter().take(groups.released);
         for group in visible.skip_while(|group| group.end <= from) {

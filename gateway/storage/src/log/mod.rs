@@ -1,7 +1,7 @@
 //! The log: groups in, durable offsets out, pages back.
 //!
 //! [`Log`] is the writing end, owned by the one committer thread; [`LogReader`] is the reading end, shared by everybody
-//! who lags behind the tail. All implementations pass one contract suite ([`contract`], feature `testing`):
+//! who lags behind the tail; [`LogTrimmer`] takes away from the front what nobody needs. All implementations pass one contract suite ([`contract`], feature `testing`):
 //!
 //! - [`SegmentsLog`]: append-only files, the default.
 //! - [`MemoryLog`]: the twin for tests, with faults on demand.
@@ -9,7 +9,8 @@
 //! **What every log promises.** A reader never sees a group that is not durable (as far as the configured durability
 //! goes, see [`Log::release`]). Offsets and commit times only grow. A damaged group costs that group alone and is
 //! reported. After a failed append or sync the log does nothing more until [`Log::reopen`], which goes on behind the
-//! last group that was durable and never reuses an offset a reader could have seen.
+//! last group that was durable and never reuses an offset a reader could have seen. A trimmed log is what is left of it,
+//! without a gap: trimming is no damage, and nobody who reads while it happens is told of an error.
 //!
 //! A log does not know what is in an entry beyond its format, nor who reads it.
 
@@ -55,7 +56,8 @@ impl GroupInfo {
 
 /// The writing end of a log. One owner, no locks: the committer thread.
 pub trait Log: Send {
-    /// Writes one group behind the last one. It is not durable, and no reader sees it, before [`Log::sync`].
+    /// Writes one group behind the last one. It is not durable, and no reader sees it, before [`Log::sync`], or before a
+    /// later append has made it durable on its way.
     ///
     /// # Errors
     ///
@@ -103,13 +105,43 @@ pub trait Log: Send {
     /// A reading end of this log.
     fn reader(&self) -> Arc<dyn LogReader>;
 
+    /// The end of this log that gives space back.
+    fn trimmer(&self) -> Arc<dyn LogTrimmer>;
+
     /// Bytes of the log, as far as they are in use.
     fn size_bytes(&self) -> u64;
 }
 
+/// Removes old parts of a log. On any thread, beside the writer and the readers; two trims at once take turns. A log
+/// that has failed can be trimmed too: on a full disk that is the way out.
+pub trait LogTrimmer: Send + Sync {
+    /// Removes whole segments (or whatever unit the log has) all of whose offsets lie below `before`, oldest first,
+    /// never the one being written. What is gone is gone for good when this returns.
+    ///
+    /// # Errors
+    ///
+    /// When a part cannot be removed. The parts before it are gone, those from it on are left, and trimming may be tried
+    /// again. Readers may no longer see the part at which it failed.
+    fn trim(&self, before: Offset) -> Result<Trimmed, LogError>;
+
+    /// The same as [`Log::size_bytes`], for those who do not own the log.
+    fn size_bytes(&self) -> u64;
+}
+
+/// What a trim removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// How many segments.
+    pub segments: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The earliest offset left: the same as in [`LogReader::bounds`].
+    pub earliest: Offset,
+}
+
 /// The reading end of a log. Any number of threads read at once, and none of them holds up the committer.
 pub trait LogReader: Send + Sync {
-    /// The earliest offset still there and the offset after the last durable entry.
+    /// The earliest offset still there, which grows as the log is trimmed, and the offset after the last durable entry.
     fn bounds(&self) -> (Offset, Offset);
 
     /// Reads whole groups from `from` on: at least the one that holds `from`, more as long as they fit `max_bytes` and
@@ -117,7 +149,8 @@ pub trait LogReader: Send + Sync {
     /// None when there is nothing durable at or after `from`.
     ///
     /// The page begins with the first readable group at or after `from`; the caller skips entries before `from`
-    /// ([`crate::Batch::index_from`]) and goes on at [`Page::next`].
+    /// ([`crate::Batch::index_from`]) and goes on at [`Page::next`]. Before the earliest offset, the page begins with the
+    /// earliest: trimmed entries are not reported as skipped.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! Groups, receipts, room, urgency, durability; [`failures`] and [`races`] have files of their own.
+//! Groups, receipts, room, urgency, durability; [`failures`], [`races`] and [`trimming`] have files of their own.
 
 mod failures;
 mod races;
+mod trimming;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

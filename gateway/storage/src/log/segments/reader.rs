@@ -52,27 +52,39 @@ impl SegmentsReader {
         Self { table, disk, open: Mutex::new(Vec::new()) }
     }
 
-    fn open(&self, segment: Arc<Segment>) -> Result<Arc<OpenSegment>, ReadError> {
+    /// The file of a segment. None if it has been trimmed since the segment was looked up: the caller looks again.
+    pub(super) fn open(&self, segment: Arc<Segment>) -> Result<Option<Arc<OpenSegment>>, ReadError> {
         let find = |open: &[Arc<OpenSegment>]| open.iter().position(|o| Arc::ptr_eq(&o.segment, &segment));
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = find(&open) {
                 let found = open.remove(at);
                 open.push(Arc::clone(&found));
-                return Ok(found);
+                return Ok(Some(found));
             }
         }
-        let file = self.disk.open(&segment.path).map_err(|source| io_error(&segment.path, source))?;
+        let file = match self.disk.open(&segment.path) {
+            Ok(file) => file,
+            Err(_) if segment.is_trimmed() => return Ok(None),
+            Err(source) => return Err(io_error(&segment.path, source)),
+        };
         let opened =
             Arc::new(OpenSegment { segment: Arc::clone(&segment), file, points: Mutex::new(Vec::new()) });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if find(&open).is_none() {
+        // A trimmed file that were kept here would keep its space: whoever trims marks first and then comes by here.
+        if find(&open).is_none() && !segment.is_trimmed() {
             if open.len() >= OPEN_MAX {
                 open.remove(0);
             }
             open.push(Arc::clone(&opened));
         }
-        Ok(opened)
+        Ok(Some(opened))
+    }
+
+    /// Lets go of the file of a trimmed segment. Reads under way finish on it.
+    pub(super) fn forget(&self, segment: &Arc<Segment>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|open| !Arc::ptr_eq(&open.segment, segment));
     }
 }
 
@@ -97,7 +109,7 @@ impl LogReader for SegmentsReader {
                 page.next = segment.first;
             }
             let segment_end = behind.map_or(end, |behind| behind.first);
-            let open = self.open(segment)?;
+            let Some(open) = self.open(segment)? else { continue };
             let complete = open.read_into(&mut page, &mut bytes, max_bytes, segment_end, self.table.salt)?;
             if complete && page.next < segment_end {
                 page.skip(open.skipped(page.next, segment_end, 0, open.segment.readable()));
@@ -111,10 +123,13 @@ impl LogReader for SegmentsReader {
     }
 
     fn offset_at(&self, time_ms: u64) -> Result<Offset, ReadError> {
-        let end = self.table.end();
-        let (Some(segment), behind) = self.table.segment_before(time_ms) else { return Ok(end) };
-        let found = self.open(segment)?.offset_at(time_ms, self.table.salt)?;
-        Ok(found.or_else(|| behind.map(|behind| behind.first)).unwrap_or(end).min(end))
+        loop {
+            let end = self.table.end();
+            let (Some(segment), behind) = self.table.segment_before(time_ms) else { return Ok(end) };
+            let Some(open) = self.open(segment)? else { continue };
+            let found = open.offset_at(time_ms, self.table.salt)?;
+            return Ok(found.or_else(|| behind.map(|behind| behind.first)).unwrap_or(end).min(end));
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the writer and the readers of a log share: which segments there are, and how far they may be read.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::offset::Offset;
@@ -15,11 +15,19 @@ pub(super) struct Segment {
     pub(super) base_time_ms: u64,
     /// Bytes a reader may look at: whole, durable groups.
     readable: AtomicU64,
+    /// No longer in the table; its file is gone or about to go.
+    trimmed: AtomicBool,
 }
 
 impl Segment {
     pub(super) fn new(path: PathBuf, first: Offset, base_time_ms: u64, readable: u64) -> Self {
-        Self { path, first, base_time_ms, readable: AtomicU64::new(readable) }
+        Self {
+            path,
+            first,
+            base_time_ms,
+            readable: AtomicU64::new(readable),
+            trimmed: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn readable(&self) -> u64 {
@@ -29,20 +37,38 @@ impl Segment {
     pub(super) fn set_readable(&self, bytes: u64) {
         self.readable.store(bytes, Ordering::Release);
     }
+
+    /// Whether the log has let go of this segment.
+    pub(super) fn is_trimmed(&self) -> bool {
+        self.trimmed.load(Ordering::Acquire)
+    }
 }
 
-/// The segments of a log, ascending, and the end of what is durable.
+/// The segments of a log, ascending, the end of what is durable, and how large it all is.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) salt: u64,
     /// Never empty; the last one is being written.
     segments: RwLock<Vec<Arc<Segment>>>,
     end: AtomicU64,
+    /// Bytes of all segments, headers included. The writer adds, the trimmer subtracts.
+    bytes: AtomicU64,
 }
 
 impl Table {
-    pub(super) fn new(salt: u64, segments: Vec<Arc<Segment>>, end: Offset) -> Self {
-        Self { salt, segments: RwLock::new(segments), end: AtomicU64::new(end.get()) }
+    pub(super) fn new(salt: u64, segments: Vec<Arc<Segment>>, end: Offset, bytes: u64) -> Self {
+        let (end, bytes) = (AtomicU64::new(end.get()), AtomicU64::new(bytes));
+        Self { salt, segments: RwLock::new(segments), end, bytes }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Notes that a file of `was` bytes has `is` bytes now.
+    pub(super) fn resized(&self, was: u64, is: u64) {
+        let resize = |bytes: u64| Some(bytes.saturating_sub(was).saturating_add(is));
+        let _always_some = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, resize);
     }
 
     /// The offset after the last durable entry. Whoever loads it sees the bytes before it as readable.
@@ -65,8 +91,21 @@ impl Table {
     /// Puts `segment` in the place of the last one, which holds nothing.
     pub(super) fn replace_last(&self, segment: Arc<Segment>) {
         let mut segments = self.write();
-        segments.pop();
+        if let Some(empty) = segments.pop() {
+            empty.trimmed.store(true, Ordering::Release);
+        }
         segments.push(segment);
+    }
+
+    /// Takes out the earliest segment if all of it lies below `before` and another one follows, marked as trimmed.
+    /// Nothing that is not durable yet counts as below.
+    pub(super) fn take_earliest(&self, before: Offset) -> Option<Arc<Segment>> {
+        let before = before.min(self.end());
+        let mut segments = self.write();
+        segments.get(1).filter(|behind| behind.first <= before)?;
+        let earliest = segments.remove(0);
+        earliest.trimmed.store(true, Ordering::Release);
+        Some(earliest)
     }
 
     /// The segment that holds `offset`, or the earliest one, and the one behind it.

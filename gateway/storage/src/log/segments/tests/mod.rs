@@ -1,4 +1,6 @@
-//! What is particular to files; the rest is the contract.
+//! What is particular to files; the rest is the contract. [`trim`] has a file of its own.
+
+mod trim;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ impl<const SEGMENT_BYTES: u64> Files<SEGMENT_BYTES> {
 
 impl<const SEGMENT_BYTES: u64> Subject for Files<SEGMENT_BYTES> {
     type Log = SegmentsLog;
+    const TRIMS: bool = SEGMENT_BYTES < 10_000;
 
     fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), disk: FaultyDisk::new() }

@@ -12,6 +12,8 @@
     reason = "these are the bodies of tests; a panic is how they fail"
 )]
 
+mod trim;
+
 use super::{Faults, GroupInfo, Log, LogError, LogReader, Page};
 use crate::entry::{Entry, Event};
 use crate::frame;
@@ -22,6 +24,8 @@ use crate::staging::Staging;
 pub trait Subject {
     /// The log.
     type Log: Log;
+    /// Whether trimming a log of a hundred small groups removes any. Not if all of them fit one unit.
+    const TRIMS: bool = true;
     /// A place for an empty log.
     fn new() -> Self;
     /// Opens the log over what is there. The log opened before is gone.
@@ -59,6 +63,13 @@ macro_rules! log_contract {
             a_group_out_of_order_is_refused
             advancing_leaves_a_hole
             offsets_are_found_by_time
+            trimming_removes_whole_units_and_never_the_last
+            a_trimmed_log_reopens_as_it_was
+            a_trim_that_fails_can_be_tried_again
+            a_failed_log_can_be_trimmed
+            what_is_not_durable_is_not_trimmed
+            readers_of_what_is_being_trimmed_go_on_at_the_earliest
+            trimming_beside_the_writer_keeps_the_size_right
         }
     };
     ($subject:ty: $($clause:ident)*) => {
@@ -446,4 +457,9 @@ pub use clauses::{
     an_empty_log_has_nothing_to_read, groups_come_back_as_they_were_written,
     nothing_is_visible_before_the_sync, offsets_are_found_by_time,
     pages_hold_whole_groups_and_respect_their_limit, reopening_the_place_goes_on_where_it_ended,
+};
+pub use trim::{
+    a_failed_log_can_be_trimmed, a_trim_that_fails_can_be_tried_again, a_trimmed_log_reopens_as_it_was,
+    readers_of_what_is_being_trimmed_go_on_at_the_earliest, trimming_beside_the_writer_keeps_the_size_right,
+    trimming_removes_whole_units_and_never_the_last, what_is_not_durable_is_not_trimmed,
 };
