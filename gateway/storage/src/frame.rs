@@ -12,7 +12,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic `GWGR` |
 //! | 4 | 2 | format version, 1 |
-//! | 6 | 2 | flags, 0 |
+//! | 6 | 2 | flags: bit 0, the body is compressed ([`crate::compression`]); the others 0 |
 //! | 8 | 4 | length of the body in bytes |
 //! | 12 | 4 | entries in the body |
 //! | 16 | 8 | offset of the first entry |
@@ -22,6 +22,7 @@
 
 use crc32c::{crc32c, crc32c_append};
 
+use crate::compression;
 use crate::log::GroupInfo;
 use crate::offset::Offset;
 
@@ -31,11 +32,14 @@ pub(crate) const FRAME_HEADER_LEN: usize = 40;
 pub(crate) const FRAME_MAGIC: [u8; 4] = *b"GWGR";
 /// The version this code writes and the newest it reads.
 pub(crate) const FRAME_VERSION: u16 = 1;
+/// The flag of a group whose body is a length and an LZ4 block.
+pub(crate) const FLAG_LZ4: u16 = 1;
 
 /// A header whose own checksum holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) version: u16,
+    pub(crate) flags: u16,
     pub(crate) body_len: u32,
     pub(crate) entries: u32,
     pub(crate) first: Offset,
@@ -53,6 +57,7 @@ impl FrameHeader {
         }
         Some(Self {
             version: u16::from_le_bytes(*header.get(4..)?.first_chunk()?),
+            flags: u16::from_le_bytes(*header.get(6..)?.first_chunk()?),
             body_len: u32::from_le_bytes(*header.get(8..)?.first_chunk()?),
             entries: u32::from_le_bytes(*header.get(12..)?.first_chunk()?),
             first: Offset::new(u64::from_le_bytes(*header.get(16..)?.first_chunk()?)),
@@ -71,13 +76,29 @@ impl FrameHeader {
         self.first.plus(u64::from(self.entries))
     }
 
+    /// Whether the body is compressed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.flags & FLAG_LZ4 != 0
+    }
+
+    /// Whether this version can read the body, if it is undamaged.
+    pub(crate) fn is_known(&self) -> bool {
+        self.version == FRAME_VERSION && self.flags & !FLAG_LZ4 == 0
+    }
+
+    /// The bytes of the entries once they are unpacked; None if the body is cut short or says what cannot be.
+    pub(crate) fn unpacked_len(&self, frame: &[u8]) -> Option<usize> {
+        let body = frame.get(FRAME_HEADER_LEN..self.frame_len())?;
+        if self.is_packed() && self.is_known() { compression::unpacked_len(body) } else { Some(body.len()) }
+    }
+
     /// Whether `frame`, which begins with this header, holds the whole group undamaged.
     pub(crate) fn is_whole(&self, frame: &[u8], salt: u64) -> bool {
         let (Some(head), Some(body)) = (frame.get(..32), frame.get(FRAME_HEADER_LEN..self.frame_len()))
         else {
             return false;
         };
-        crc32c_append(salted(salt, head), body) == self.crc
+        crc32c_append(salted(salt, head), body) == self.crc && self.unpacked_len(frame).is_some()
     }
 }
 
@@ -85,11 +106,17 @@ impl FrameHeader {
 ///
 /// Returns false, and leaves the frame alone, if it has no room for a header or is longer than a group may be.
 pub(crate) fn seal(frame: &mut [u8], info: &GroupInfo, salt: u64) -> bool {
+    seal_as(frame, info, salt, 0)
+}
+
+/// As [`seal`], for a body that is what `flags` say.
+pub(crate) fn seal_as(frame: &mut [u8], info: &GroupInfo, salt: u64, flags: u16) -> bool {
     let Some((header, body)) = frame.split_first_chunk_mut::<FRAME_HEADER_LEN>() else { return false };
     let Ok(body_len) = u32::try_from(body.len()) else { return false };
     let mut head = [0; FRAME_HEADER_LEN];
     put(&mut head, 0, &FRAME_MAGIC);
     put(&mut head, 4, &FRAME_VERSION.to_le_bytes());
+    put(&mut head, 6, &flags.to_le_bytes());
     put(&mut head, 8, &body_len.to_le_bytes());
     put(&mut head, 12, &info.entries.to_le_bytes());
     put(&mut head, 16, &info.first.get().to_le_bytes());

@@ -16,6 +16,7 @@
 
 mod batch;
 mod buffers;
+mod compression;
 pub mod entry;
 mod frame;
 pub mod group_commit;
@@ -27,6 +28,7 @@ pub mod staging;
 pub mod view;
 
 pub use batch::{Batch, RawEvent};
+pub use compression::Compression;
 pub use entry::{Entry, EntryError, EntryKind, Event};
 pub use group_commit::{
     BeforeReopen, ClockMs, CommitSample, CommitState, CommitStats, CommittedGroup, Durability, Durable,

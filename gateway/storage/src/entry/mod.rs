@@ -334,6 +334,9 @@ pub enum EntryError {
         /// The kind found.
         kind: EntryKind,
     },
+    /// A group is undamaged, but its compressed entries are no LZ4 block, or not one of the length the group says.
+    #[error("the compressed entries of a group cannot be unpacked")]
+    Unpackable,
     /// A group is undamaged, but its entries end before its last byte.
     #[error("{excess} bytes follow the last entry of a group")]
     TrailingBytes {

@@ -5,11 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::open_group::OpenGroup;
-use super::options::{BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, PoisonCause};
+use super::options::{
+    BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause,
+};
 use super::receipt::{Durable, LIVES_MAX, Ticket};
 use super::stats::CommitSample;
 use super::{Shared, State, wake_all};
 use crate::batch::{Batch, GroupSpan};
+use crate::compression::{Compression, Packer};
 use crate::frame::{self, FRAME_HEADER_LEN};
 use crate::index::EntryIndex;
 use crate::log::{GroupInfo, Log, LogError};
@@ -24,6 +27,7 @@ pub(super) struct Committer {
     clock: ClockMs,
     sink: Box<dyn FnMut(CommittedGroup) + Send>,
     before_reopen: BeforeReopen,
+    packer: Option<Packer>,
     /// Something was appended and not synced.
     unsynced: bool,
     /// When it is to be synced.
@@ -53,7 +57,12 @@ impl Committer {
         sink: Box<dyn FnMut(CommittedGroup) + Send>,
         before_reopen: BeforeReopen,
     ) -> Self {
-        Self { shared, log, clock, sink, before_reopen, unsynced: false, sync_due: None }
+        let GroupCommitOptions { compression, group_bytes_max, .. } = shared.options;
+        let packer = match compression {
+            Compression::None => None,
+            Compression::Lz4 => Some(Packer::new(group_bytes_max)),
+        };
+        Self { shared, log, clock, sink, before_reopen, packer, unsynced: false, sync_due: None }
     }
 
     pub(super) fn run(mut self) {
@@ -126,11 +135,10 @@ impl Committer {
             entries: group.index.len() as u32,
             time_ms: (self.clock)().max(self.log.last_time_ms()),
         };
-        let sealed = frame::seal(&mut group.bytes, &info, self.log.salt());
-        debug_assert!(sealed, "an open group has room for its header and less than 4 GiB");
-        if let Err(error) = self.log.append(&group.bytes, info) {
-            return Err(Failure::of(PoisonCause::Append, &error).losing(group));
-        }
+        let written = match self.write(&mut group.bytes, info) {
+            Ok(written) => written,
+            Err(error) => return Err(Failure::of(PoisonCause::Append, &error).losing(group)),
+        };
         self.unsynced = true;
         let sync_nanos = match self.shared.options.durability {
             Durability::Fsync => match self.sync() {
@@ -154,7 +162,7 @@ impl Committer {
         }
         let bytes = group.bytes.len();
         self.shared.counters.committed(
-            CommitSample { sync_nanos, entries: info.entries, bytes: bytes as u32 },
+            CommitSample { sync_nanos, entries: info.entries, bytes: written as u32 },
             group.events,
             (bytes - FRAME_HEADER_LEN) as u64,
         );
@@ -162,6 +170,18 @@ impl Committer {
         let batch = Arc::new(self.batch_of(group, info));
         (self.sink)(CommittedGroup { batch, durable: Durable::mint(ticket), contributors });
         Ok(())
+    }
+
+    /// Gives a group to the log, compressed if that is wanted and worth it, and says how many bytes that were. The
+    /// group's own bytes are for those who read it from memory and stay as they are.
+    fn write(&mut self, bytes: &mut [u8], info: GroupInfo) -> Result<usize, LogError> {
+        let salt = self.log.salt();
+        if let Some(frame) = self.packer.as_mut().and_then(|packer| packer.pack(bytes, &info, salt)) {
+            return self.log.append(frame, info).map(|()| frame.len());
+        }
+        let sealed = frame::seal(bytes, &info, salt);
+        debug_assert!(sealed, "an open group has room for its header and less than 4 GiB");
+        self.log.append(bytes, info).map(|()| bytes.len())
     }
 
     /// Notes how large the log is. Whoever trims does the same, under the same lock.

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::receipt::Durable;
 use crate::batch::Batch;
+use crate::compression::Compression;
 
 /// Wall-clock time in milliseconds since the Unix epoch. It stamps groups and nothing else: delays are measured on the
 /// monotonic clock, and a wall clock that jumps back never makes commit times go back.
@@ -48,6 +49,8 @@ pub struct GroupCommitOptions {
     /// The size of the whole log in bytes at which events are refused; control entries may exceed it by a sixteenth,
     /// so that sessions and acknowledgements go on while the disk is drained. `u64::MAX` is no limit.
     pub max_bytes: u64,
+    /// What becomes of a group before it is written.
+    pub compression: Compression,
     /// How long to wait before each attempt to reopen a failed log.
     pub reopen_delay: Duration,
 }
@@ -59,6 +62,7 @@ impl Default for GroupCommitOptions {
             lazy_delay: Duration::from_millis(20),
             durability: Durability::Fsync,
             max_bytes: u64::MAX,
+            compression: Compression::None,
             reopen_delay: Duration::from_secs(1),
         }
     }

@@ -18,7 +18,7 @@ pub struct CommitStats {
     pub events: u64,
     /// Bytes of the entries, encoded.
     pub bytes: u64,
-    /// Bytes given to the log, group headers included.
+    /// Bytes given to the log, group headers included, as they are after compression.
     pub bytes_written: u64,
     /// Syncs done.
     pub syncs: u64,

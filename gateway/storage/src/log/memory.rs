@@ -334,8 +334,12 @@ impl LogReader for Image {
                 .filter(|header| header.is_whole(&group.frame, self.salt));
             match header {
                 Some(header) => {
+                    let at = bytes.len();
                     bytes.extend_from_slice(&group.frame);
-                    page.push(&bytes, bytes.len() - group.frame.len(), &header, Path::new(NAME))?;
+                    if !page.has_room(&bytes, at, &header, max_bytes) {
+                        return Ok(Some(page.finish(bytes)));
+                    }
+                    page.push(&bytes, at, &header, Path::new(NAME))?;
                 }
                 None => page.skip(skipped(group.first, group.end, group.frame.len() as u64)),
             }

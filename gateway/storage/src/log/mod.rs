@@ -239,6 +239,17 @@ pub enum ReadError {
         /// The newest version this software reads.
         known: u16,
     },
+    /// A group has flags that only a newer version of this software gives a meaning.
+    #[error(
+        "{} holds a group with flags {flags:#06x}, which this version does not know: it was written by a newer gateway",
+        file.display()
+    )]
+    UnknownFlags {
+        /// Which file.
+        file: PathBuf,
+        /// The flags found.
+        flags: u16,
+    },
     /// A group is undamaged but holds an entry this version cannot read.
     #[error("the entry at offset {offset} in {} cannot be read: {source}", file.display())]
     Entry {

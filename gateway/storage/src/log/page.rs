@@ -1,8 +1,10 @@
 //! A page: what one read of the log brings.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::batch::{Batch, GroupSpan};
+use crate::compression;
 use crate::entry::{EntryError, index_entry};
 use crate::frame::{FRAME_HEADER_LEN, FRAME_VERSION, FrameHeader};
 use crate::index::EntryIndex;
@@ -41,6 +43,9 @@ pub(crate) struct PageBuilder {
     index: Vec<EntryIndex>,
     groups: Vec<GroupSpan>,
     pub(crate) skipped: Vec<SkippedGroup>,
+    /// From the first compressed group on, the buffer that takes the place of the caller's: all entries of a page lie in
+    /// one. It begins with what the caller's held up to there, so that places found before stay right.
+    unpacked: Option<Vec<u8>>,
     /// The offset behind everything seen so far.
     pub(crate) next: Offset,
 }
@@ -48,12 +53,20 @@ pub(crate) struct PageBuilder {
 impl PageBuilder {
     /// A page without entries whose readers continue at `from`.
     pub(crate) fn new(from: Offset) -> Self {
-        Self { index: Vec::new(), groups: Vec::new(), skipped: Vec::new(), next: from }
+        Self { index: Vec::new(), groups: Vec::new(), skipped: Vec::new(), unpacked: None, next: from }
     }
 
     /// Whether the page holds no entry yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
+    }
+
+    /// Whether a page of at most `max_bytes` of unpacked groups has room for the group whose frame begins at `at` in
+    /// `bytes`. An empty page always has. Groups that are not compressed count by the bytes they lie in.
+    pub(crate) fn has_room(&self, bytes: &[u8], at: usize, header: &FrameHeader, max_bytes: usize) -> bool {
+        let filled = self.unpacked.as_ref().map_or(at, Vec::len);
+        let len = bytes.get(at..).and_then(|frame| header.unpacked_len(frame)).unwrap_or(0);
+        self.is_empty() || filled + len <= max_bytes
     }
 
     /// Takes in the undamaged group whose frame begins at `at` in `bytes`.
@@ -64,13 +77,30 @@ impl PageBuilder {
         header: &FrameHeader,
         file: &Path,
     ) -> Result<(), ReadError> {
-        check_version(header, file)?;
+        check_known(header, file)?;
+        let entry_error = |(entries, source)| {
+            let offset = header.first.plus(entries);
+            ReadError::Entry { file: file.into(), offset, source }
+        };
+        let (start, end) = (at + FRAME_HEADER_LEN, at + header.frame_len());
+        let body = bytes.get(start..end).ok_or_else(|| entry_error((0, EntryError::NotAnEntry)))?;
+        if header.is_packed() && self.unpacked.is_none() {
+            self.unpacked = Some(bytes.get(..at).unwrap_or_default().to_vec());
+        }
         let first_index = self.index.len() as u32;
-        index_group(bytes, at, header, &mut self.index).map_err(|(entries, source)| ReadError::Entry {
-            file: file.into(),
-            offset: header.first.plus(entries),
-            source,
-        })?;
+        let (bytes, entries) = match &mut self.unpacked {
+            None => (bytes, start..end),
+            Some(unpacked) => {
+                let start = unpacked.len();
+                if !header.is_packed() {
+                    unpacked.extend_from_slice(body);
+                } else if !compression::unpack(body, unpacked) {
+                    return Err(entry_error((0, EntryError::Unpackable)));
+                }
+                (unpacked.as_slice(), start..unpacked.len())
+            }
+        };
+        index_group(bytes, entries, header.entries, &mut self.index).map_err(entry_error)?;
         self.groups.push(GroupSpan { first_index, first: header.first, time_ms: header.time_ms });
         self.next = header.end();
         Ok(())
@@ -84,31 +114,33 @@ impl PageBuilder {
 
     /// The page, with the buffer its groups lie in.
     pub(crate) fn finish(self, bytes: Vec<u8>) -> Page {
-        let Self { index, groups, skipped, next } = self;
+        let Self { index, groups, skipped, unpacked, next } = self;
+        let bytes = unpacked.unwrap_or(bytes);
         let batch = if index.is_empty() { Batch::empty_at(next) } else { Batch::new(bytes, index, groups) };
         Page { batch, skipped, next }
     }
 }
 
 /// Refuses a group this version cannot read.
-pub(crate) fn check_version(header: &FrameHeader, file: &Path) -> Result<(), ReadError> {
-    if header.version == FRAME_VERSION {
-        return Ok(());
+pub(crate) fn check_known(header: &FrameHeader, file: &Path) -> Result<(), ReadError> {
+    let (file, found, known) = (file.into(), header.version, FRAME_VERSION);
+    match header.is_known() {
+        true => Ok(()),
+        false if found == known => Err(ReadError::UnknownFlags { file, flags: header.flags }),
+        false => Err(ReadError::NewerFormat { file, found, known }),
     }
-    Err(ReadError::NewerFormat { file: file.into(), found: header.version, known: FRAME_VERSION })
 }
 
-/// Validates and indexes every entry of a group; on error says how many were good.
+/// Validates and indexes the `count` entries of a group, which lie at `place`; on error says how many were good.
 fn index_group(
     bytes: &[u8],
-    at: usize,
-    header: &FrameHeader,
+    place: Range<usize>,
+    count: u32,
     index: &mut Vec<EntryIndex>,
 ) -> Result<(), (u64, EntryError)> {
-    let end = at + header.frame_len();
-    let mut start = at + FRAME_HEADER_LEN;
-    index.reserve((header.entries as usize).min(header.body_len as usize));
-    for done in 0..header.entries {
+    let Range { mut start, end } = place;
+    index.reserve((count as usize).min(end - start));
+    for done in 0..count {
         let failed = |error| (u64::from(done), error);
         let rest = bytes.get(start..end).ok_or_else(|| failed(EntryError::NotAnEntry))?;
         let place = u32::try_from(start).map_err(|_| failed(EntryError::NotAnEntry))?;
@@ -119,6 +151,6 @@ fn index_group(
     if start == end {
         Ok(())
     } else {
-        Err((u64::from(header.entries), EntryError::TrailingBytes { excess: end - start }))
+        Err((u64::from(count), EntryError::TrailingBytes { excess: end - start }))
     }
 }

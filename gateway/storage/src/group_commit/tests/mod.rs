@@ -1,5 +1,6 @@
-//! Groups, receipts, room, urgency, durability; [`failures`], [`races`] and [`trimming`] have files of their own.
+//! Groups, receipts, room, urgency, durability; [`compression`], [`failures`], [`races`] and [`trimming`] have files of their own.
 
+mod compression;
 mod failures;
 mod races;
 mod trimming;

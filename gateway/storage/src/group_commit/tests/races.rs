@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Rig, bell, event, options, payloads};
+use crate::compression::Compression;
 use crate::entry::Event;
 use crate::group_commit::{
     CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, SubmitError, Ticket, Urgency,
@@ -27,10 +28,12 @@ proptest! {
     fn whatever_is_submitted_comes_out_once_and_in_order(
         plans in proptest::collection::vec(proptest::collection::vec((1_usize..6, 0_usize..60, any::<bool>()), 1..20), 1..5),
         group_bytes_max in 100_usize..2000,
+        compressed in any::<bool>(),
     ) {
         let rig = Rig::file(GroupCommitOptions {
             group_bytes_max,
             lazy_delay: Duration::from_micros(200),
+            compression: if compressed { Compression::Lz4 } else { Compression::None },
             ..options()
         });
         let tickets: HashMap<String, Ticket> = thread::scope(|scope| {

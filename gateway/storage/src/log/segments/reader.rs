@@ -9,7 +9,7 @@ use super::header::FILE_HEADER_LEN;
 use super::table::{Segment, Table};
 use super::walk::{Step, Walk};
 use crate::frame::{FRAME_HEADER_LEN, FrameHeader};
-use crate::log::page::{PageBuilder, check_version};
+use crate::log::page::{PageBuilder, check_known};
 use crate::log::{LogReader, Page, ReadError, SkippedGroup};
 use crate::offset::Offset;
 
@@ -22,6 +22,9 @@ pub(super) const OPEN_MAX: usize = 32;
 
 /// The most read at once, whatever the caller asks for.
 const PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// How much smaller compressed groups are taken to be. A wrong guess costs a shorter page or bytes read twice.
+const PACKED_RATIO: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct SegmentsReader {
@@ -145,9 +148,12 @@ impl OpenSegment {
     ) -> Result<bool, ReadError> {
         let path = self.segment.path.as_path();
         let readable = self.segment.readable();
-        let Some((start, first_len)) = self.find(page.next, readable, salt)? else { return Ok(true) };
-        // One read for the whole page; more than asked for only when its first group alone is larger.
-        let len = (readable - start).min(max_bytes.min(PAGE_BYTES_MAX) as u64).max(first_len);
+        let max_bytes = max_bytes.min(PAGE_BYTES_MAX);
+        let Some((start, first_len, packed)) = self.find(page.next, readable, salt)? else { return Ok(true) };
+        // One read for the whole page; more than asked for only when its first group alone is larger, and less when the
+        // groups will be larger than they are in the file.
+        let asked = if packed { max_bytes / PACKED_RATIO } else { max_bytes };
+        let len = (readable - start).min(asked as u64).max(first_len);
         bytes.resize(len as usize, 0);
         let read = read_full(self.file.as_ref(), bytes, start).map_err(|source| io_error(path, source))?;
         bytes.truncate(read);
@@ -174,9 +180,12 @@ impl OpenSegment {
                 page.skip(self.skipped(page.next, header.first, 0, at));
             }
             if header.is_whole(frame, salt) {
+                if !page.has_room(bytes, place, &header, max_bytes) {
+                    return Ok(false);
+                }
                 page.push(bytes, place, &header, path)?;
             } else {
-                check_version(&header, path)?;
+                check_known(&header, path)?;
                 page.skip(self.skipped(header.first, header.end(), header.frame_len() as u64, at));
             }
             place += header.frame_len();
@@ -185,9 +194,9 @@ impl OpenSegment {
         Ok(place == 0 || start + place as u64 >= readable)
     }
 
-    /// Where the group that holds `offset`, or the damage in its place, begins, and how long it is. None when the
-    /// segment ends before it.
-    fn find(&self, offset: Offset, readable: u64, salt: u64) -> Result<Option<(u64, u64)>, ReadError> {
+    /// Where the group that holds `offset`, or the damage in its place, begins, how long it is, and whether it is
+    /// compressed. None when the segment ends before it.
+    fn find(&self, offset: Offset, readable: u64, salt: u64) -> Result<Option<(u64, u64, bool)>, ReadError> {
         let point = self.point_before(|point| point.first <= offset);
         let mut walk = Walk::new(self.file.as_ref(), salt, point.at, readable, point.first);
         while let Some(step) = walk.step().map_err(|source| io_error(&self.segment.path, source))? {
@@ -195,12 +204,12 @@ impl OpenSegment {
                 Step::Group { at, header } => {
                     self.note(at, &header);
                     if header.end() > offset {
-                        return Ok(Some((at, header.frame_len() as u64)));
+                        return Ok(Some((at, header.frame_len() as u64, header.is_packed())));
                     }
                 }
                 Step::Damaged { at, bytes, end, .. } => {
                     if end.is_none_or(|end| end > offset) {
-                        return Ok(Some((at, bytes.min(PAGE_BYTES_MAX as u64))));
+                        return Ok(Some((at, bytes.min(PAGE_BYTES_MAX as u64), false)));
                     }
                 }
             }

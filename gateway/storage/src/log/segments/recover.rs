@@ -14,7 +14,7 @@ use super::disk::{Disk, SegmentFile, read_full};
 use super::header::{FILE_HEADER_LEN, FILE_VERSION, FileHeader};
 use super::table::Segment;
 use super::walk::{Step, Walk};
-use crate::frame::FRAME_VERSION;
+use crate::frame::{FRAME_VERSION, FrameHeader};
 use crate::log::SkippedGroup;
 use crate::offset::Offset;
 
@@ -83,6 +83,17 @@ pub enum OpenError {
         found: u16,
         /// The newest version this software reads.
         known: u16,
+    },
+    /// A group has flags that only a newer version of this software gives a meaning.
+    #[error(
+        "{} holds a group with flags {flags:#06x}, which this version does not know: it was written by a newer gateway",
+        file.display()
+    )]
+    UnknownFlags {
+        /// Which file.
+        file: PathBuf,
+        /// The flags found.
+        flags: u16,
     },
     /// Both copies of a header are damaged and no other file can stand in.
     #[error("the header of {} is damaged, and no other segment is left to tell how to read it", file.display())]
@@ -198,10 +209,7 @@ impl Recovered {
         while let Some(step) = walk.step().map_err(read_error)? {
             match step {
                 Step::Group { at, header } if walk.is_whole(at, &header).map_err(read_error)? => {
-                    if header.version != FRAME_VERSION {
-                        let (found, known) = (header.version, FRAME_VERSION);
-                        return Err(OpenError::NewerFormat { file: last.path.clone(), found, known });
-                    }
+                    check_known(&header, &last.path)?;
                     self.report.skipped.append(&mut pending);
                     end = walk.at;
                     next_offset = header.end();
@@ -233,6 +241,16 @@ impl Recovered {
         self.report.next_offset = next_offset;
         self.active = Some((last.file, end));
         Ok(())
+    }
+}
+
+/// Refuses a group this version cannot read.
+fn check_known(header: &FrameHeader, file: &Path) -> Result<(), OpenError> {
+    let (file, found, known) = (file.to_path_buf(), header.version, FRAME_VERSION);
+    match header.is_known() {
+        true => Ok(()),
+        false if found == known => Err(OpenError::UnknownFlags { file, flags: header.flags }),
+        false => Err(OpenError::NewerFormat { file, found, known }),
     }
 }
 

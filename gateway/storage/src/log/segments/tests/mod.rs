@@ -1,5 +1,6 @@
-//! What is particular to files; the rest is the contract. [`trim`] has a file of its own.
+//! What is particular to files; the rest is the contract. [`trim`] and [`packed`] have files of their own.
 
+mod packed;
 mod trim;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
+use crate::frame::FrameHeader;
 use crate::log::contract::{Subject, append, fill, group, read_all};
 use crate::log::faulty_disk::FaultyDisk;
 use crate::log::{Faults, ReadError};
@@ -48,8 +50,7 @@ impl<const SEGMENT_BYTES: u64> Subject for Files<SEGMENT_BYTES> {
     }
 
     fn damage(&mut self, offset: Offset) {
-        let needle = crate::log::contract::payload(offset.get());
-        flip(&self.file_of(offset.get()), |bytes| find(bytes, &needle));
+        flip(&self.file_of(offset.get()), |bytes| last_byte_of_group(bytes, offset));
     }
 
     fn faults(&self) -> Faults {
@@ -79,8 +80,17 @@ fn first(path: &Path) -> u64 {
     path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-fn find(bytes: &[u8], needle: &[u8]) -> usize {
-    bytes.windows(needle.len()).position(|window| window == needle).unwrap()
+/// Where the group that holds `offset` ends in the bytes of an undamaged file.
+fn last_byte_of_group(bytes: &[u8], offset: Offset) -> usize {
+    let salt = FileHeader::decode(bytes).unwrap().salt;
+    let mut at = FILE_HEADER_LEN;
+    loop {
+        let header = FrameHeader::parse(&bytes[at..], salt).unwrap();
+        at += header.frame_len();
+        if offset < header.end() {
+            return at - 1;
+        }
+    }
 }
 
 fn flip(path: &Path, place: impl FnOnce(&[u8]) -> usize) {
