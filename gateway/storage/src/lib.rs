@@ -36,7 +36,8 @@ pub use group_commit::{
 };
 pub use log::{
     Faults, GroupInfo, Log, LogError, LogReader, LogTrimmer, MemoryHandle, MemoryLog, OpenError, Page,
-    ReadError, RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, TornTail, Trimmed,
+    ReadError, RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, SledLog, SledLogOptions, TornTail,
+    Trimmed,
 };
 pub use offset::Offset;
 pub use staging::{StageError, Staging};

@@ -148,7 +148,6 @@ impl Faults {
     }
 
     /// What becomes of a sync of a directory.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn on_sync_dir(&self) -> io::Result<()> {
         let mut plan = self.lock();
         plan.dir_syncs += 1;

@@ -4,6 +4,7 @@
 //! who lags behind the tail; [`LogTrimmer`] takes away from the front what nobody needs. All implementations pass one contract suite ([`contract`], feature `testing`):
 //!
 //! - [`SegmentsLog`]: append-only files, the default.
+//! - [`SledLog`]: groups as values in sled, for those who want one engine.
 //! - [`MemoryLog`]: the twin for tests, with faults on demand.
 //!
 //! **What every log promises.** A reader never sees a group that is not durable (as far as the configured durability
@@ -22,6 +23,7 @@ pub mod faulty_disk;
 mod memory;
 mod page;
 pub mod segments;
+pub mod sled_log;
 
 use std::io;
 use std::path::PathBuf;
@@ -33,6 +35,7 @@ pub use self::faults::Faults;
 pub use self::memory::{MemoryHandle, MemoryLog};
 pub use self::page::{Page, SkippedGroup};
 pub use self::segments::{OpenError, RecoveryReport, SegmentsLog, SegmentsOptions, TornTail};
+pub use self::sled_log::{SledLog, SledLogOptions};
 use crate::entry::EntryError;
 use crate::offset::Offset;
 

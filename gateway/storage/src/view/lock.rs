@@ -16,7 +16,7 @@ const CLOSING_MAX: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Waits until nobody holds the store in `dir`. False if somebody still does after the longest time closing may take.
-pub(super) fn wait_until_free(dir: &Path) -> bool {
+pub(crate) fn wait_until_free(dir: &Path) -> bool {
     let give_up = Instant::now() + CLOSING_MAX;
     while is_held(dir) {
         if Instant::now() >= give_up {
@@ -29,7 +29,7 @@ pub(super) fn wait_until_free(dir: &Path) -> bool {
 }
 
 /// Whether somebody holds the store in `dir` now.
-pub(super) fn is_held(dir: &Path) -> bool {
+pub(crate) fn is_held(dir: &Path) -> bool {
     let Ok(db) = File::open(dir.join("db")) else { return false };
     matches!(flock(&db, FlockOperation::NonBlockingLockExclusive), Err(rustix::io::Errno::WOULDBLOCK))
 }

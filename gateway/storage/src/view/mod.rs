@@ -17,7 +17,7 @@
 //! This module is the only one that names sled. It does not know what the tables hold.
 
 mod changes;
-mod lock;
+pub(crate) mod lock;
 mod set_aside;
 #[cfg(test)]
 mod tests;

@@ -365,7 +365,7 @@ fn begin(
 }
 
 /// Locks the directory for this process. The lock goes with the process, however it ends.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("LOCK");
     let mut file = OpenOptions::new()
         .create(true)
@@ -395,6 +395,6 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// A number nobody outside can guess: the keys of the standard library's hasher come from the system's entropy.
-fn random_salt() -> u64 {
+pub(crate) fn random_salt() -> u64 {
     RandomState::new().build_hasher().finish()
 }
