@@ -134,11 +134,6 @@ impl SledLog {
         Ok((log, recovered.report))
     }
 
-    /// The end of this log that gives space back.
-    pub fn trimmer(&self) -> Arc<dyn LogTrimmer> {
-        Arc::clone(&self.trimmer) as Arc<dyn LogTrimmer>
-    }
-
     fn write(&self, frame: &[u8], info: GroupInfo) -> Result<(), EngineError> {
         let Shared { engine, salt, .. } = self.shared.as_ref();
         engine.interference.before_write(frame.len())?;
@@ -254,6 +249,10 @@ impl Log for SledLog {
 
     fn reader(&self) -> Arc<dyn LogReader> {
         Arc::clone(&self.shared) as Arc<dyn LogReader>
+    }
+
+    fn trimmer(&self) -> Arc<dyn LogTrimmer> {
+        Arc::clone(&self.trimmer) as Arc<dyn LogTrimmer>
     }
 
     fn size_bytes(&self) -> u64 {
