@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
-use gateway_storage::{GroupCommitOptions, SegmentsOptions, ViewOptions, recovery};
+use gateway_storage::{GroupCommitOptions, LogKind, SegmentsOptions, StoreOptions, recovery};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -23,8 +23,9 @@ const RECENT_BYTES: usize = 32 * 1024 * 1024;
 /// Opens the log, restores the view, and builds what connections share. Blocks on the disk.
 pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartError> {
     let storage = &config.storage;
-    let options = SegmentsOptions { segment_bytes: storage.segment_bytes, ..SegmentsOptions::default() };
-    let store = recovery::open(&storage.data_dir, options, ViewOptions::default())
+    let segments = SegmentsOptions { segment_bytes: storage.segment_bytes, ..SegmentsOptions::default() };
+    let options = StoreOptions { log: LogKind::Segments(segments), ..StoreOptions::default() };
+    let store = recovery::open(&storage.data_dir, options)
         .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
     if let Some(torn) = &store.log_report.torn_tail {
         tracing::warn!(
@@ -35,8 +36,10 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
     let live = Arc::new(LiveRouter::default());
     let mut dispatcher = Dispatcher::new(live.clone());
     let engine = Engine::start(
-        Box::new(store.log),
+        store.log,
         store.view,
+        store.checkpoints,
+        store.reserve,
         EngineOptions {
             view_save_interval: storage.view_save_interval,
             streams: config

@@ -40,8 +40,9 @@ use apply::Applier;
 use apply_loop::ApplyLoop;
 use gateway_protocol::TopicFilter;
 use gateway_storage::{
-    Batch, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader, Offset,
-    ReadError, ReceiptCell, Staging, SubmitError, Ticket, Urgency, View, ViewError, ViewWriter,
+    Batch, Checkpoints, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log,
+    LogReader, Offset, ReadError, ReceiptCell, Reserve, Staging, StoreError, SubmitError, Ticket, Urgency,
+    View, ViewWriter,
 };
 use recent::{Found, Recent};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,9 +78,9 @@ pub type Sink = Box<dyn FnMut(&Arc<Batch>) + Send>;
 /// The engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The saved view can neither be read nor set aside.
+    /// The saved view can neither be read nor made anew.
     #[error("the view can not be restored: {0}")]
-    View(#[from] ViewError),
+    View(#[from] StoreError),
     /// The log can not be read back.
     #[error("the log can not be read: {0}")]
     Log(#[from] ReadError),
@@ -129,20 +130,22 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Restores the view from what was saved and from the log's tail, then starts committer and applier.
+    /// Restores the view from what was saved, or from a checkpoint, and from the log's tail, then starts committer and applier.
     ///
     /// # Errors
     /// [`EngineError`]; nothing runs then.
     pub fn start(
         log: Box<dyn Log>,
         view: View,
+        mut checkpoints: Checkpoints,
+        reserve: Arc<Reserve>,
         options: EngineOptions,
         sink: Sink,
     ) -> Result<Self, EngineError> {
         let reader = log.reader();
         let table = Arc::new(Table::new(&options.streams));
         let mut applier = Applier::new(table.clone(), options.rules);
-        let view = recovery::restore(&mut applier, view, reader.as_ref())?;
+        let view = recovery::restore(&mut applier, view, &mut checkpoints, reader.as_ref())?;
         let shared = Arc::new(Shared {
             table,
             recent: Recent::new(options.recent_bytes, log.next_offset()),
@@ -156,7 +159,7 @@ impl Engine {
         let loop_ = ApplyLoop {
             shared: shared.clone(),
             applier,
-            view: ViewWriter::start(Arc::new(view))?,
+            view: ViewWriter::start(Arc::new(view), checkpoints, reserve)?,
             refused: None,
             save_interval: options.view_save_interval,
             applied: log.next_offset(),

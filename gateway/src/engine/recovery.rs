@@ -7,7 +7,7 @@ use super::session::SessionState;
 use super::snapshot::{IllegibleRow, Loader, chunked};
 use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
-use gateway_storage::{LogReader, Offset, Table, View, ViewError};
+use gateway_storage::{Checkpoints, LogReader, Offset, Table, View, ViewError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,19 +19,27 @@ pub(super) const TURN_PREFIX: &[u8] = b"turn/";
 
 /// Loads `view` into `applier`'s table and applies every later entry of the log.
 ///
-/// A view that can not be read is set aside and everything is applied from the log's beginning: slow, but nothing is lost.
-pub(super) fn restore(applier: &mut Applier, view: View, log: &dyn LogReader) -> Result<View, EngineError> {
-    let view = match load(&view) {
-        Ok(saved) => {
-            applier.restore_all(saved);
-            view
-        }
-        Err(Unusable::Unreadable(reason)) => view.replace_broken(reason)?.0,
-        Err(Unusable::Illegible(IllegibleRow { table, key })) => {
-            view.replace_broken(ViewError::Corrupt { table: Some(table), key })?.0
-        }
+/// A view that can not be read is set aside and made anew, from the newest checkpoint that can be read, or else from the log's
+/// beginning: slow, but nothing is lost.
+pub(super) fn restore(
+    applier: &mut Applier,
+    mut view: View,
+    checkpoints: &mut Checkpoints,
+    log: &dyn LogReader,
+) -> Result<View, EngineError> {
+    let earliest = log.bounds().0;
+    let saved = loop {
+        let reason = match load(&view) {
+            Ok(saved) => break saved,
+            Err(Unusable::Unreadable(reason)) => reason,
+            Err(Unusable::Illegible(IllegibleRow { table, key })) => {
+                ViewError::Corrupt { table: Some(table), key }
+            }
+        };
+        (view, _) = checkpoints.rebuild(view, reason, earliest)?;
     };
-    replay(applier, view.applied().max(log.bounds().0), log)?;
+    applier.restore_all(saved);
+    replay(applier, view.applied().max(earliest), log)?;
     Ok(view)
 }
 

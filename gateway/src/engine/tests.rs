@@ -3,6 +3,7 @@
 use super::*;
 use gateway_protocol::QoS;
 use gateway_protocol::packet::SubscribeOptions;
+use gateway_storage::log::segments::disk::RealDisk;
 use gateway_storage::{Entry, Event, MemoryHandle, MemoryLog};
 use std::sync::Condvar;
 use std::task::Wake;
@@ -61,7 +62,10 @@ impl Rig {
                 ..GroupCommitOptions::default()
             },
         };
-        let engine = Engine::start(Box::new(log), view, options, Box::new(|_| {})).unwrap();
+        let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(RealDisk)).unwrap();
+        let engine =
+            Engine::start(Box::new(log), view, checkpoints, Reserve::none(), options, Box::new(|_| {}))
+                .unwrap();
         let bell = Arc::new(Bell::default());
         let waker = bell.clone().into();
         Self { engine, log: handle, dir, bell, waker }

@@ -9,13 +9,14 @@
 //!
 //! **The way of an entry.** [`Staging`] encodes it on the connection's own time, [`GroupCommit`] gathers it with
 //! others, a [`Log`] makes the group durable, the sink receives a [`Batch`] and a receipt. Later a [`LogReader`] reads
-//! it back in pages. The [`View`] keeps what follows from the entries and can be rebuilt from them; [`recovery`] opens
-//! both and replays what the view has not seen.
+//! it back in pages. The [`View`] keeps what follows from the entries and can be rebuilt from them, or from a
+//! [`checkpoint`] and the entries after it; [`recovery`] opens all of them and replays what the view has not seen.
 //!
 //! Read on in [`entry`] (the format), [`group_commit`] (the acknowledgement path), [`log`] (the files) and [`view`].
 
 mod batch;
 mod buffers;
+pub mod checkpoint;
 mod compression;
 pub mod entry;
 mod frame;
@@ -24,10 +25,12 @@ mod index;
 pub mod log;
 mod offset;
 pub mod recovery;
+pub mod reserve;
 pub mod staging;
 pub mod view;
 
 pub use batch::{Batch, RawEvent};
+pub use checkpoint::{CheckpointError, Checkpoints, RebuildReport};
 pub use compression::Compression;
 pub use entry::{Entry, EntryError, EntryKind, Event};
 pub use group_commit::{
@@ -40,5 +43,10 @@ pub use log::{
     Trimmed,
 };
 pub use offset::Offset;
+pub use recovery::{LogKind, Store, StoreError, StoreOptions, ViewReport};
+pub use reserve::Reserve;
 pub use staging::{StageError, Staging};
-pub use view::{ChangeError, Changes, Table, View, ViewError, ViewOpenReport, ViewOptions, ViewWriter};
+pub use view::{
+    ChangeError, Changes, CheckpointState, SetAside, SpaceState, Table, View, ViewError, ViewOpenReport,
+    ViewOptions, ViewWriter,
+};

@@ -11,8 +11,8 @@ use rmp::encode::{
 use serde::Serialize;
 
 use super::wire::{
-    AcknowledgedV1, BacklogCutV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1, SessionClosedV1, SessionOpenedV1,
-    SessionRemovedV1, SubscribedV1, UnsubscribedV1, WillClearedV1, WillDueV1, WillSetV1,
+    AcknowledgedV1, BacklogCutV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1, SessionClosedV1,
+    SessionOpenedV1, SessionRemovedV1, SubscribedV1, UnsubscribedV1, WillClearedV1, WillDueV1, WillSetV1,
 };
 use super::{ENTRY_BYTES_MAX, Entry, EntryKind, Event, STRING_BYTES_MAX};
 use crate::index::EntryIndex;

@@ -101,6 +101,12 @@ impl Faults {
         self.lock().dir_syncs
     }
 
+    /// Bytes until the disk is full, if there is a limit.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn space(&self) -> Option<u64> {
+        self.lock().space
+    }
+
     /// What becomes of a write of `len` bytes: how many are written, and with what error it ends.
     pub(crate) fn on_write(&self, len: usize) -> (usize, io::Result<()>) {
         let mut plan = self.lock();
@@ -148,6 +154,7 @@ impl Faults {
     }
 
     /// What becomes of a sync of a directory.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn on_sync_dir(&self) -> io::Result<()> {
         let mut plan = self.lock();
         plan.dir_syncs += 1;

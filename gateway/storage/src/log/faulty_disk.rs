@@ -84,6 +84,15 @@ impl Disk for FaultyDisk {
         RealDisk.remove(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)?;
+        let mut extents = lock(&self.extents);
+        if let Some(extent) = extents.remove(from) {
+            extents.insert(to.into(), extent);
+        }
+        Ok(())
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         RealDisk.list(dir)
     }
@@ -91,6 +100,11 @@ impl Disk for FaultyDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.faults.on_sync_dir()?;
         RealDisk.sync_dir(dir)
+    }
+
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        let real = RealDisk.available(dir)?;
+        Ok(self.faults.space().map_or(real, |space| space.min(real)))
     }
 }
 

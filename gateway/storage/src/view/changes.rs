@@ -41,6 +41,12 @@ impl Table {
         }
     }
 
+    /// The table with this byte; None for the view's own, and for one this version does not know.
+    pub(super) fn of(prefix: u8) -> Option<Self> {
+        let all = [Self::Meta, Self::Sessions, Self::Pending, Self::Retained, Self::Wills];
+        all.into_iter().find(|table| table.prefix() == prefix)
+    }
+
     pub(super) fn key(self, key: &[u8]) -> Vec<u8> {
         let mut prefixed = Vec::with_capacity(1 + key.len());
         prefixed.push(self.prefix());

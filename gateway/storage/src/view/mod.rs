@@ -3,49 +3,52 @@
 //! **Constraints.** The log is the truth, the view may be lost at any time and is rebuilt from it. sled 0.34.7 panics
 //! on damaged files, keeps pages alive for as long as an iterator lives, and puts pages larger than a quarter of its
 //! segment size into files it never syncs. Hence: opened and driven behind a caught panic, scanned in bounded steps,
-//! 16 MiB segments, values of at most [`VALUE_BYTES_MAX`], and a checksum of our own in every value.
+//! 16 MiB segments, values of at most [`VALUE_BYTES_MAX`], and a checksum of our own in every value. Once a write of
+//! sled's has failed, every later one does: only opening it again helps, and that needs space of its own.
 //!
 //! **Format**, version 1. One tree. A key is one byte for the table and the caller's key; table 0 is the view's own and
-//! holds the format version and the applied offset. A value is a version byte, the CRC32C of key and value
+//! holds the format version, the applied offset, and a mark while rows are being filled in from a checkpoint. A value is a version byte, the CRC32C of key and value
 //! (little-endian), and the caller's bytes.
 //!
-//! **Operation.** [`View::open`] sets aside what cannot be opened as `view.broken-<n>` and opens a fresh one, applied
-//! up to offset 0. [`View::save`] writes changes and the offset they reach to in one atomic batch; [`ViewWriter`] does
-//! that on a thread of its own. What is read back wrong is an error that says so; the caller then replaces the view
-//! ([`View::replace_broken`]) and replays the log ([`crate::recovery`]).
+//! **Operation.** [`View::save`] writes changes and the offset they reach to in one atomic batch; [`ViewWriter`] does
+//! that on a thread of its own, and outlives a full disk. What cannot be opened is set aside as `view.broken-<n>`, what
+//! is read back wrong is an error that says so; [`crate::recovery`] makes another view from a checkpoint or the log.
 //!
 //! This module is the only one that names sled. It does not know what the tables hold.
 
 mod changes;
+mod error;
+mod fill;
 pub(crate) mod lock;
+mod open;
+mod saver;
 mod set_aside;
 #[cfg(test)]
 mod tests;
 mod value;
 mod writer;
 
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::sync::{PoisonError, RwLock};
 
-use sled::{Config, Db, IVec};
-use thiserror::Error;
+use sled::{Db, IVec};
 
+use self::changes::OWN_TABLE;
 pub use self::changes::{ChangeError, Changes, KEY_BYTES_MAX, Table, VALUE_BYTES_MAX};
+pub use self::error::ViewError;
+use self::error::guarded;
+pub use self::open::{SetAside, ViewOpenReport};
 pub use self::set_aside::SET_ASIDE_KEPT;
-use self::value::{APPLIED_KEY, FORMAT_KEY, VIEW_FORMAT};
-pub use self::writer::ViewWriter;
+pub use self::writer::{CheckpointState, SpaceState, ViewWriter};
 use crate::offset::Offset;
-
-/// sled's segment size: a quarter of it, 4 MiB, is what one page may have before it goes to a file that is never
-/// synced. Part of the format of a store: it cannot be changed later.
-const SEGMENT_BYTES: usize = 16 << 20;
 
 /// A scan lets go of sled's pages after this many rows or bytes.
 const SCAN_ROWS: usize = 1024;
 const SCAN_BYTES: usize = 1 << 20;
+
+/// Takes rows one after the other: keys, with the byte of their table in front, and values.
+pub(crate) type RowSink<'a, E> = dyn FnMut(&[u8], &[u8]) -> Result<(), E> + 'a;
 
 /// Options of [`View::open`].
 #[derive(Clone, Copy, Debug)]
@@ -60,119 +63,18 @@ impl Default for ViewOptions {
     }
 }
 
-/// What opening the view found.
-#[derive(Debug)]
-pub struct ViewOpenReport {
-    /// Up to which offset the view is applied.
-    pub applied: Offset,
-    /// A view that could not be used: where it was set aside to, and why.
-    pub set_aside: Option<SetAside>,
-}
-
-/// A view that was moved out of the way.
-#[derive(Debug)]
-pub struct SetAside {
-    /// Where it is now.
-    pub path: PathBuf,
-    /// Why it could not be used.
-    pub reason: ViewError,
-}
-
-/// Why the view could not be opened, read or written.
-#[derive(Debug, Error)]
-pub enum ViewError {
-    /// A value is not what was saved. The view is to be replaced and rebuilt.
-    #[error("a value in table {table:?} of the view is damaged")]
-    Corrupt {
-        /// The table, or None for the view's own.
-        table: Option<Table>,
-        /// The key, without the table.
-        key: Box<[u8]>,
-    },
-    /// The view has another format. It is to be replaced and rebuilt.
-    #[error("the view has format {found}, this version writes and reads {known}")]
-    Format {
-        /// The format found; 0 if none was recorded.
-        found: u64,
-        /// The only one known.
-        known: u64,
-    },
-    /// Somebody else has the view open.
-    #[error("the view in {} is in use", dir.display())]
-    InUse {
-        /// Which directory.
-        dir: PathBuf,
-    },
-    /// sled reported an error.
-    #[error("the view's store failed: {0}")]
-    Engine(#[source] Box<sled::Error>),
-    /// sled panicked, which it does on damaged files.
-    #[error("the view's store panicked: {message}")]
-    EnginePanicked {
-        /// What it said.
-        message: String,
-    },
-    /// A broken view could not be set aside, or a thread not be started.
-    #[error("could not {doing} {}: {source}", path.display())]
-    Io {
-        /// What was tried: a verb.
-        doing: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
 /// The view's store. See the module documentation.
 pub struct View {
-    db: Db,
+    /// None between giving a failed store up and having it open again.
+    db: RwLock<Option<Db>>,
     dir: PathBuf,
     options: ViewOptions,
     applied: AtomicU64,
+    /// Whether nothing had ever been saved when it was opened.
+    fresh: bool,
 }
 
 impl View {
-    /// Opens the view in `dir`, which need not exist. One that cannot be opened, or has another format, is set aside
-    /// and a fresh one is opened in its place; the report says so, and the whole log is to be replayed.
-    ///
-    /// # Errors
-    ///
-    /// When the view itself is not to blame: somebody else has it open, there is no space, no permission, no file
-    /// descriptor. And when a broken view cannot be set aside, or not even a fresh one can be opened.
-    pub fn open(dir: impl AsRef<Path>, options: ViewOptions) -> Result<(Self, ViewOpenReport), ViewError> {
-        let dir = dir.as_ref();
-        if !lock::wait_until_free(dir) {
-            return Err(ViewError::InUse { dir: dir.into() });
-        }
-        match Self::try_open(dir, options) {
-            Ok(view) => {
-                let applied = view.applied();
-                Ok((view, ViewOpenReport { applied, set_aside: None }))
-            }
-            Err(reason) if reason.is_the_views_fault(dir) => Self::open_fresh(dir, options, reason),
-            Err(reason) => Err(reason),
-        }
-    }
-
-    /// Gives this view up as broken: sets it aside and opens a fresh one in its place.
-    ///
-    /// # Errors
-    ///
-    /// As [`View::open`].
-    pub fn replace_broken(self, reason: ViewError) -> Result<(Self, ViewOpenReport), ViewError> {
-        let Self { db, dir, options, .. } = self;
-        // sled writes to its directory by name when it is closed, so that must be over before the name is given away.
-        guarded(|| {
-            drop(db);
-            Ok(())
-        })?;
-        if !lock::wait_until_free(&dir) {
-            tracing::warn!(dir = %dir.display(), "the broken view is still held; it is set aside nevertheless");
-        }
-        Self::open_fresh(&dir, options, reason)
-    }
-
     /// Up to which offset, exclusively, the log is applied to what is saved.
     pub fn applied(&self) -> Offset {
         Offset::new(self.applied.load(Ordering::Acquire))
@@ -185,15 +87,30 @@ impl View {
     ///
     /// [`ViewError::Corrupt`] at the first damaged value, after the rows before it, and sled's own errors.
     pub fn scan(&self, table: Table, row: &mut dyn FnMut(&[u8], &[u8])) -> Result<u64, ViewError> {
+        self.scan_range(&[table.prefix()], Some(&[table.prefix() + 1]), &mut |key, value| {
+            row(key.get(1..).unwrap_or_default(), value);
+            Ok(())
+        })
+    }
+
+    /// As [`View::scan`], through all tables but the view's own; keys have the byte of their table in front.
+    pub(crate) fn scan_all<E: From<ViewError>>(&self, row: &mut RowSink<'_, E>) -> Result<u64, E> {
+        self.scan_range(&[OWN_TABLE + 1], None, row)
+    }
+
+    fn scan_range<E: From<ViewError>>(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        row: &mut RowSink<'_, E>,
+    ) -> Result<u64, E> {
         let mut rows = 0;
-        let mut from = IVec::from(&[table.prefix()]);
+        let mut from = IVec::from(from);
         loop {
-            let (chunk, complete) = guarded(|| self.scan_step(table, &from))?;
+            let (chunk, complete) = self.with(|db| scan_step(db, &from, to))?;
             for (key, value) in &chunk {
-                let (_, name) = key.split_first().unwrap_or((&0, &[]));
-                let value = value::open(key, value)
-                    .ok_or_else(|| ViewError::Corrupt { table: Some(table), key: name.into() })?;
-                row(name, value);
+                let value = value::open(key, value).ok_or_else(|| ViewError::corrupt(key))?;
+                row(key, value)?;
                 rows += 1;
             }
             match chunk.last() {
@@ -210,7 +127,7 @@ impl View {
     ///
     /// [`ViewError::Corrupt`] and sled's own.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        self.get_checked(Some(table), &table.key(key))
+        self.get_checked(&table.key(key))
     }
 
     /// Writes the changes and the offset they reach to, all or nothing, and hands them to the operating system.
@@ -220,133 +137,58 @@ impl View {
     /// sled's own. The view then holds either all of the changes or none.
     pub fn save(&self, changes: &Changes, applied: Offset) -> Result<(), ViewError> {
         let batch = changes.to_batch(applied);
-        guarded(|| {
-            self.db.apply_batch(batch)?;
-            self.db.flush()?;
+        self.with(|db| {
+            db.apply_batch(batch)?;
+            db.flush()?;
             Ok(())
         })?;
         self.applied.store(applied.get(), Ordering::Release);
         Ok(())
     }
 
-    fn try_open(dir: &Path, options: ViewOptions) -> Result<Self, ViewError> {
-        let config = Config::new()
-            .path(dir)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None);
-        // A thread of its own, so that whatever a panic leaves behind in sled's thread locals goes with it.
-        let opened = thread::Builder::new()
-            .name("view-open".to_owned())
-            .spawn(move || guarded(|| config.open()))
-            .map_err(|source| ViewError::Io { doing: "start a thread for", path: dir.into(), source })?
-            .join();
-        let db = opened.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))?;
-        let mut view = Self { db, dir: dir.into(), options, applied: AtomicU64::new(0) };
-        view.check_format()?;
-        view.applied = AtomicU64::new(view.get_number(&APPLIED_KEY)?.unwrap_or(0));
-        Ok(view)
-    }
-
-    fn open_fresh(
-        dir: &Path,
-        options: ViewOptions,
-        reason: ViewError,
-    ) -> Result<(Self, ViewOpenReport), ViewError> {
-        let path = set_aside::set_aside(dir)?;
-        tracing::error!(%reason, path = %path.display(), "the view is broken; it is set aside and rebuilt");
-        let view = Self::try_open(dir, options)?;
-        let set_aside = Some(SetAside { path, reason });
-        Ok((view, ViewOpenReport { applied: Offset::ZERO, set_aside }))
-    }
-
-    /// Records the format in an empty store and refuses another one.
-    fn check_format(&self) -> Result<(), ViewError> {
-        if guarded(|| self.db.iter().next().transpose())?.is_none() {
-            let sealed = value::seal(&FORMAT_KEY, &VIEW_FORMAT.to_le_bytes());
-            guarded(|| self.db.insert(FORMAT_KEY, sealed))?;
-            return Ok(());
-        }
-        let found = self.get_number(&FORMAT_KEY)?.unwrap_or(0);
-        if found == VIEW_FORMAT { Ok(()) } else { Err(ViewError::Format { found, known: VIEW_FORMAT }) }
-    }
-
     fn get_number(&self, key: &[u8]) -> Result<Option<u64>, ViewError> {
-        let Some(value) = self.get_checked(None, key)? else { return Ok(None) };
-        let bytes = value.try_into().map_err(|_| ViewError::Corrupt { table: None, key: key.into() })?;
+        let Some(value) = self.get_checked(key)? else { return Ok(None) };
+        let bytes = value.try_into().map_err(|_| ViewError::corrupt(key))?;
         Ok(Some(u64::from_le_bytes(bytes)))
     }
 
-    fn get_checked(&self, table: Option<Table>, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        let Some(sealed) = guarded(|| self.db.get(key))? else { return Ok(None) };
+    fn get_checked(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        let Some(sealed) = self.with(|db| db.get(key))? else { return Ok(None) };
         match value::open(key, &sealed) {
             Some(value) => Ok(Some(value.to_vec())),
-            None => {
-                let name = key.split_first().map_or(key, |(_, name)| name);
-                Err(ViewError::Corrupt { table, key: name.into() })
-            }
+            None => Err(ViewError::corrupt(key)),
         }
     }
 
-    /// A bounded stretch of rows from `from` on, and whether it reaches the end of the table.
-    fn scan_step(&self, table: Table, from: &[u8]) -> sled::Result<(Vec<(IVec, IVec)>, bool)> {
-        let mut chunk = Vec::new();
-        let mut bytes = 0;
-        for row in self.db.range(from..&[table.prefix() + 1]) {
-            let (key, value) = row?;
-            bytes += key.len() + value.len();
-            chunk.push((key, value));
-            if chunk.len() >= SCAN_ROWS || bytes >= SCAN_BYTES {
-                return Ok((chunk, false));
-            }
-        }
-        Ok((chunk, true))
+    /// Does something with the store, which is not given up meanwhile.
+    fn with<T>(&self, work: impl FnOnce(&Db) -> sled::Result<T>) -> Result<T, ViewError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let db = db.as_ref().ok_or_else(|| ViewError::Closed { dir: self.dir.clone() })?;
+        guarded(|| work(db))
     }
 }
 
-impl ViewError {
-    /// Whether setting the view aside would help. A rebuild needs space, permissions and file descriptors, too.
-    fn is_the_views_fault(&self, dir: &Path) -> bool {
-        let Self::Engine(error) = self else {
-            return matches!(self, Self::Corrupt { .. } | Self::Format { .. } | Self::EnginePanicked { .. });
-        };
-        let sled::Error::Io(error) = error.as_ref() else { return true };
-        match error.kind() {
-            io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::OutOfMemory => false,
-            // What sled says, in words only, when it cannot lock its file.
-            io::ErrorKind::Other => !lock::is_held(dir),
-            _ => !matches!(
-                error.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
-                Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
-            ),
+/// A bounded stretch of rows from `from` on, and whether nothing follows it.
+fn scan_step(db: &Db, from: &[u8], to: Option<&[u8]>) -> sled::Result<(Vec<(IVec, IVec)>, bool)> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    let rows = match to {
+        Some(to) => db.range(from..to),
+        None => db.range(from..),
+    };
+    for row in rows {
+        let (key, value) = row?;
+        bytes += key.len() + value.len();
+        chunk.push((key, value));
+        if chunk.len() >= SCAN_ROWS || bytes >= SCAN_BYTES {
+            return Ok((chunk, false));
         }
     }
+    Ok((chunk, true))
 }
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("dir", &self.dir).field("options", &self.options).finish_non_exhaustive()
     }
-}
-
-/// Runs something of sled's and turns its panics into errors.
-fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, ViewError> {
-    // sled's state may be torn after a panic; every caller then gives the view up.
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(|error| ViewError::Engine(Box::new(error))),
-        Err(panic) => Err(panicked(panic.as_ref())),
-    }
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> ViewError {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned());
-    ViewError::EnginePanicked { message }
 }

@@ -29,6 +29,16 @@ pub(super) fn set_aside(dir: &Path) -> Result<PathBuf, ViewError> {
     Ok(target)
 }
 
+/// Removes what lies in `dir`, if anything does.
+pub(super) fn remove_if_there(dir: &Path) -> Result<(), ViewError> {
+    match remove(dir) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ViewError::Io { doing: "remove", path: dir.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn broken(dir: &Path, number: u64) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push(format!(".broken-{number}"));

@@ -1,12 +1,20 @@
-use std::fs;
 use std::sync::Arc;
+use std::{fs, io};
 
 use tempfile::TempDir;
 
+use super::value::{APPLIED_KEY, FORMAT_KEY};
 use super::*;
+use crate::checkpoint::Checkpoints;
+use crate::log::segments::disk::RealDisk;
+use crate::reserve::Reserve;
 
 fn small() -> ViewOptions {
     ViewOptions { cache_bytes: 8 << 20 }
+}
+
+fn checkpoints(dir: &TempDir) -> Checkpoints {
+    Checkpoints::open(dir.path().join("checkpoint"), Arc::new(RealDisk)).unwrap()
 }
 
 fn open(dir: &TempDir) -> (View, ViewOpenReport) {
@@ -18,6 +26,17 @@ fn rows(view: &View, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
     let count = view.scan(table, &mut |key, value| rows.push((key.to_vec(), value.to_vec()))).unwrap();
     assert_eq!(count as usize, rows.len());
     rows
+}
+
+/// Writes a key of the view's own, or removes it, and closes the view.
+fn overwrite(view: View, key: &[u8], value: Option<&[u8]>) {
+    view.with(|db| match value {
+        Some(value) => db.insert(key, value),
+        None => db.remove(key),
+    })
+    .unwrap();
+    view.with(|db| db.flush()).unwrap();
+    view.close().unwrap();
 }
 
 fn put(table: Table, key: &[u8], value: &[u8]) -> Changes {
@@ -97,18 +116,20 @@ fn a_damaged_value_is_an_error_and_the_view_can_be_replaced() {
     view.save(&put(Table::Sessions, b"a", b"good"), Offset::new(4)).unwrap();
     view.save(&put(Table::Sessions, b"b", b"bad"), Offset::new(5)).unwrap();
     // A value that is whole, but under another key.
-    let moved = view.db.get(Table::Sessions.key(b"a")).unwrap().unwrap();
-    view.db.insert(Table::Sessions.key(b"b"), moved).unwrap();
+    let moved = view.with(|db| db.get(Table::Sessions.key(b"a"))).unwrap().unwrap();
+    view.with(|db| db.insert(Table::Sessions.key(b"b"), moved)).unwrap();
     let mut seen = Vec::new();
     let error = view.scan(Table::Sessions, &mut |key, _| seen.push(key.to_vec())).unwrap_err();
     assert!(matches!(&error, ViewError::Corrupt { table: Some(Table::Sessions), key } if **key == *b"b"));
     assert_eq!(seen, [b"a"]);
     assert!(matches!(view.get(Table::Sessions, b"b"), Err(ViewError::Corrupt { .. })));
 
-    let (view, report) = view.replace_broken(error).unwrap();
-    assert_eq!((view.applied(), report.applied), (Offset::ZERO, Offset::ZERO));
-    assert_eq!(report.set_aside.unwrap().path, dir.path().join("view.broken-1"));
+    let (path, options) = view.close().unwrap();
+    let set_aside = View::set_aside(&path, error).unwrap();
+    assert_eq!(set_aside.path, dir.path().join("view.broken-1"));
     assert!(dir.path().join("view.broken-1").is_dir());
+    let view = View::open_empty(&path, options).unwrap();
+    assert_eq!((view.applied(), view.is_fresh()), (Offset::ZERO, true));
     assert_eq!(rows(&view, Table::Sessions), []);
     view.save(&put(Table::Sessions, b"c", b"new"), Offset::new(6)).unwrap();
     drop(view);
@@ -116,24 +137,34 @@ fn a_damaged_value_is_an_error_and_the_view_can_be_replaced() {
 }
 
 #[test]
-fn a_view_of_another_format_or_with_a_damaged_offset_is_set_aside() {
-    for (key, value) in
-        [(FORMAT_KEY, value::seal(&FORMAT_KEY, &2_u64.to_le_bytes())), (APPLIED_KEY, b"no offset".to_vec())]
-    {
+fn a_view_without_a_format_or_with_a_damaged_offset_is_set_aside() {
+    for (key, value) in [(FORMAT_KEY, None), (APPLIED_KEY, Some(b"no offset".as_slice()))] {
         let dir = tempfile::tempdir().unwrap();
         let (view, _) = open(&dir);
         view.save(&put(Table::Meta, b"a", b"b"), Offset::new(4)).unwrap();
-        view.db.insert(key, value).unwrap();
-        view.db.flush().unwrap();
-        drop(view);
+        overwrite(view, &key, value);
         let (view, report) = open(&dir);
         let reason = report.set_aside.unwrap().reason;
         assert!(matches!(
             reason,
-            ViewError::Format { found: 2, known: 1 } | ViewError::Corrupt { table: None, .. }
+            ViewError::Format { found: 0, known: 1 } | ViewError::Corrupt { table: None, .. }
         ));
         assert_eq!((view.applied(), rows(&view, Table::Meta).len()), (Offset::ZERO, 0));
     }
+}
+
+#[test]
+fn a_view_of_a_newer_format_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (view, _) = open(&dir);
+    view.save(&put(Table::Meta, b"a", b"b"), Offset::new(4)).unwrap();
+    overwrite(view, &FORMAT_KEY, Some(&value::seal(&FORMAT_KEY, &2_u64.to_le_bytes())));
+    let path = dir.path().join("view");
+    let error = View::open(&path, small()).unwrap_err();
+    assert!(matches!(error, ViewError::NewerFormat { found: 2, known: 1, .. }));
+    let said = error.to_string();
+    assert!(said.contains(path.to_str().unwrap()) && said.contains('2') && said.contains('1'), "{said}");
+    assert!(path.is_dir() && !dir.path().join("view.broken-1").exists());
 }
 
 #[test]
@@ -233,7 +264,7 @@ fn a_save_is_all_or_nothing_with_its_offset_wherever_the_store_is_cut_off() {
 fn the_writer_saves_one_at_a_time_and_says_how_far_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let view = Arc::new(open(&dir).0);
-    let writer = ViewWriter::start(Arc::clone(&view)).unwrap();
+    let writer = ViewWriter::start(Arc::clone(&view), checkpoints(&dir), Reserve::none()).unwrap();
     assert_eq!(writer.saved(), Offset::ZERO);
     let mut refused = 0;
     for round in 1..=50_u64 {
@@ -262,7 +293,7 @@ fn a_view_that_somebody_else_holds_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (view, _) = open(&dir);
     view.save(&put(Table::Meta, b"a", b"b"), Offset::new(3)).unwrap();
-    let error = View::try_open(&dir.path().join("view"), small()).unwrap_err();
+    let error = View::open_store(&dir.path().join("view"), small()).unwrap_err();
     assert!(!error.is_the_views_fault(&dir.path().join("view")), "{error}");
     drop(view);
     for _ in 0..20 {

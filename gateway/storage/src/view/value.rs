@@ -10,6 +10,8 @@ pub(super) const VIEW_FORMAT: u64 = 1;
 pub(super) const FORMAT_KEY: [u8; 2] = [OWN_TABLE, b'f'];
 /// Key of the applied offset, in the view's own table.
 pub(super) const APPLIED_KEY: [u8; 2] = [OWN_TABLE, b'a'];
+/// Key that is there as long as rows are being filled in from a checkpoint.
+pub(super) const UNFINISHED_KEY: [u8; 2] = [OWN_TABLE, b'u'];
 
 /// Bytes in front of every value.
 pub(super) const VALUE_HEADER_LEN: usize = 5;

@@ -1,14 +1,25 @@
-//! The view's own thread: saves in the background, one at a time.
+//! The view's own thread: saves and checkpoints in the background, one at a time.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use super::saver::Saver;
 use super::{Changes, View, ViewError};
+use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::offset::Offset;
+use crate::reserve::Reserve;
 
-/// Saves changes on a thread of its own. At most one save is under way, and nothing queues behind it: the caller keeps
-/// collecting changes while the writer is busy.
+/// While the disk is full, a save is tried again this often.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Saves changes, and writes checkpoints of what is saved, on a thread of its own. At most one of them is under way, and
+/// nothing queues behind it: the caller keeps collecting changes while the writer is busy.
+///
+/// A save that fails because the disk is full is tried again until it succeeds, with the reserve given up; the writer is
+/// busy all that time. Any other failure is final.
 #[derive(Debug)]
 pub struct ViewWriter {
     view: Arc<View>,
@@ -16,18 +27,52 @@ pub struct ViewWriter {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The checkpoints there are, and what became of the last attempt to write one.
+#[derive(Clone, Debug, Default)]
+pub struct CheckpointState {
+    /// Up to which offset the newest one is applied.
+    pub newest: Option<Offset>,
+    /// Up to which offset the oldest one is applied: so far the log may be trimmed.
+    pub oldest: Option<Offset>,
+    /// Length of the newest one in bytes.
+    pub bytes: u64,
+    /// Why the last attempt failed, if it did.
+    pub failed: Option<Arc<CheckpointError>>,
+}
+
+/// How the writer gets along with a full disk. The counts only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceState {
+    /// A save waits for space now.
+    pub waiting: bool,
+    /// Attempts to save that were put off, or failed, for want of space.
+    pub put_off: u64,
+    /// Times the view was opened again after one of them had failed.
+    pub reopened: u64,
+}
+
+/// What the thread and its callers share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    stopping: AtomicBool,
+    retry: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    job: Option<(Changes, Offset)>,
+    job: Option<Job>,
     busy: bool,
-    stop: bool,
     error: Option<Arc<ViewError>>,
+    checkpoints: CheckpointState,
+    space: SpaceState,
+}
+
+#[derive(Debug)]
+enum Job {
+    Save(Changes, Offset),
+    Checkpoint,
 }
 
 impl ViewWriter {
@@ -36,11 +81,27 @@ impl ViewWriter {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn start(view: Arc<View>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+    pub fn start(view: Arc<View>, checkpoints: Checkpoints, reserve: Arc<Reserve>) -> io::Result<Self> {
+        Self::start_retrying(view, checkpoints, reserve, RETRY)
+    }
+
+    pub(super) fn start_retrying(
+        view: Arc<View>,
+        checkpoints: Checkpoints,
+        reserve: Arc<Reserve>,
+        retry: Duration,
+    ) -> io::Result<Self> {
+        let state = State { checkpoints: checkpoint_state(&checkpoints, None), ..State::default() };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            retry,
+        });
+        let saver = Saver::new(Arc::clone(&view), checkpoints, reserve, Arc::clone(&shared));
         let thread = {
-            let (view, shared) = (Arc::clone(&view), Arc::clone(&shared));
-            thread::Builder::new().name("view-writer".to_owned()).spawn(move || shared.run(&view))?
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().name("view-writer".to_owned()).spawn(move || shared.run(saver))?
         };
         Ok(Self { view, shared, thread: Mutex::new(Some(thread)) })
     }
@@ -49,18 +110,41 @@ impl ViewWriter {
     ///
     /// # Errors
     ///
-    /// The changes themselves while a save is under way, after one has failed ([`ViewWriter::error`]), and after
-    /// [`ViewWriter::shutdown`].
+    /// The changes themselves while the writer is busy, after a save has failed for good ([`ViewWriter::error`]), and
+    /// after [`ViewWriter::shutdown`].
     pub fn try_save(&self, changes: Changes, applied: Offset) -> Result<(), Changes> {
         let mut state = self.shared.lock();
-        if state.busy || state.stop || state.error.is_some() {
+        if !self.shared.is_idle(&state) {
             return Err(changes);
         }
-        state.busy = true;
-        state.job = Some((changes, applied));
-        drop(state);
-        self.shared.changed.notify_all();
+        self.shared.hand_over(&mut state, Job::Save(changes, applied));
         Ok(())
+    }
+
+    /// Asks for a checkpoint of what is saved, and says whether the writer takes that on: not while it is busy, not
+    /// after a save has failed for good. What becomes of it, [`ViewWriter::checkpoint_state`] says.
+    pub fn try_checkpoint(&self) -> bool {
+        let mut state = self.shared.lock();
+        let idle = self.shared.is_idle(&state);
+        if idle {
+            self.shared.hand_over(&mut state, Job::Checkpoint);
+        }
+        idle
+    }
+
+    /// The checkpoints there are.
+    pub fn checkpoint_state(&self) -> CheckpointState {
+        self.shared.lock().checkpoints.clone()
+    }
+
+    /// How it gets along with a full disk.
+    pub fn space_state(&self) -> SpaceState {
+        self.shared.lock().space
+    }
+
+    /// The view, for reading. While it is being opened again, reads end in [`ViewError::Closed`].
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
     }
 
     /// Up to which offset the view is saved.
@@ -68,10 +152,10 @@ impl ViewWriter {
         self.view.applied()
     }
 
-    /// Waits until no save is under way.
+    /// Waits until nothing is under way, or what is under way waits for space.
     pub fn wait_idle(&self) {
         let mut state = self.shared.lock();
-        while state.busy {
+        while state.busy && !state.space.waiting {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -82,9 +166,14 @@ impl ViewWriter {
         self.shared.lock().error.clone()
     }
 
-    /// Finishes the save under way and stops the thread. Calling it again does nothing.
+    /// Finishes the save under way, unless that waits for space, gives up a checkpoint under way, and stops the thread.
+    /// Calling it again does nothing.
     pub fn shutdown(&self) {
-        self.shared.lock().stop = true;
+        {
+            // Under the lock, so that nobody goes to sleep between looking and being told.
+            let _state = self.shared.lock();
+            self.shared.stopping.store(true, Ordering::Release);
+        }
         self.shared.changed.notify_all();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take()
@@ -106,28 +195,102 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, view: &View) {
-        loop {
-            let mut state = self.lock();
-            let (changes, applied) = loop {
-                if let Some(job) = state.job.take() {
-                    break job;
+    fn is_idle(&self, state: &State) -> bool {
+        !state.busy && !self.is_stopping() && state.error.is_none()
+    }
+
+    fn hand_over(&self, state: &mut State, job: Job) {
+        state.busy = true;
+        state.job = Some(job);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn run(&self, mut saver: Saver) {
+        while let Some(job) = self.next_job() {
+            match job {
+                Job::Save(changes, applied) => {
+                    let saved = saver.save(&changes, applied);
+                    let mut state = self.lock();
+                    if let Err(error) = saved {
+                        tracing::error!(%error, "the view could not be saved; it will be rebuilt at the next start");
+                        state.error = Some(Arc::new(error));
+                    }
+                    state.busy = false;
                 }
-                if state.stop {
-                    return;
+                Job::Checkpoint => {
+                    let failed = saver.checkpoint().err().map(Arc::new);
+                    let mut state = self.lock();
+                    match &failed {
+                        Some(error) if matches!(**error, CheckpointError::Stopped) => {}
+                        // Whoever asks again and again is told in the state, not in the log.
+                        Some(error) if state.checkpoints.failed.is_none() => {
+                            tracing::error!(%error, "a checkpoint could not be written");
+                        }
+                        _ => {}
+                    }
+                    state.checkpoints = checkpoint_state(saver.checkpoints(), failed);
+                    state.busy = false;
                 }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            };
-            drop(state);
-            let saved = view.save(&changes, applied);
-            let mut state = self.lock();
-            state.busy = false;
-            if let Err(error) = saved {
-                tracing::error!(%error, "the view could not be saved; it will be rebuilt from the log");
-                state.error = Some(Arc::new(error));
             }
-            drop(state);
             self.changed.notify_all();
         }
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.job.take() {
+                return Some(job);
+            }
+            if self.is_stopping() {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Counts an attempt that found no space, and says whether it is the first one of several.
+    pub(super) fn count_put_off(&self) -> bool {
+        let mut state = self.lock();
+        state.space.put_off += 1;
+        !std::mem::replace(&mut state.space.waiting, true)
+    }
+
+    /// Counts the view's being opened again.
+    pub(super) fn count_reopened(&self) {
+        self.lock().space.reopened += 1;
+    }
+
+    /// Notes that there is space, and says whether there was none before.
+    pub(super) fn end_waiting(&self) -> bool {
+        std::mem::take(&mut self.lock().space.waiting)
+    }
+
+    /// Waits until it is time to try again. False when the writer stops.
+    pub(super) fn wait_to_retry(&self) -> bool {
+        self.changed.notify_all();
+        let until = Instant::now() + self.retry;
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.is_stopping() || left.is_zero() {
+                return !self.is_stopping();
+            }
+            let (guard, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+        }
+    }
+}
+
+fn checkpoint_state(checkpoints: &Checkpoints, failed: Option<Arc<CheckpointError>>) -> CheckpointState {
+    CheckpointState {
+        newest: checkpoints.newest(),
+        oldest: checkpoints.oldest(),
+        bytes: checkpoints.newest_bytes(),
+        failed,
     }
 }

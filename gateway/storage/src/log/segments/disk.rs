@@ -1,4 +1,4 @@
-//! The seam between the log and the file system, so that tests can put a failing disk under real files.
+//! The seam between what is stored and the file system, so that tests can put a failing disk under real files.
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// A file system, as far as the log needs one.
+/// A file system, as far as log and checkpoints need one.
 pub trait Disk: Debug + Send + Sync {
     /// Creates an empty file, which must not exist.
     fn create(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
@@ -17,13 +17,17 @@ pub trait Disk: Debug + Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file another name, in place of whatever has that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// The names in a directory, which is created when it does not exist.
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
-    /// Makes creations and removals in a directory durable.
+    /// Makes creations, removals and renamings in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The bytes that may still be written to the file system of an existing directory.
+    fn available(&self, dir: &Path) -> io::Result<u64>;
 }
 
-/// One file of the log. Reading and writing at the same time is fine; nobody moves a common position.
+/// One file. Reading and writing at the same time is fine; nobody moves a common position.
 pub trait SegmentFile: Debug + Send + Sync {
     /// Writes all of `bytes` at this position.
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
@@ -56,6 +60,10 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         fs::create_dir_all(dir)?;
         fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
@@ -63,6 +71,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        let stat = statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
 
@@ -93,7 +106,7 @@ impl SegmentFile for File {
 }
 
 /// Reads until `into` is full or the file ends, and says how much it got.
-pub(super) fn read_full(file: &dyn SegmentFile, into: &mut [u8], at: u64) -> io::Result<usize> {
+pub(crate) fn read_full(file: &dyn SegmentFile, into: &mut [u8], at: u64) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, at + done as u64) {

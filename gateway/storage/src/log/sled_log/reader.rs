@@ -6,7 +6,7 @@ use super::cursor::{Cursor, Head};
 use super::engine::{Engine, EngineError};
 use super::recover::Recovered;
 use crate::frame::FrameHeader;
-use crate::log::page::{PageBuilder, check_version};
+use crate::log::page::{PageBuilder, check_known};
 use crate::log::{LogReader, Page, ReadError, SkippedGroup};
 use crate::offset::Offset;
 
@@ -131,12 +131,16 @@ impl Shared {
             let frame = bytes.get(at..).unwrap_or_default();
             let whole = header.filter(|header| taken.complete && header.is_whole(frame, self.salt));
             if let Some(header) = whole {
+                if !page.has_room(bytes, at, &header, max_bytes) {
+                    bytes.truncate(at);
+                    return Ok(());
+                }
                 page.push(bytes, at, &header, self.engine.dir())?;
                 continue;
             }
             bytes.truncate(at);
             if let Some(header) = &header {
-                check_version(header, self.engine.dir())?;
+                check_known(header, self.engine.dir())?;
             }
             let behind = match header {
                 Some(header) => header.end(),
