@@ -11,26 +11,19 @@
     reason = "a benchmark is a program for people: it prints, and it may stop at the first error"
 )]
 
+mod common;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway_storage::{
-    Event, GroupCommit, GroupCommitOptions, Log, LogReader, Offset, ReceiptCell, SegmentsLog,
-    SegmentsOptions, Staging, SubmitError, Ticket, Urgency,
-};
+use common::{BATCH, PAYLOAD_BYTES, PRODUCERS, Payloads, Rig, TOPIC, cpu, event, produce, submit, unparker};
+use gateway_storage::{GroupCommitOptions, Offset, SegmentsLog, SegmentsOptions, Staging};
 use hdrhistogram::Histogram;
-use rustix::time::{ClockId, clock_gettime};
 
-const PAYLOAD_BYTES: usize = 240;
-const TOPIC: &str = "devices/pump-0042/pressure";
-const PRODUCERS: usize = 4;
-const BATCH: usize = 32;
 const RUN: Duration = Duration::from_millis(1500);
 
 fn main() {
@@ -56,11 +49,11 @@ fn codec(dir: &Path) {
     }
     let stage = nanos_per(started, 20_000 * BATCH as u64);
 
-    let rig = Rig::new(dir, 4 << 20, 256 << 10);
-    let mut last = None;
+    let rig = rig(dir, 4 << 20, 256 << 10);
+    let (waker, mut last) = (unparker(), None);
     for _ in 0..2_000 {
         fill(&mut staging, &payload);
-        last = Some(rig.submit(&mut staging, last));
+        last = Some(submit(&rig.commit, &mut staging, &waker, last));
     }
     rig.commit.shutdown();
     let mut events = 0;
@@ -96,17 +89,17 @@ fn throughput(dir: &Path) {
         "{:<26}{:>11}{:>10}{:>11}{:>24}{:>11}{:>13}{:>9}",
         "", "events/s", "CPU µs/ev", "group KiB", "sync ms p50/p99/max", "written/B", "bare ev/s", "of bare"
     );
-    let mut opened = None;
+    let (mut opened, payloads) = (None, Payloads(vec![7; PAYLOAD_BYTES]));
     for (group_bytes_max, reserve_bytes) in
         [(256 << 10, 0), (256 << 10, 4 << 20), (1 << 20, 0), (1 << 20, 4 << 20), (4 << 20, 4 << 20)]
     {
-        let rig = Rig::new(dir, reserve_bytes, group_bytes_max);
+        let rig = rig(dir, reserve_bytes, group_bytes_max);
         let (started, cpu_started) = (Instant::now(), cpu());
         let stop = AtomicBool::new(false);
         let mut syncs = Histogram::<u64>::new(3).unwrap();
         thread::scope(|scope| {
             for _ in 0..PRODUCERS {
-                scope.spawn(|| produce(&rig, &stop));
+                scope.spawn(|| produce(&rig, &payloads, &stop));
             }
             while started.elapsed() < RUN {
                 thread::park_timeout(Duration::from_millis(100));
@@ -160,20 +153,18 @@ fn light_load(dir: &Path) {
     println!("{:<26}{:>24}{:>28}", "", "µs p50/p99/max", "bare fdatasync µs p50/p99/max");
     let payload = [7; PAYLOAD_BYTES];
     for reserve_bytes in [0, 4 << 20, 0, 4 << 20] {
-        let rig = Rig::new(dir, reserve_bytes, 1 << 20);
+        let rig = rig(dir, reserve_bytes, 1 << 20);
         let mut staging = Staging::new();
         let mut latencies = Histogram::<u64>::new(3).unwrap();
-        let mut last = None;
+        let (waker, mut last) = (unparker(), None);
         let started = Instant::now();
         let mut frame_bytes = 0;
         while started.elapsed() < RUN / 2 {
             staging.push_event(&event(&payload)).unwrap();
             frame_bytes = staging.byte_len() + 40;
             let submitted = Instant::now();
-            let ticket = rig.submit(&mut staging, last);
-            while !rig.receipts.load().is_some_and(|durable| durable.covers(ticket)) {
-                thread::park();
-            }
+            let ticket = submit(&rig.commit, &mut staging, &waker, last);
+            rig.wait_for(ticket);
             latencies.record(submitted.elapsed().as_nanos() as u64).unwrap();
             last = Some(ticket);
         }
@@ -188,81 +179,15 @@ fn light_load(dir: &Path) {
     }
 }
 
-/// Group commit over files, with whoever contributed woken and receipts published.
-struct Rig {
-    commit: GroupCommit,
-    reader: Arc<dyn LogReader>,
-    receipts: Arc<ReceiptCell>,
-    dir: PathBuf,
-    waker: Waker,
-}
-
-impl Rig {
-    fn new(dir: &Path, reserve_bytes: u64, group_bytes_max: usize) -> Self {
-        let options = SegmentsOptions { reserve_bytes, ..SegmentsOptions::default() };
-        let (log, _) = SegmentsLog::open(dir, options).unwrap();
-        let reader = log.reader();
-        let receipts = Arc::new(ReceiptCell::new());
-        let sink = {
-            let receipts = Arc::clone(&receipts);
-            Box::new(move |group: gateway_storage::CommittedGroup| {
-                receipts.publish(group.durable);
-                group.contributors.into_iter().for_each(Waker::wake);
-            })
-        };
-        let options = GroupCommitOptions { group_bytes_max, ..GroupCommitOptions::default() };
-        let commit = GroupCommit::start(Box::new(log), options, Box::new(|| 1), sink).unwrap();
-        Self { commit, reader, receipts, dir: dir.into(), waker: unparker() }
-    }
-
-    /// Submits from the thread that made the rig.
-    fn submit(&self, staging: &mut Staging, last: Option<Ticket>) -> Ticket {
-        submit(&self.commit, staging, &self.waker, last)
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.commit.shutdown();
-        std::fs::remove_dir_all(&self.dir).unwrap();
-    }
-}
-
-fn produce(rig: &Rig, stop: &AtomicBool) {
-    let payload = [7; PAYLOAD_BYTES];
-    let (mut staging, waker, mut last) = (Staging::new(), unparker(), None);
-    while !stop.load(Ordering::Relaxed) {
-        fill(&mut staging, &payload);
-        last = Some(submit(&rig.commit, &mut staging, &waker, last));
-    }
+/// Group commit over files that reserve this much space ahead.
+fn rig(dir: &Path, reserve_bytes: u64, group_bytes_max: usize) -> Rig {
+    let segments = SegmentsOptions { reserve_bytes, ..SegmentsOptions::default() };
+    Rig::new(dir, segments, GroupCommitOptions { group_bytes_max, ..GroupCommitOptions::default() })
 }
 
 fn fill(staging: &mut Staging, payload: &[u8]) {
     for _ in 0..BATCH {
         staging.push_event(&event(payload)).unwrap();
-    }
-}
-
-fn submit(commit: &GroupCommit, staging: &mut Staging, waker: &Waker, last: Option<Ticket>) -> Ticket {
-    loop {
-        match commit.submit(staging, Urgency::Now, waker, last) {
-            Ok(ticket) => return ticket,
-            Err(SubmitError::Full) => thread::park(),
-            Err(other) => panic!("the log of a benchmark does not fail: {other}"),
-        }
-    }
-}
-
-fn event(payload: &[u8]) -> Event<'_> {
-    Event {
-        client_id: "pump-0042",
-        topic: TOPIC,
-        qos: 1,
-        retain: false,
-        received_ms: 1_767_225_600_123,
-        expires_at_ms: 0,
-        properties: &[],
-        payload,
     }
 }
 
@@ -284,21 +209,6 @@ fn bare_file(dir: &Path, bytes: usize, run: Duration) -> (f64, Histogram<u64>) {
     let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
     std::fs::remove_dir_all(dir).unwrap();
     (rate, latencies)
-}
-
-fn unparker() -> Waker {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    Waker::from(Arc::new(Unpark(thread::current())))
-}
-
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn nanos_per(started: Duration, count: u64) -> f64 {
