@@ -68,6 +68,12 @@ impl Checkpoints {
         Ok(Self { dir, disk, kept, tried: None, exhausted: false })
     }
 
+    /// The same directory on another disk.
+    #[cfg(test)]
+    pub(super) fn on(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self }
+    }
+
     /// Up to which offset the newest one is applied.
     pub fn newest(&self) -> Option<Offset> {
         self.kept.last().map(|file| file.applied)

@@ -53,6 +53,13 @@ impl Fill {
         Ok(self.view)
     }
 
+    /// What a crash leaves: everything handed over so far, and no applied offset.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) -> Result<(), ViewError> {
+        self.write()?;
+        self.view.close().map(drop)
+    }
+
     fn write(&mut self) -> Result<(), ViewError> {
         let batch = std::mem::take(&mut self.batch);
         self.bytes = 0;
