@@ -1,11 +1,14 @@
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 use std::{fs, io};
 
 use tempfile::TempDir;
 
 use super::value::{APPLIED_KEY, FORMAT_KEY};
 use super::*;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::log::faulty_disk::FaultyDisk;
 use crate::log::segments::disk::RealDisk;
 use crate::reserve::Reserve;
 
@@ -313,4 +316,85 @@ fn a_view_without_permission_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let faults = [full, denied, handles, sector, broken].map(|error| error.is_the_views_fault(dir.path()));
     assert_eq!(faults, [false, false, false, true, true]);
+}
+
+#[test]
+fn a_save_is_put_off_while_the_disk_is_almost_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(disk.clone())).unwrap();
+    let view = Arc::new(open(&dir).0);
+    let (reserve, retry) = (Reserve::none(), Duration::from_millis(1));
+    let writer = ViewWriter::start_retrying(Arc::clone(&view), checkpoints, reserve, retry).unwrap();
+    writer.try_save(put(Table::Meta, b"a", b"1"), Offset::new(1)).unwrap();
+    writer.wait_idle();
+    disk.faults().limit_space(Some(1 << 20));
+    writer.try_save(put(Table::Meta, b"a", b"2"), Offset::new(2)).unwrap();
+    writer.wait_idle();
+    assert!(writer.space_state().waiting);
+    assert!(writer.try_save(Changes::new(), Offset::new(3)).is_err() && !writer.try_checkpoint());
+    assert_eq!(
+        (writer.saved(), view.get(Table::Meta, b"a").unwrap().unwrap()),
+        (Offset::new(1), b"1".to_vec())
+    );
+    disk.faults().limit_space(None);
+    while writer.space_state().waiting {
+        thread::yield_now();
+    }
+    writer.wait_idle();
+    assert_eq!(
+        (writer.saved(), view.get(Table::Meta, b"a").unwrap().unwrap()),
+        (Offset::new(2), b"2".to_vec())
+    );
+    let SpaceState { waiting, put_off, reopened } = writer.space_state();
+    assert!(!waiting && put_off > 0 && reopened == 0, "the store never came to fail");
+
+    assert!(writer.try_checkpoint());
+    writer.wait_idle();
+    assert_eq!(writer.checkpoint_state().newest, Some(Offset::new(2)));
+    disk.faults().limit_space(Some(1 << 20));
+    writer.try_save(put(Table::Meta, b"a", b"3"), Offset::new(3)).unwrap();
+    writer.shutdown();
+    assert_eq!(writer.saved(), Offset::new(2), "stopping does not wait for space");
+    assert!(writer.error().is_none());
+}
+
+#[test]
+fn a_checkpoint_is_not_tried_where_it_cannot_have_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(disk.clone())).unwrap();
+    let view = Arc::new(open(&dir).0);
+    let writer = ViewWriter::start(Arc::clone(&view), checkpoints, Reserve::none()).unwrap();
+    disk.faults().limit_space(Some(1000));
+    assert!(writer.try_checkpoint());
+    writer.wait_idle();
+    let failed = writer.checkpoint_state().failed.unwrap();
+    assert!(matches!(*failed, CheckpointError::TooLittleSpace { available: 1000, .. }), "{failed}");
+    disk.faults().limit_space(None);
+    assert!(writer.try_checkpoint());
+    writer.wait_idle();
+    let state = writer.checkpoint_state();
+    assert!(state.failed.is_none() && state.newest == Some(Offset::ZERO) && state.bytes > 0);
+}
+
+#[test]
+fn a_view_that_is_opened_again_in_place_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (view, _) = open(&dir);
+    view.save(&put(Table::Sessions, b"a", b"1"), Offset::new(7)).unwrap();
+    for round in 8..12 {
+        view.reopen().unwrap();
+        assert_eq!(view.applied(), Offset::new(round - 1));
+        assert_eq!(view.get(Table::Sessions, b"a").unwrap().unwrap(), b"1");
+        view.save(&put(Table::Sessions, b"b", &[round as u8]), Offset::new(round)).unwrap();
+    }
+    // Somebody takes the store away while it is closed: what comes back is not what was saved.
+    view.db.write().unwrap().take();
+    assert!(matches!(view.get(Table::Sessions, b"a"), Err(ViewError::Closed { .. })));
+    assert!(lock::wait_until_free(&dir.path().join("view")));
+    fs::remove_dir_all(dir.path().join("view")).unwrap();
+    let error = view.reopen().unwrap_err();
+    assert!(matches!(error, ViewError::LostSaves { .. }), "{error}");
+    assert!(matches!(view.scan(Table::Sessions, &mut |_, _| {}), Err(ViewError::Closed { .. })));
 }
