@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::open::SEGMENT_BYTES;
-use super::writer::Shared;
+use super::writer::{Shared, Woken};
 use super::{Changes, View, ViewError};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::offset::Offset;
@@ -53,25 +53,24 @@ impl Saver {
         Self { view, checkpoints, reserve, shared, store_failed: false }
     }
 
-    pub(super) fn checkpoints(&self) -> &Checkpoints {
-        &self.checkpoints
-    }
-
     /// Saves the changes, however long the disk is full; returns without having saved them when the writer stops.
     pub(super) fn save(&mut self, changes: &Changes, applied: Offset) -> Result<(), ViewError> {
+        // Said once, however often it is tried.
+        let mut first = true;
         loop {
             let failed = match self.attempt(changes, applied) {
                 Ok(()) => break,
                 Err(Failed::Final(error)) => return Err(error),
                 Err(failed) => failed,
             };
-            let first = self.shared.count_put_off();
+            self.shared.count_put_off();
             match failed {
                 Failed::NoSpace(error) => {
                     if first {
                         tracing::warn!(%error, "the disk is full: the view is saved when there is room");
                     }
                     if self.reserve.release() > 0 {
+                        first = false;
                         continue;
                     }
                 }
@@ -84,23 +83,36 @@ impl Saver {
                 }
                 _ => {}
             }
-            if !self.shared.wait_to_retry() {
-                tracing::warn!(
-                    saved = %self.view.applied(), unsaved = %applied,
-                    "the disk is full: the view stays as it was saved before, and the log after it is replayed"
-                );
-                return Ok(());
+            first = false;
+            loop {
+                match self.shared.wait_for_space() {
+                    Woken::Retry => break,
+                    Woken::Checkpoint => self.checkpoint(),
+                    Woken::Stop => {
+                        tracing::warn!(
+                            saved = %self.view.applied(), unsaved = %applied,
+                            "the disk is full: the view stays as it was saved before, and the log after it is replayed"
+                        );
+                        return Ok(());
+                    }
+                }
             }
         }
-        if self.shared.end_waiting() {
+        if !first {
             tracing::info!(%applied, "there is room again: the view is saved");
         }
         self.restore_reserve();
         Ok(())
     }
 
-    /// Writes a checkpoint of what is saved; on a full disk with the help of the reserve.
-    pub(super) fn checkpoint(&mut self) -> Result<(), CheckpointError> {
+    /// Writes a checkpoint of what is saved.
+    pub(super) fn checkpoint(&mut self) {
+        let failed = self.try_checkpoint().err();
+        self.shared.end_checkpoint(&self.checkpoints, failed);
+    }
+
+    /// On a full disk with the help of the reserve.
+    fn try_checkpoint(&mut self) -> Result<(), CheckpointError> {
         let last = self.checkpoints.newest_bytes();
         let available = self.checkpoints.available().saturating_add(self.reserve.held());
         let needed = last + last / 4 + CHECKPOINT_ROOM;

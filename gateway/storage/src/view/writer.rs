@@ -62,8 +62,12 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    job: Option<Job>,
-    busy: bool,
+    save: Option<(Changes, Offset)>,
+    /// A save is handed over or under way.
+    saving: bool,
+    checkpoint: bool,
+    /// A checkpoint is asked for or under way.
+    checkpointing: bool,
     error: Option<Arc<ViewError>>,
     checkpoints: CheckpointState,
     space: SpaceState,
@@ -73,6 +77,17 @@ struct State {
 enum Job {
     Save(Changes, Offset),
     Checkpoint,
+}
+
+/// What ended the waiting for space.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Woken {
+    /// It is time to try again.
+    Retry,
+    /// A checkpoint is asked for: it lets the log be trimmed, which makes room.
+    Checkpoint,
+    /// The writer stops.
+    Stop,
 }
 
 impl ViewWriter {
@@ -114,22 +129,29 @@ impl ViewWriter {
     /// after [`ViewWriter::shutdown`].
     pub fn try_save(&self, changes: Changes, applied: Offset) -> Result<(), Changes> {
         let mut state = self.shared.lock();
-        if !self.shared.is_idle(&state) {
+        if state.saving || !self.shared.takes_on(&state) {
             return Err(changes);
         }
-        self.shared.hand_over(&mut state, Job::Save(changes, applied));
+        state.saving = true;
+        state.save = Some((changes, applied));
+        drop(state);
+        self.shared.changed.notify_all();
         Ok(())
     }
 
-    /// Asks for a checkpoint of what is saved, and says whether the writer takes that on: not while it is busy, not
-    /// after a save has failed for good. What becomes of it, [`ViewWriter::checkpoint_state`] says.
+    /// Asks for a checkpoint of what is saved, and says whether the writer takes that on: not while it is busy, unless
+    /// with a save that waits for space, and not after a save has failed for good. What becomes of it,
+    /// [`ViewWriter::checkpoint_state`] says.
     pub fn try_checkpoint(&self) -> bool {
         let mut state = self.shared.lock();
-        let idle = self.shared.is_idle(&state);
-        if idle {
-            self.shared.hand_over(&mut state, Job::Checkpoint);
+        if (state.saving && !state.space.waiting) || !self.shared.takes_on(&state) {
+            return false;
         }
-        idle
+        state.checkpoint = true;
+        state.checkpointing = true;
+        drop(state);
+        self.shared.changed.notify_all();
+        true
     }
 
     /// The checkpoints there are.
@@ -152,10 +174,10 @@ impl ViewWriter {
         self.view.applied()
     }
 
-    /// Waits until nothing is under way, or what is under way waits for space.
+    /// Waits until nothing is under way but a save that waits for space.
     pub fn wait_idle(&self) {
         let mut state = self.shared.lock();
-        while state.busy && !state.space.waiting {
+        while state.checkpointing || (state.saving && !state.space.waiting) {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -195,14 +217,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_idle(&self, state: &State) -> bool {
-        !state.busy && !self.is_stopping() && state.error.is_none()
-    }
-
-    fn hand_over(&self, state: &mut State, job: Job) {
-        state.busy = true;
-        state.job = Some(job);
-        self.changed.notify_all();
+    fn takes_on(&self, state: &State) -> bool {
+        !state.checkpointing && !self.is_stopping() && state.error.is_none()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -219,45 +235,54 @@ impl Shared {
                         tracing::error!(%error, "the view could not be saved; it will be rebuilt at the next start");
                         state.error = Some(Arc::new(error));
                     }
-                    state.busy = false;
+                    state.saving = false;
+                    state.space.waiting = false;
                 }
-                Job::Checkpoint => {
-                    let failed = saver.checkpoint().err().map(Arc::new);
-                    let mut state = self.lock();
-                    match &failed {
-                        Some(error) if matches!(**error, CheckpointError::Stopped) => {}
-                        // Whoever asks again and again is told in the state, not in the log.
-                        Some(error) if state.checkpoints.failed.is_none() => {
-                            tracing::error!(%error, "a checkpoint could not be written");
-                        }
-                        _ => {}
-                    }
-                    state.checkpoints = checkpoint_state(saver.checkpoints(), failed);
-                    state.busy = false;
-                }
+                Job::Checkpoint => saver.checkpoint(),
             }
             self.changed.notify_all();
         }
+        // What was asked for when the writer was told to stop comes to nothing.
+        self.lock().checkpointing = false;
+        self.changed.notify_all();
     }
 
     fn next_job(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.job.take() {
-                return Some(job);
+            if let Some((changes, applied)) = state.save.take() {
+                return Some(Job::Save(changes, applied));
             }
             if self.is_stopping() {
                 return None;
+            }
+            if std::mem::take(&mut state.checkpoint) {
+                return Some(Job::Checkpoint);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Counts an attempt that found no space, and says whether it is the first one of several.
-    pub(super) fn count_put_off(&self) -> bool {
+    /// Notes what has become of a checkpoint.
+    pub(super) fn end_checkpoint(&self, kept: &Checkpoints, failed: Option<CheckpointError>) {
         let mut state = self.lock();
-        state.space.put_off += 1;
-        !std::mem::replace(&mut state.space.waiting, true)
+        match &failed {
+            Some(CheckpointError::Stopped) => {}
+            // Whoever asks again and again is told in the state, not in the log.
+            Some(error) if state.checkpoints.failed.is_none() => {
+                tracing::error!(%error, "a checkpoint could not be written");
+            }
+            _ => {}
+        }
+        state.checkpoints = checkpoint_state(kept, failed.map(Arc::new));
+        state.checkpointing = false;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Counts an attempt that found no space.
+    pub(super) fn count_put_off(&self) {
+        self.lock().space.put_off += 1;
     }
 
     /// Counts the view's being opened again.
@@ -265,20 +290,22 @@ impl Shared {
         self.lock().space.reopened += 1;
     }
 
-    /// Notes that there is space, and says whether there was none before.
-    pub(super) fn end_waiting(&self) -> bool {
-        std::mem::take(&mut self.lock().space.waiting)
-    }
-
-    /// Waits until it is time to try again. False when the writer stops.
-    pub(super) fn wait_to_retry(&self) -> bool {
-        self.changed.notify_all();
+    /// Waits for space, or for something better to do meanwhile.
+    pub(super) fn wait_for_space(&self) -> Woken {
         let until = Instant::now() + self.retry;
         let mut state = self.lock();
+        state.space.waiting = true;
+        self.changed.notify_all();
         loop {
+            if self.is_stopping() {
+                return Woken::Stop;
+            }
+            if std::mem::take(&mut state.checkpoint) {
+                return Woken::Checkpoint;
+            }
             let left = until.saturating_duration_since(Instant::now());
-            if self.is_stopping() || left.is_zero() {
-                return !self.is_stopping();
+            if left.is_zero() {
+                return Woken::Retry;
             }
             let (guard, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
             state = guard;
