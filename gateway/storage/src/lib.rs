@@ -12,7 +12,8 @@
 //! it back in pages. The [`View`] keeps what follows from the entries and can be rebuilt from them, or from a
 //! [`checkpoint`] and the entries after it; [`recovery`] opens all of them and replays what the view has not seen.
 //!
-//! Read on in [`entry`] (the format), [`group_commit`] (the acknowledgement path), [`log`] (the files) and [`view`].
+//! Read on in [`entry`] (the format), [`group_commit`] (the acknowledgement path), [`log`] (the files), [`view`], and
+//! [`offline`] (looking at a store nobody has open).
 
 mod batch;
 mod buffers;
@@ -23,6 +24,7 @@ mod frame;
 pub mod group_commit;
 mod index;
 pub mod log;
+pub mod offline;
 mod offset;
 pub mod recovery;
 pub mod reserve;

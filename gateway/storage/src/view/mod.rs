@@ -22,7 +22,7 @@ mod fill;
 pub(crate) mod lock;
 mod open;
 mod saver;
-mod set_aside;
+pub(crate) mod set_aside;
 #[cfg(test)]
 mod tests;
 mod value;

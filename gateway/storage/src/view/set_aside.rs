@@ -11,7 +11,7 @@ use super::ViewError;
 pub const SET_ASIDE_KEPT: usize = 3;
 
 /// Renames `dir` to `<dir>.broken-<n>`, with the next number, and says where it is now.
-pub(super) fn set_aside(dir: &Path) -> Result<PathBuf, ViewError> {
+pub(crate) fn set_aside(dir: &Path) -> Result<PathBuf, ViewError> {
     let io = |doing, path: &Path| {
         let path = path.to_path_buf();
         move |source| ViewError::Io { doing, path, source }

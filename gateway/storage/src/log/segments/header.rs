@@ -55,6 +55,12 @@ impl FileHeader {
         Self::decode_copy(bytes).or_else(|| Self::decode_copy(bytes.get(COPY_LEN..)?))
     }
 
+    /// How many of the two copies at the front of a file are undamaged.
+    pub(super) fn whole_copies(bytes: &[u8]) -> usize {
+        let copies = bytes.chunks_exact(COPY_LEN).take(2);
+        copies.filter(|copy| Self::decode_copy(copy).is_some()).count()
+    }
+
     fn decode_copy(bytes: &[u8]) -> Option<Self> {
         let copy: &[u8; COPY_LEN] = bytes.first_chunk()?;
         let (checked, crc) = copy.split_last_chunk()?;

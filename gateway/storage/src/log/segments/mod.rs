@@ -16,6 +16,7 @@
 
 pub mod disk;
 mod header;
+mod inspect;
 mod reader;
 mod recover;
 mod table;
@@ -35,6 +36,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use self::disk::{Disk, RealDisk, SegmentFile};
 use self::header::{FILE_HEADER_LEN, FILE_VERSION, FileHeader};
+pub(crate) use self::inspect::{inspect, rewrite_header};
 use self::reader::SegmentsReader;
 pub use self::recover::{OpenError, RecoveryReport, TornTail};
 use self::recover::{Recovered, file_name, io_error, recover};

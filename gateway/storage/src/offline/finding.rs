@@ -1,0 +1,180 @@
+//! What can be wrong with a store, in words.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::log::{OpenError, ReadError, SkippedGroup, TornTail};
+use crate::offset::Offset;
+use crate::view::ViewError;
+
+/// One thing that is not as it should be. As text: what it is, where, and what it costs.
+#[derive(Debug)]
+pub enum Finding {
+    /// A write at the end of the log was interrupted.
+    TornTail(TornTail),
+    /// The last file of the log never took a group.
+    Unfinished {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// Copies of the header of a file of the log are damaged.
+    DamagedHeader {
+        /// Which file.
+        file: PathBuf,
+        /// Whether the other copy is whole.
+        one_copy_left: bool,
+    },
+    /// Damaged groups.
+    DamagedGroups(SkippedGroup),
+    /// Offsets that are in no file.
+    Hole {
+        /// The first one.
+        first: Offset,
+        /// The first one behind them.
+        end: Offset,
+    },
+    /// From here on the log was not read.
+    Unreadable {
+        /// The offset at which reading ended.
+        from: Offset,
+        /// Why.
+        reason: Box<ReadError>,
+    },
+    /// Nothing of the log can be read.
+    LogUnusable(Box<OpenError>),
+    /// The view cannot be opened, or a value in it is damaged.
+    ViewUnusable(Box<ViewError>),
+    /// The view has seen more than the log holds.
+    ViewAhead {
+        /// Up to which offset it is applied.
+        applied: Offset,
+        /// Where the log ends.
+        end: Offset,
+    },
+    /// The entries right behind the view have been trimmed.
+    ViewBehind {
+        /// Up to which offset it is applied.
+        applied: Offset,
+        /// Where the log begins.
+        earliest: Offset,
+    },
+    /// Neither view nor checkpoint is of use, and the log does not begin at offset 0: the gateway does not start.
+    NothingToRebuildFrom {
+        /// Where the log begins.
+        earliest: Offset,
+    },
+}
+
+impl Finding {
+    /// What a reader passed over.
+    pub(super) fn of_skipped(group: SkippedGroup) -> Self {
+        match group.bytes {
+            0 => Self::Hole { first: group.first, end: group.end },
+            _ => Self::DamagedGroups(group),
+        }
+    }
+
+    /// Whether [`super::repair`] does something about it.
+    pub fn is_mendable(&self) -> bool {
+        match self {
+            Self::TornTail(_)
+            | Self::Unfinished { .. }
+            | Self::DamagedHeader { .. }
+            | Self::ViewBehind { .. }
+            | Self::NothingToRebuildFrom { .. } => true,
+            Self::ViewUnusable(error) => view_is_to_blame(error),
+            Self::DamagedGroups(_)
+            | Self::Hole { .. }
+            | Self::Unreadable { .. }
+            | Self::LogUnusable(_)
+            | Self::ViewAhead { .. } => false,
+        }
+    }
+}
+
+/// Whether another view would do better.
+pub(super) fn view_is_to_blame(error: &ViewError) -> bool {
+    matches!(
+        error,
+        ViewError::Corrupt { .. }
+            | ViewError::Format { .. }
+            | ViewError::EnginePanicked { .. }
+            | ViewError::Engine(_)
+    )
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TornTail(torn) => write!(
+                f,
+                "{} ends in {} bytes that are no whole group, from byte {} on: a write was interrupted. Nothing \
+                 that was acknowledged after a sync is among them; the next start cuts them off",
+                torn.file.display(),
+                torn.bytes,
+                torn.at_byte
+            ),
+            Self::Unfinished { file } => write!(
+                f,
+                "{} was begun and never took a group: a crash came between. It holds nothing",
+                file.display()
+            ),
+            Self::DamagedHeader { file, one_copy_left: true } => write!(
+                f,
+                "one of the two copies of the header of {} is damaged. The other one serves, nothing is lost",
+                file.display()
+            ),
+            Self::DamagedHeader { file, one_copy_left: false } => write!(
+                f,
+                "both copies of the header of {} are damaged. Its neighbours tell how to read it; nothing is lost \
+                 for as long as one of them is there",
+                file.display()
+            ),
+            Self::DamagedGroups(group) => write!(
+                f,
+                "the entries at offsets {} are lost: {} bytes at byte {} of {} are damaged. Readers pass over them",
+                Span(group.first, group.end),
+                group.bytes,
+                group.at_byte,
+                group.file.display()
+            ),
+            Self::Hole { first, end } => write!(
+                f,
+                "the entries at offsets {} are not in the log: they were lost before, with a disk that failed or \
+                 with the power, and their numbers are not used again",
+                Span(*first, *end)
+            ),
+            Self::Unreadable { from, reason } => {
+                write!(f, "the log was not read from offset {from} on: {reason}")
+            }
+            Self::LogUnusable(reason) => write!(f, "the log cannot be read: {reason}"),
+            Self::ViewUnusable(reason) => write!(f, "the view cannot be used: {reason}"),
+            Self::ViewAhead { applied, end } => write!(
+                f,
+                "the view is applied up to offset {applied} and the log ends at {end}: entries were lost with the \
+                 power, or at the damaged end of the log. The log will go on at {applied}"
+            ),
+            Self::ViewBehind { applied, earliest } => write!(
+                f,
+                "the view is applied up to offset {applied}, and the entries from there to {earliest} are not in \
+                 the log any more"
+            ),
+            Self::NothingToRebuildFrom { earliest } => write!(
+                f,
+                "no view and no checkpoint can be used, and the log begins at offset {earliest}: a gateway does not \
+                 start on it. Sessions, subscriptions, Retained Messages and pending deliveries from before that \
+                 offset are lost"
+            ),
+        }
+    }
+}
+
+/// Offsets from the first to the one before the second.
+struct Span(Offset, Offset);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let last = self.1.get().saturating_sub(1).max(self.0.get());
+        if last == self.0.get() { write!(f, "{last}") } else { write!(f, "{} to {last}", self.0) }
+    }
+}
