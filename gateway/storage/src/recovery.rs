@@ -26,7 +26,7 @@ use crate::entry::Entry;
 use crate::log::segments::disk::{Disk, RealDisk};
 use crate::log::{
     Log, LogError, LogReader, OpenError, ReadError, RecoveryReport, SegmentsLog, SegmentsOptions,
-    SkippedGroup,
+    SkippedGroup, SledLog, SledLogOptions,
 };
 use crate::offset::Offset;
 use crate::reserve::Reserve;
@@ -40,6 +40,8 @@ const SKIPPED_REPORTED_MAX: usize = 1024;
 pub enum LogKind {
     /// Append-only files in `<data_dir>/log`.
     Segments(SegmentsOptions),
+    /// Values in sled in `<data_dir>/log/sled`.
+    Sled(SledLogOptions),
 }
 
 /// Options of [`open`].
@@ -162,6 +164,10 @@ fn open_log(
             LogKind::Segments(segments) => {
                 let disk = Arc::clone(&options.disk);
                 let (log, report) = SegmentsLog::open_on(disk, data_dir.join("log"), segments)?;
+                Ok((Box::new(log), report))
+            }
+            LogKind::Sled(sled) => {
+                let (log, report) = SledLog::open(data_dir.join("log").join("sled"), sled)?;
                 Ok((Box::new(log), report))
             }
         }

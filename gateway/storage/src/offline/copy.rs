@@ -19,12 +19,18 @@ pub(super) struct TemporaryCopy {
 impl TemporaryCopy {
     /// Copies `dir` with everything in it.
     pub(super) fn of(dir: &Path) -> Result<Self, OfflineError> {
+        let copy = Self::empty()?;
+        copy_into(dir, &copy.path).map_err(OfflineError::io("copy", dir))?;
+        Ok(copy)
+    }
+
+    /// An empty directory.
+    pub(super) fn empty() -> Result<Self, OfflineError> {
         let number = COPIES.fetch_add(1, Ordering::Relaxed);
         let name = format!("gateway-offline-{}-{number}", std::process::id());
         let copy = Self { path: std::env::temp_dir().join(name) };
         // Not into what somebody else has put there.
         fs::create_dir(&copy.path).map_err(OfflineError::io("create", &copy.path))?;
-        copy_into(dir, &copy.path).map_err(OfflineError::io("copy", dir))?;
         Ok(copy)
     }
 

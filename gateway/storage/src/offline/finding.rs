@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::checkpoint::CheckpointError;
 use crate::log::{OpenError, ReadError, SkippedGroup, TornTail};
 use crate::offset::Offset;
 use crate::view::ViewError;
@@ -58,6 +59,13 @@ pub enum Finding {
         /// Where the log begins.
         earliest: Offset,
     },
+    /// A checkpoint is damaged or cannot be read.
+    Checkpoint {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        reason: Box<CheckpointError>,
+    },
     /// Neither view nor checkpoint is of use, and the log does not begin at offset 0: the gateway does not start.
     NothingToRebuildFrom {
         /// Where the log begins.
@@ -83,6 +91,7 @@ impl Finding {
             | Self::ViewBehind { .. }
             | Self::NothingToRebuildFrom { .. } => true,
             Self::ViewUnusable(error) => view_is_to_blame(error),
+            Self::Checkpoint { reason, .. } => matches!(**reason, CheckpointError::Damaged { .. }),
             Self::DamagedGroups(_)
             | Self::Hole { .. }
             | Self::Unreadable { .. }
@@ -93,7 +102,7 @@ impl Finding {
 }
 
 /// Whether another view would do better.
-pub(super) fn view_is_to_blame(error: &ViewError) -> bool {
+fn view_is_to_blame(error: &ViewError) -> bool {
     matches!(
         error,
         ViewError::Corrupt { .. }
@@ -159,6 +168,7 @@ impl fmt::Display for Finding {
                 "the view is applied up to offset {applied}, and the entries from there to {earliest} are not in \
                  the log any more"
             ),
+            Self::Checkpoint { reason, .. } => write!(f, "{reason}"),
             Self::NothingToRebuildFrom { earliest } => write!(
                 f,
                 "no view and no checkpoint can be used, and the log begins at offset {earliest}: a gateway does not \

@@ -74,7 +74,10 @@ pub enum OfflineError {
     /// The log cannot be read at all.
     #[error("the log cannot be read: {0}")]
     Log(#[from] crate::log::OpenError),
-    /// The view could not be set aside.
+    /// The checkpoints cannot be looked at, or not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// The view cannot be set aside, or an empty one not be made.
     #[error("the view cannot be mended: {0}")]
     View(#[from] crate::view::ViewError),
     /// The output could not be written.

@@ -69,6 +69,10 @@ impl Place {
         self.data_dir.join("view")
     }
 
+    pub(super) fn checkpoints(&self) -> PathBuf {
+        self.data_dir.join("checkpoint")
+    }
+
     /// The log without any change to it.
     pub(super) fn open_log(&self) -> Result<Result<OpenedLog, OpenError>, OfflineError> {
         Ok(match self.format {
@@ -114,6 +118,7 @@ impl Place {
         match &mut error {
             OpenError::Io { path, .. }
             | OpenError::NewerFormat { file: path, .. }
+            | OpenError::UnknownFlags { file: path, .. }
             | OpenError::DamagedHeader { file: path } => *path = self.sled(),
             _ => {}
         }

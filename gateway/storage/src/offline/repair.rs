@@ -3,14 +3,22 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::copy::TemporaryCopy;
 use super::place::Place;
 use super::verify::verify_held;
 use super::{Finding, LogFormat, OfflineError, VerifyReport};
+use crate::checkpoint::Checkpoints;
+use crate::log::segments::disk::RealDisk;
 use crate::log::segments::rewrite_header;
 use crate::log::{SledLog, SledLogOptions};
 use crate::offset::Offset;
 use crate::view::set_aside::set_aside;
+use crate::view::{Changes, View, ViewOptions};
+
+/// Memory for sled while it makes an empty view.
+const CACHE_BYTES: u64 = 8 << 20;
 
 /// One thing [`repair`] does. As text: a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +105,11 @@ fn step_for(place: &Place, finding: &Finding) -> Option<RepairStep> {
         Finding::ViewUnusable(_) | Finding::ViewBehind { .. } => {
             Some(RepairStep::SetViewAside { dir: place.view() })
         }
+        Finding::Checkpoint { file, .. } => {
+            let mut target = file.clone().into_os_string();
+            target.push(".broken");
+            Some(RepairStep::SetCheckpointAside { file: file.clone(), target: target.into() })
+        }
         Finding::NothingToRebuildFrom { earliest } => {
             Some(RepairStep::WriteEmptyCheckpoint { applied: *earliest })
         }
@@ -135,8 +148,19 @@ fn carry_out(place: &mut Place, step: &RepairStep) -> Result<(), OfflineError> {
             set_aside(dir)?;
             sync_dir_of(dir)?;
         }
-        RepairStep::WriteEmptyCheckpoint { applied } => {}
+        RepairStep::WriteEmptyCheckpoint { applied } => write_empty_checkpoint(place, *applied)?,
     }
+    Ok(())
+}
+
+/// Writes the checkpoint of a view that is applied up to `applied` and holds nothing.
+fn write_empty_checkpoint(place: &Place, applied: Offset) -> Result<(), OfflineError> {
+    let directory = TemporaryCopy::empty()?;
+    let view = View::open_existing(directory.path(), ViewOptions { cache_bytes: CACHE_BYTES })?;
+    view.save(&Changes::new(), applied)?;
+    Checkpoints::open(place.checkpoints(), Arc::new(RealDisk))?.dump(&view, &|| true)?;
+    // sled writes to its directory until it is closed.
+    view.close()?;
     Ok(())
 }
 

@@ -1,15 +1,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::checkpoint::Checkpoints;
 use crate::entry::{Entry, Event};
 use crate::frame;
 use crate::log::contract::{append, fill, payload};
+use crate::log::segments::disk::RealDisk;
 use crate::log::{GroupInfo, Log, SegmentsLog, SegmentsOptions, SledLog, SledLogOptions};
 use crate::offset::Offset;
+use crate::recovery::{self, LogKind, StoreOptions};
 use crate::staging::Staging;
 use crate::view::{Changes, Table, View, ViewOptions};
 
@@ -377,4 +381,116 @@ fn an_export_takes_the_offsets_asked_for_and_reports_what_it_could_not_read() {
     let expected: Vec<u64> = (0..lost.first.get()).chain(lost.end.get()..30).collect();
     assert_eq!((offsets, report.missing_count), (expected, 1));
     assert_eq!(exported(Some(0), Some(lost.first.get())).1.missing_count, 0, "not what nobody asked for");
+}
+
+fn checkpoint(dir: &Path, applied: u64) -> PathBuf {
+    save_view(dir, applied);
+    let view = View::open_existing(&dir.join("view"), VIEW).unwrap();
+    let mut checkpoints = Checkpoints::open(dir.join("checkpoint"), Arc::new(RealDisk)).unwrap();
+    checkpoints.dump(&view, &|| true).unwrap();
+    view.close().unwrap();
+    dir.join("checkpoint").join(format!("{applied:020}.ckpt"))
+}
+
+fn trim(dir: &Path, before: u64) -> Offset {
+    let log = segments(dir);
+    log.trimmer().trim(Offset::new(before)).unwrap().earliest
+}
+
+#[test]
+fn checkpoints_are_read_through_and_damaged_ones_set_aside() {
+    let dir = store();
+    let (older, newer) = (checkpoint(dir.path(), 15), checkpoint(dir.path(), 21));
+    let report = verified(dir.path());
+    assert!(report.is_whole(), "{:?}", report.findings);
+    let applied: Vec<_> = report.checkpoints.iter().map(|found| (found.applied.get(), found.rows)).collect();
+    assert_eq!(applied, [(15, 1), (21, 1)]);
+    flip(&newer, 40);
+    let report = verified(dir.path());
+    assert!(matches!(report.findings.as_slice(), [Finding::Checkpoint { file, .. }] if *file == newer));
+    let (steps, after) = repaired(dir.path());
+    assert_eq!((steps.len(), after.is_whole(), after.checkpoints.len()), (1, true, 1));
+    assert!(older.exists() && !newer.exists() && newer.with_extension("ckpt.broken").exists());
+}
+
+#[test]
+fn a_trimmed_log_without_view_and_checkpoint_is_mended_by_an_empty_checkpoint() {
+    let dir = store();
+    let (older, newer) = (checkpoint(dir.path(), 15), checkpoint(dir.path(), 21));
+    let earliest = trim(dir.path(), 15);
+    assert!(earliest > Offset::ZERO);
+    assert!(verified(dir.path()).is_whole());
+    fs::write(dir.path().join("view/conf"), [0xff; 64]).unwrap();
+    assert!(matches!(verified(dir.path()).findings.as_slice(), [Finding::ViewUnusable(_)]));
+    flip(&older, 40);
+    fs::write(&newer, b"rubbish").unwrap();
+    let report = verified(dir.path());
+    assert!(
+        matches!(
+            report.findings.as_slice(),
+            [
+                Finding::ViewUnusable(_),
+                Finding::Checkpoint { .. },
+                Finding::Checkpoint { .. },
+                Finding::NothingToRebuildFrom { earliest: found }
+            ] if *found == earliest
+        ),
+        "{:?}",
+        report.findings
+    );
+    let options = || StoreOptions {
+        log: LogKind::Segments(SEGMENTS),
+        reserve_bytes: 0,
+        view: VIEW,
+        ..StoreOptions::default()
+    };
+    // What a gateway says to it, on a copy: it is the sentence that names the repair.
+    let copy = super::copy::TemporaryCopy::of(dir.path()).unwrap();
+    let refused = recovery::open(copy.path(), options()).unwrap_err();
+    assert!(refused.to_string().contains("`gateway storage repair`"), "{refused}");
+
+    let (steps, after) = repaired(dir.path());
+    assert!(after.is_whole(), "{:?}", after.findings);
+    assert_eq!(steps.len(), 4);
+    assert!(
+        steps[3].contains("Retained Messages and pending deliveries from before it are given up"),
+        "{steps:?}"
+    );
+    assert_eq!(after.checkpoints.last().map(|found| (found.applied, found.rows)), Some((earliest, 0)));
+    let store = recovery::open(dir.path(), options()).unwrap();
+    assert_eq!((store.replay_from, store.log.next_offset()), (earliest, Offset::new(30)));
+}
+
+#[test]
+fn a_view_behind_the_log_is_set_aside_when_a_checkpoint_can_stand_in() {
+    let dir = store();
+    checkpoint(dir.path(), 21);
+    save_view(dir.path(), 3);
+    let earliest = trim(dir.path(), 15);
+    let report = verified(dir.path());
+    assert!(
+        matches!(report.findings.as_slice(), [Finding::ViewBehind { applied, .. }] if applied.get() == 3),
+        "{:?}",
+        report.findings
+    );
+    let (steps, after) = repaired(dir.path());
+    assert_eq!((steps.len(), after.is_whole(), after.log.earliest), (1, true, earliest));
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_is_reported_and_not_touched() {
+    let dir = store();
+    let path = checkpoint(dir.path(), 15);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..28]);
+    bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    trim(dir.path(), 15);
+    fs::remove_dir_all(dir.path().join("view")).unwrap();
+    let report = verified(dir.path());
+    assert!(matches!(report.findings.as_slice(), [Finding::Checkpoint { .. }]), "{:?}", report.findings);
+    assert!(report.findings[0].to_string().ends_with("it was written by a newer gateway"));
+    let (steps, _) = repaired(dir.path());
+    assert!(steps.is_empty() && path.exists());
 }

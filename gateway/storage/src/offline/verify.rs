@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use super::copy::TemporaryCopy;
 use super::place::{OpenedLog, Place};
 use super::{Finding, LogFormat, OfflineError};
+use crate::checkpoint::{self, CheckpointError, Verified};
 use crate::entry::EntryKind;
 use crate::log::LogReader;
 use crate::offset::Offset;
-use crate::view::{Table, View, ViewError, ViewOptions};
+use crate::view::{View, ViewError, ViewOptions};
 
 /// Findings a report lists; the rest is counted.
 const FINDINGS_MAX: usize = 1000;
@@ -16,8 +17,6 @@ const FINDINGS_MAX: usize = 1000;
 const PAGE_BYTES: usize = 4 << 20;
 /// Memory for sled while it reads the copy of a view.
 const CACHE_BYTES: u64 = 32 << 20;
-
-const TABLES: [Table; 5] = [Table::Meta, Table::Sessions, Table::Pending, Table::Retained, Table::Wills];
 
 /// What [`verify`] found.
 #[derive(Debug)]
@@ -28,6 +27,8 @@ pub struct VerifyReport {
     pub log: LogSummary,
     /// Up to which offset the view is applied; None if there is none or it cannot be used.
     pub view: Option<Offset>,
+    /// The checkpoints that are whole, oldest first.
+    pub checkpoints: Vec<Verified>,
     /// What is wrong, at most 1000 of it.
     pub findings: Vec<Finding>,
     /// How much is wrong beyond that.
@@ -87,6 +88,7 @@ pub(super) fn verify_held(place: &Place) -> Result<VerifyReport, OfflineError> {
         data_dir: place.data_dir.clone(),
         log: LogSummary { format: place.format, ..LogSummary::default() },
         view: None,
+        checkpoints: Vec::new(),
         findings: Vec::new(),
         findings_not_listed: 0,
     };
@@ -95,6 +97,8 @@ pub(super) fn verify_held(place: &Place) -> Result<VerifyReport, OfflineError> {
         Err(error) => report.add(Finding::LogUnusable(Box::new(error))),
     }
     verify_view(place, &mut report)?;
+    verify_checkpoints(place, &mut report)?;
+    verify_start(&mut report);
     Ok(report)
 }
 
@@ -162,27 +166,56 @@ fn verify_view(place: &Place, report: &mut VerifyReport) -> Result<(), OfflineEr
         }
         Err(error) => report.add(Finding::ViewUnusable(Box::new(error))),
     }
-    if report.view.is_none() && earliest > Offset::ZERO {
-        report.add(Finding::NothingToRebuildFrom { earliest });
+    Ok(())
+}
+
+fn verify_checkpoints(place: &Place, report: &mut VerifyReport) -> Result<(), OfflineError> {
+    for file in checkpoint::list(&place.checkpoints())? {
+        match checkpoint::verify(&file.path) {
+            Ok(verified) => report.checkpoints.push(verified),
+            Err(reason) => report.add(Finding::Checkpoint { file: file.path, reason: Box::new(reason) }),
+        }
     }
     Ok(())
 }
 
-/// Reads every value of the view, from a copy, and says up to which offset it is applied.
+/// Whether a gateway finds something to start with.
+fn verify_start(report: &mut VerifyReport) {
+    let earliest = report.log.earliest;
+    let rebuildable = earliest == Offset::ZERO
+        || report.checkpoints.iter().any(|checkpoint| checkpoint.applied >= earliest);
+    // What a newer version has written is not lost.
+    let newer = report.findings.iter().any(|finding| match finding {
+        Finding::ViewUnusable(error) => matches!(**error, ViewError::NewerFormat { .. }),
+        Finding::Checkpoint { reason, .. } => matches!(**reason, CheckpointError::NewerFormat { .. }),
+        _ => false,
+    });
+    if report.view.is_none() && !rebuildable && !newer {
+        report.add(Finding::NothingToRebuildFrom { earliest });
+    }
+}
+
+/// Reads every value of the view, from a copy, and says up to which offset it is applied. None if there is no view, or
+/// none that anything was saved in.
 fn read_view(dir: &Path) -> Result<Result<Option<Offset>, ViewError>, OfflineError> {
     if !dir.join("db").exists() && !dir.join("conf").exists() {
         return Ok(Ok(None));
     }
     let copy = TemporaryCopy::of(dir)?;
     let read = || {
-        let (view, opened) = View::open(copy.path(), ViewOptions { cache_bytes: CACHE_BYTES })?;
-        if let Some(set_aside) = opened.set_aside {
-            return Err(set_aside.reason);
-        }
-        for table in TABLES {
-            view.scan(table, &mut |_, _| {})?;
-        }
-        Ok(Some(view.applied()))
+        let view = View::open_existing(copy.path(), ViewOptions { cache_bytes: CACHE_BYTES })?;
+        view.scan_all(&mut |_, _| Ok::<(), ViewError>(()))?;
+        let applied = (!view.is_fresh()).then(|| view.applied());
+        // sled writes to the copy until it is closed.
+        view.close()?;
+        Ok(applied)
     };
-    Ok(read())
+    Ok(match read() {
+        // A start was interrupted; the next one begins it again.
+        Err(ViewError::Unfinished) => Ok(None),
+        Err(ViewError::NewerFormat { found, known, .. }) => {
+            Err(ViewError::NewerFormat { dir: dir.into(), found, known })
+        }
+        read => read,
+    })
 }

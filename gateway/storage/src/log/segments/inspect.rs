@@ -95,12 +95,20 @@ impl Disk for ReadOnly {
         Ok(())
     }
 
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
         fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn available(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(0)
     }
 }
 

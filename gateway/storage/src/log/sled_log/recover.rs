@@ -72,9 +72,12 @@ pub(super) fn tail(engine: &Engine, salt: u64) -> Result<Tail, OpenError> {
     let mut frame = Vec::new();
     while let Some(last) = engine.last_until(Offset::new(u64::MAX)).map_err(io_error("read", engine))? {
         let head = Head::load(engine, salt, last.first).map_err(io_error("read", engine))?;
-        if let Some(header) = head.header.filter(|header| header.version != FRAME_VERSION) {
+        if let Some(header) = head.header.filter(|header| !header.is_known()) {
             let (file, found, known) = (engine.dir().into(), header.version, FRAME_VERSION);
-            return Err(OpenError::NewerFormat { file, found, known });
+            return Err(match found == known {
+                true => OpenError::UnknownFlags { file, flags: header.flags },
+                false => OpenError::NewerFormat { file, found, known },
+            });
         }
         frame.clear();
         let taken = Cursor::new(engine, salt, last.first, None, usize::MAX)
