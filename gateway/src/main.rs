@@ -1,12 +1,14 @@
 //! The `gateway` program: a command line, a runtime, and signals around [`gateway::app::Gateway`].
 //!
 //! Standard output carries what was asked for and nothing else: for `run`, the one line `ready mqtt=ADDR admin=ADDR`.
-//! Logs and errors go to standard error. Exit status: 0 after a clean drain, 1 when something could not be done, 128 and the
+//! Logs and errors go to standard error. Exit status: 0 after a clean drain, 1 when something could not be done or a store is not whole, 128 and the
 //! signal's number when a second signal cut the drain short.
 
 mod cli;
 
 use std::io::{self, Write};
+use std::panic;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,11 +17,15 @@ use clap::Parser;
 use gateway::app::Gateway;
 use gateway::config::{Config, DEFAULT_TOML, LogFormat};
 use gateway::telemetry::{LineFormat, logs_to_stderr};
+use gateway_storage::Offset;
+use gateway_storage::offline::{self, OfflineError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::cli::{Cli, Command, ConfigCommand, Summary};
+use crate::cli::{
+    Cli, Command, ConfigCommand, Exported, From, Repaired, StorageCommand, StoreArgs, Summary, Verified,
+};
 
 /// File descriptors for other than client connections: segments, the view, admin clients, the runtime.
 const OTHER_FDS: u64 = 512;
@@ -28,7 +34,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Nothing is left to tell it to if standard error is gone.
             let _ = writeln!(io::stderr(), "gateway: {}", in_one_line(&error));
@@ -37,19 +44,74 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
+/// Does what was asked for. False where that was to look at something and it is not as it should be.
+fn execute(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run(arguments) => run(Config::load(arguments.into_load_options())?),
+        Command::Run(arguments) => run(Config::load(arguments.into_load_options())?)?,
         Command::Check(arguments) => {
             let config = Config::load(arguments.into_load_options())?;
-            print(format_args!("{}\n", Summary(&config)))
+            print(format_args!("{}\n", Summary(&config)))?;
         }
-        Command::Config(ConfigCommand::Default) => print(format_args!("{DEFAULT_TOML}")),
+        Command::Config(ConfigCommand::Default) => print(format_args!("{DEFAULT_TOML}"))?,
         Command::Config(ConfigCommand::Show(arguments)) => {
             let (_, settings) = Config::load_with_settings(arguments.into_load_options())?;
-            print(format_args!("{settings}"))
+            print(format_args!("{settings}"))?;
+        }
+        Command::Storage(command) => return storage(command),
+    }
+    Ok(true)
+}
+
+/// Looks at a store. False if it is not whole.
+fn storage(command: StorageCommand) -> anyhow::Result<bool> {
+    hush_sled();
+    match command {
+        StorageCommand::Verify(store) => {
+            let report = offline::verify(&data_dir(store)?)?;
+            print(format_args!("{}\n", Verified(&report)))?;
+            Ok(report.is_whole())
+        }
+        StorageCommand::Repair(store) => {
+            let mut printed = Ok(());
+            let report = offline::repair(&data_dir(store)?, &mut |step| {
+                if printed.is_ok() {
+                    printed = print(format_args!("{step}\n"));
+                }
+            })?;
+            printed?;
+            print(format_args!("{}\n", Repaired(&report)))?;
+            Ok(report.after.is_whole())
+        }
+        StorageCommand::Export { store, from: From(from), to } => {
+            let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+            match offline::export(&data_dir(store)?, from, to.map(Offset::new), &mut out) {
+                // A reader that has seen enough (`| head`) is no error.
+                Err(OfflineError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+                Err(error) => Err(error.into()),
+                Ok(report) => {
+                    let _ = writeln!(io::stderr(), "gateway: {}", Exported(&report));
+                    Ok(report.missing_count == 0)
+                }
+            }
         }
     }
+}
+
+fn data_dir(store: StoreArgs) -> anyhow::Result<PathBuf> {
+    match store.data_dir {
+        Some(dir) => Ok(dir),
+        None => Ok(Config::load(store.into_config_args().into_load_options())?.storage.data_dir),
+    }
+}
+
+/// Keeps sled's panics, which are caught and reported as what they mean, from being printed as well.
+fn hush_sled() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !info.location().is_some_and(|location| location.file().contains("/sled-")) {
+            before(info);
+        }
+    }));
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

@@ -2,12 +2,16 @@
 //!
 //! Nothing is done here; `main` does it.
 
+mod storage;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use gateway::config::{Config, Durability, LoadOptions, format_duration, format_size};
+
+pub(crate) use self::storage::{Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
 
 /// MQTT ingestion gateway: durable before it acknowledges, honest under overload.
 #[derive(Debug, Parser)]
@@ -27,6 +31,9 @@ pub(crate) enum Command {
     /// Print the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the store of a gateway that does not run, mend it, or read it out.
+    #[command(subcommand)]
+    Storage(StorageCommand),
 }
 
 #[derive(Debug, Subcommand)]
