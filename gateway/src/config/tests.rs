@@ -240,6 +240,10 @@ fn values_are_held_to_their_bounds_and_forms() {
         ("storage.max_bytes=10 gigs", Invalid),
         ("storage.segment_bytes=2GiB", OutOfRange),
         ("storage.durability=eventually", Invalid),
+        ("storage.log=tape", Invalid),
+        ("storage.compression=zip", Invalid),
+        ("storage.reserve_bytes=17GiB", OutOfRange),
+        ("mqtt.when_queue_full=drop", Invalid),
         ("storage.data_dir=", Invalid),
         ("listener=[]", OutOfRange),
         ("listener=5", Invalid),
@@ -259,9 +263,13 @@ fn relations_between_limits_are_checked() {
     for (set, key) in [
         ("mqtt.max_packet_bytes=4MiB", "delivery.outbox_bytes_max"),
         ("storage.group_bytes_max=1MiB", "storage.group_bytes_max"),
-        ("storage.group_bytes_max=65MiB", "storage.segment_bytes"),
+        ("storage.group_bytes_max=129MiB", "storage.segment_bytes"),
         ("storage.max_bytes=8GiB", "stream.0.max_bytes"),
-        ("storage.max_bytes=100MiB", "storage.max_bytes"),
+        ("storage.max_bytes=200MiB", "storage.max_bytes"),
+        (
+            "stream=[{name='a',topics=['a'],max_age='1h',max_bytes='5GiB'},{name='b',topics=['b'],max_age='1h',max_bytes='5GiB'}]",
+            "stream.1.max_bytes",
+        ),
         ("mqtt.max_packet_bytes=2KiB", "admission.connect_buffer_bytes"),
         ("delivery.outbox_bytes_max=1MiB", "delivery.outbox_bytes_max"),
         (

@@ -17,7 +17,18 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[mqtt]`
     pub mqtt: MqttConfig,
-    /// `[auth]`
+    /// What gives way when a session has as much waiting for it as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenQueueFull {
+    /// The new message.
+    DropNewest,
+    /// The oldest messages.
+    DropOldest,
+    /// The session itself, with all that waits for it.
+    EndSession,
+}
+
+/// `[auth]`
     pub auth: AuthConfig,
     /// `[admission]`
     pub admission: AdmissionConfig,
@@ -51,6 +62,10 @@ pub struct StorageConfig {
     pub max_bytes: u64,
     /// Bytes at which a segment is closed.
     pub segment_bytes: u64,
+    /// What groups are compressed with.
+    pub compression: Compression,
+    /// Bytes set aside on the disk for when it is full; 0: none.
+    pub reserve_bytes: u64,
     /// Bytes of one commit group.
     pub group_bytes_max: usize,
     /// `storage.view_save_interval_ms`: the time between saves of the view.
@@ -62,6 +77,17 @@ pub struct StorageConfig {
 pub enum LogKind {
     /// Append-only segment files.
     Segments,
+    /// Groups as values in sled.
+    Sled,
+}
+
+/// What commit groups are compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Nothing.
+    None,
+    /// LZ4, group by group.
+    Lz4,
 }
 
 /// When an event counts as stored.
@@ -137,6 +163,8 @@ pub struct MqttConfig {
     pub max_queued_messages: u64,
     /// Bytes that may wait for one session.
     pub max_queued_bytes: u64,
+    /// What gives way when a session has that much waiting.
+    pub when_queue_full: WhenQueueFull,
     /// Whether a client without a Client Identifier is given one.
     pub allow_empty_client_id: bool,
     /// Seconds between two publications of `$SYS/...`; 0: never.
