@@ -49,8 +49,18 @@ pub enum NotReady {
         /// What the storage said.
         reason: Arc<str>,
     },
-    /// The log is at `storage.max_bytes` and holds nothing that may be trimmed.
-    StorageFull,
+    /// The log is at `storage.max_bytes` and can not be trimmed.
+    StorageFull {
+        /// Who needs the oldest part of it.
+        held_by: String,
+    },
+    /// The view is saved no more: the log is kept and not trimmed, until a restart makes the view anew.
+    ViewFailed {
+        /// What its store said.
+        reason: String,
+    },
+    /// The view waits for space on the disk: the log is kept and not trimmed meanwhile.
+    ViewWaitsForSpace,
 }
 
 impl fmt::Display for NotReady {
@@ -59,7 +69,20 @@ impl fmt::Display for NotReady {
             Self::Starting => f.write_str("starting: sessions and routing are being restored"),
             Self::Draining => f.write_str("draining: told to stop"),
             Self::StorageFailed { reason } => write!(f, "storage failed: {reason}"),
-            Self::StorageFull => f.write_str("storage full: the log is at its limit"),
+            Self::StorageFull { held_by } => write!(
+                f,
+                "storage full: the log has reached storage.max_bytes, so events are refused; it can not be trimmed, since \
+                 its oldest part is needed by {held_by}"
+            ),
+            Self::ViewFailed { reason } => write!(
+                f,
+                "view failed: {reason}; nothing is lost, but the log can not be trimmed any more, and a restart is needed \
+                 to make the view anew"
+            ),
+            Self::ViewWaitsForSpace => f.write_str(
+                "disk full: the view can not be saved, so the log can not be trimmed; it goes on by itself once there is \
+                 space",
+            ),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! From configuration to parts.
 
 use super::StartError;
-use crate::config::{self, Config, Durability, SlowSubscriber};
+use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
 use crate::connection::{Context, Settings};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
-use crate::engine::{BacklogLimits, Engine, EngineOptions, Rules, ShareStrategy, StreamTopics};
+use crate::engine::{self, BacklogLimits, Engine, EngineOptions, Rules, ShareStrategy, StreamOptions};
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
 use crate::registry::Registry;
@@ -23,9 +23,7 @@ const RECENT_BYTES: usize = 32 * 1024 * 1024;
 /// Opens the log, restores the view, and builds what connections share. Blocks on the disk.
 pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartError> {
     let storage = &config.storage;
-    let segments = SegmentsOptions { segment_bytes: storage.segment_bytes, ..SegmentsOptions::default() };
-    let options = StoreOptions { log: LogKind::Segments(segments), ..StoreOptions::default() };
-    let store = recovery::open(&storage.data_dir, options)
+    let store = recovery::open(&storage.data_dir, store_options(storage)?)
         .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
     if let Some(torn) = &store.log_report.torn_tail {
         tracing::warn!(
@@ -45,7 +43,12 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
             streams: config
                 .streams
                 .iter()
-                .map(|stream| StreamTopics { name: stream.name.clone(), topics: stream.topics.clone() })
+                .map(|stream| StreamOptions {
+                    name: stream.name.clone(),
+                    topics: stream.topics.clone(),
+                    max_age_ms: u64::try_from(stream.max_age.as_millis()).unwrap_or(u64::MAX),
+                    max_bytes: stream.max_bytes,
+                })
                 .collect(),
             rules: Rules {
                 backlog: BacklogLimits {
@@ -56,7 +59,13 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
                     config::ShareStrategy::RoundRobin => ShareStrategy::RoundRobin,
                     config::ShareStrategy::Publisher => ShareStrategy::Publisher,
                 },
+                when_full: match config.mqtt.when_queue_full {
+                    WhenQueueFull::DropNewest => engine::WhenFull::DropNewest,
+                    WhenQueueFull::DropOldest => engine::WhenFull::DropOldest,
+                    WhenQueueFull::EndSession => engine::WhenFull::EndSession,
+                },
             },
+            segment_bytes: storage.segment_bytes,
             recent_bytes: RECENT_BYTES,
             commit: GroupCommitOptions {
                 group_bytes_max: storage.group_bytes_max,
@@ -83,6 +92,17 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
         settings: settings(config),
         next_outbox: AtomicU64::new(1),
     })
+}
+
+fn store_options(storage: &StorageConfig) -> Result<StoreOptions, StartError> {
+    let log = match storage.log {
+        config::LogKind::Segments => LogKind::Segments(SegmentsOptions {
+            segment_bytes: storage.segment_bytes,
+            ..SegmentsOptions::default()
+        }),
+        config::LogKind::Sled => return Err(StartError::NotBuilt { what: "storage.log = \"sled\"" }),
+    };
+    Ok(StoreOptions { log, reserve_bytes: storage.reserve_bytes, ..StoreOptions::default() })
 }
 
 const fn durability(configured: Durability) -> gateway_storage::Durability {

@@ -41,6 +41,12 @@ pub enum StartError {
         /// Why.
         source: StoreError,
     },
+    /// The configuration asks for something that this build does not have.
+    #[error("{what} is not part of this build")]
+    NotBuilt {
+        /// What it asks for.
+        what: &'static str,
+    },
     /// The view can not be restored.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -89,7 +95,13 @@ impl Readiness for State {
             CommitState::Stopped => reasons.push(NotReady::Draining),
         }
         if self.engine.is_full() {
-            reasons.push(NotReady::StorageFull);
+            reasons.push(NotReady::StorageFull { held_by: self.engine.retention().holder.to_string() });
+        }
+        if let Some(error) = self.engine.view_error() {
+            reasons.push(NotReady::ViewFailed { reason: error.to_string() });
+        }
+        if self.engine.view_waits_for_space() {
+            reasons.push(NotReady::ViewWaitsForSpace);
         }
         reasons.dedup();
         reasons

@@ -1,7 +1,8 @@
 //! Figures of the whole: what is sampled every second, and the names of everything.
 
 use crate::connection::Context;
-use crate::{connection, delivery, engine, telemetry};
+use crate::engine::{Engine, RetentionReport};
+use crate::{clock, connection, delivery, engine, telemetry};
 use gateway_storage::CommitStats;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
@@ -24,8 +25,36 @@ fn describe_sampled() {
         Unit::Count,
         "Messages that durable sessions have not acknowledged"
     );
-    describe_gauge!("gateway_log_size_bytes", Unit::Bytes, "Size of the log on disk");
+    describe_gauge!("gateway_log_bytes", Unit::Bytes, "Size of the log on disk");
+    describe_gauge!("gateway_log_earliest_offset", Unit::Count, "Offset of the oldest entry of the log");
     describe_gauge!("gateway_log_end_offset", Unit::Count, "Offset after the newest entry of the log");
+    describe_gauge!(
+        "gateway_log_held",
+        Unit::Count,
+        "1 for what needs the oldest part of the log: a stream, a session, or a checkpoint that is not written yet"
+    );
+    describe_counter!(
+        "gateway_log_trimmed_segments_total",
+        Unit::Count,
+        "Segments removed because nobody needs them"
+    );
+    describe_counter!("gateway_log_trimmed_bytes_total", Unit::Bytes, "Bytes removed because nobody needs them");
+    describe_counter!("gateway_log_trim_failures_total", Unit::Count, "Times the log could not be trimmed");
+    describe_gauge!("gateway_checkpoint_bytes", Unit::Bytes, "Size of the newest checkpoint of the view");
+    describe_gauge!(
+        "gateway_checkpoint_age_seconds",
+        Unit::Seconds,
+        "Time since the newest checkpoint of the view was written, or since the start"
+    );
+    describe_counter!("gateway_checkpoint_failures_total", Unit::Count, "Checkpoints that could not be written");
+    describe_gauge!("gateway_view_failed", Unit::Count, "1 once the view is saved no more, until a restart");
+    describe_gauge!(
+        "gateway_view_waits_for_space",
+        Unit::Count,
+        "1 while the view can not be saved because the disk is full"
+    );
+    describe_gauge!("gateway_stream_bytes", Unit::Bytes, "About how much a stream keeps");
+    describe_gauge!("gateway_stream_events", Unit::Count, "About how many events a stream keeps");
     describe_gauge!("gateway_log_poisoned", Unit::Count, "1 while the log has failed and takes nothing");
     describe_counter!("gateway_commit_groups_total", Unit::Count, "Groups committed to the log");
     describe_counter!(
@@ -42,6 +71,7 @@ fn describe_sampled() {
 #[derive(Default)]
 pub(super) struct Sampler {
     last: CommitStats,
+    last_retention: RetentionReport,
 }
 
 impl Sampler {
@@ -54,18 +84,45 @@ impl Sampler {
         gauge!("gateway_log_end_offset").set(engine.end().get() as f64);
         gauge!("gateway_log_poisoned").set(f64::from(u8::from(engine.is_poisoned())));
         let stats = engine.commit().stats();
-        gauge!("gateway_log_size_bytes").set(stats.log_bytes as f64);
+        gauge!("gateway_log_bytes").set(stats.log_bytes as f64);
         counter!("gateway_commit_groups_total").increment(stats.groups - self.last.groups);
         counter!("gateway_commit_entries_total").increment(stats.entries - self.last.entries);
         counter!("gateway_log_written_bytes_total").increment(stats.bytes_written - self.last.bytes_written);
         counter!("gateway_events_rejected_total", "reason" => "log_failed")
             .increment(stats.events_failed - self.last.events_failed);
         self.last = stats;
+        self.sample_retention(engine);
         let sync = histogram!("gateway_commit_sync_seconds");
         let entries = histogram!("gateway_commit_group_entries");
         for sample in engine.commit().drain_samples() {
             sync.record(Duration::from_nanos(sample.sync_nanos).as_secs_f64());
             entries.record(f64::from(sample.entries));
         }
+    }
+
+    fn sample_retention(&mut self, engine: &Engine) {
+        let report = engine.retention();
+        gauge!("gateway_log_earliest_offset").set(engine.log().bounds().0.get() as f64);
+        for holder in ["stream", "session", "checkpoint"] {
+            let holds = f64::from(u8::from(report.holder.label() == holder));
+            gauge!("gateway_log_held", "by" => holder).set(holds);
+        }
+        counter!("gateway_log_trimmed_segments_total")
+            .increment(report.segments - self.last_retention.segments);
+        counter!("gateway_log_trimmed_bytes_total").increment(report.bytes - self.last_retention.bytes);
+        counter!("gateway_log_trim_failures_total").increment(report.failures - self.last_retention.failures);
+        let checkpoints = engine.checkpoints();
+        gauge!("gateway_checkpoint_bytes").set(checkpoints.bytes as f64);
+        let age_ms = clock::unix_ms().saturating_sub(report.checkpoint_seen_ms.max(clock::started_unix_ms()));
+        gauge!("gateway_checkpoint_age_seconds").set(age_ms as f64 / 1000.0);
+        counter!("gateway_checkpoint_failures_total")
+            .increment(report.checkpoint_failures - self.last_retention.checkpoint_failures);
+        gauge!("gateway_view_failed").set(f64::from(u8::from(engine.view_error().is_some())));
+        gauge!("gateway_view_waits_for_space").set(f64::from(u8::from(engine.view_waits_for_space())));
+        for (stream, bytes, events) in engine.stream_usage() {
+            gauge!("gateway_stream_bytes", "stream" => stream.clone()).set(bytes as f64);
+            gauge!("gateway_stream_events", "stream" => stream).set(events as f64);
+        }
+        self.last_retention = report;
     }
 }

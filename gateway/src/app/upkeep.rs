@@ -1,4 +1,4 @@
-//! What has to be done every second: sessions whose time is up, and figures that are sampled.
+//! What has to be done every second: sessions whose time is up, log that nobody needs, and figures that are sampled.
 
 use super::observe::Sampler;
 use crate::clock;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ const CAUSE_EXPIRED: u8 = 1;
 pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop: watch::Receiver<bool>) {
     let mut seconds: u64 = 0;
     let mut sampler = Sampler::default();
+    let mut retaining: Option<JoinHandle<()>> = None;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -32,11 +34,20 @@ pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop:
         expire_sessions(&context, now_ms);
         expire_retained(&context, now_ms);
         publish_wills(&context, now_ms);
+        retain(&context, &mut retaining, now_ms);
         sampler.sample(&context);
         if sys_interval_secs != 0 && seconds.is_multiple_of(u64::from(sys_interval_secs)) {
             publish_sys_topics(&context, now_ms);
         }
         seconds += 1;
+    }
+}
+
+/// Trims the log, on a thread that may block. Never two at once: while one is at it the next turn is left out.
+fn retain(context: &Context, running: &mut Option<JoinHandle<()>>, now_ms: u64) {
+    if running.as_ref().is_none_or(JoinHandle::is_finished) {
+        let engine = context.engine.clone();
+        *running = Some(tokio::task::spawn_blocking(move || engine.retain(now_ms)));
     }
 }
 

@@ -17,18 +17,7 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[mqtt]`
     pub mqtt: MqttConfig,
-    /// What gives way when a session has as much waiting for it as it may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenQueueFull {
-    /// The new message.
-    DropNewest,
-    /// The oldest messages.
-    DropOldest,
-    /// The session itself, with all that waits for it.
-    EndSession,
-}
-
-/// `[auth]`
+    /// `[auth]`
     pub auth: AuthConfig,
     /// `[admission]`
     pub admission: AdmissionConfig,
@@ -180,6 +169,17 @@ pub enum ShareStrategy {
     RoundRobin,
     /// By who published it.
     Publisher,
+}
+
+/// What gives way when a session has as much waiting for it as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenQueueFull {
+    /// The new message.
+    DropNewest,
+    /// The oldest messages.
+    DropOldest,
+    /// The session itself, with all that waits for it.
+    EndSession,
 }
 
 /// `[auth]`

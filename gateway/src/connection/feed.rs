@@ -273,7 +273,7 @@ impl Connection {
         let engine = self.context.engine.clone();
         while durable.next < durable.session.end() && self.has_room(out) && self.session.send_quota() > 0 {
             let Some((due, dup)) = durable.session.due(durable.next) else { break };
-            if due.sequence - durable.session.low() >= u64::from(DURABLE_IDENTIFIERS) {
+            if due.sequence.saturating_sub(durable.session.low()) >= u64::from(DURABLE_IDENTIFIERS) {
                 // Its identifier still belongs to a message whose acknowledgement is not stored. Looked at again when the log grows.
                 let _ = engine.read(engine.end(), cx.waker());
                 return;

@@ -209,6 +209,10 @@ impl Connection {
             // It could not be answered in a packet that it takes.
             return Poll::Ready(Some(Outcome::Closed(ReasonCode::PacketTooLarge)));
         }
+        if self.durable.as_ref().is_some_and(|durable| durable.session.is_removed()) {
+            // More waited for it than may: its Session is over.
+            return self.close(ReasonCode::QuotaExceeded, out);
+        }
         if self.outbox.has_overflowed() {
             return self.close(ReasonCode::QuotaExceeded, out);
         }

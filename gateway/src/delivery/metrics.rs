@@ -8,7 +8,7 @@ struct Families {
     routed: Counter,
     sent: [Counter; 3],
     acked: Counter,
-    dropped: [Counter; 4],
+    dropped: [Counter; 5],
     expired: Counter,
 }
 
@@ -23,10 +23,13 @@ pub enum Dropped {
     TooLarge,
     /// The log lost it: its group is damaged, or it was trimmed.
     Damaged,
+    /// A Retained Message that the log no longer has, and that was replaced or removed before it was sent.
+    RetainedReplaced,
 }
 
 impl Dropped {
-    const ALL: [Self; 4] = [Self::OutboxFull, Self::SubscriberGone, Self::TooLarge, Self::Damaged];
+    const ALL: [Self; 5] =
+        [Self::OutboxFull, Self::SubscriberGone, Self::TooLarge, Self::Damaged, Self::RetainedReplaced];
 
     const fn label(self) -> &'static str {
         match self {
@@ -34,6 +37,7 @@ impl Dropped {
             Self::SubscriberGone => "subscriber_gone",
             Self::TooLarge => "too_large",
             Self::Damaged => "damaged",
+            Self::RetainedReplaced => "retained_replaced",
         }
     }
 }

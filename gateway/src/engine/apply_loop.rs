@@ -1,8 +1,10 @@
 //! The applier's thread: groups from the committer, one after the other, to the view, to delivery, and to those who wait.
 
 use super::apply::Applier;
-use super::{Shared, Sink, metrics, recovery, snapshot};
+use super::quota_log::QuotaLog;
+use super::{Shared, Sink, metrics, recovery, snapshot, trimming};
 use gateway_storage::{Changes, CommittedGroup, Offset, Table, ViewWriter};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,11 +12,12 @@ use std::time::{Duration, Instant};
 pub(super) struct ApplyLoop {
     pub(super) shared: Arc<Shared>,
     pub(super) applier: Applier,
-    pub(super) view: ViewWriter,
+    pub(super) view: Arc<ViewWriter>,
     pub(super) save_interval: Duration,
     pub(super) applied: Offset,
     /// Changes that the view's thread was too busy to take; they go before any later ones.
     pub(super) refused: Option<(Changes, Offset)>,
+    pub(super) quota_log: QuotaLog,
     pub(super) sink: Sink,
 }
 
@@ -39,12 +42,14 @@ impl ApplyLoop {
             self.save();
         }
         self.view.wait_idle();
+        trimming::checkpoint_at_end(&self.view, self.shared.checkpoint_at_end.load(Ordering::Relaxed));
         self.view.shutdown();
     }
 
     fn apply(&mut self, group: CommittedGroup) {
         let applied = self.applier.apply(&group.batch, group.batch.first());
         self.applied = group.batch.end();
+        self.quota_log.say(self.applier.take_at_limit());
         metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
         self.shared.recent.push(group.batch.clone());
         (self.sink)(&group.batch);
@@ -104,6 +109,9 @@ impl ApplyLoop {
             table.write_retained().save(&mut changes).and_then(|()| table.write_wills().save(&mut changes));
         if let Err(error) = saved {
             tracing::error!(%error, "Retained Messages and wills can not be saved in the view");
+        }
+        if let Err(error) = table.streams.save(&mut changes) {
+            tracing::error!(%error, "what streams keep can not be saved in the view");
         }
         if let Err(changes) = self.view.try_save(changes, self.applied) {
             self.refused = Some((changes, self.applied));

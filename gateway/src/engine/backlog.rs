@@ -203,6 +203,32 @@ impl Backlog {
         before - self.pending
     }
 
+    /// Least log offset among pending messages; references to Retained Messages aside.
+    #[must_use]
+    pub fn oldest_offset(&self) -> Option<Offset> {
+        let own = |run: &&Run| self.profiles.get(usize::from(run.profile)).is_some_and(|profile| !profile.is_retained);
+        self.runs.iter().filter(own).map(|run| Offset::new(run.offset)).min()
+    }
+
+    /// Makes room by giving up the oldest; answers how many pending messages were dropped.
+    pub fn drop_oldest(&mut self, room_messages: u64, room_bytes: u64, limits: &BacklogLimits) -> u64 {
+        let mut dropped = 0;
+        while self.pending > 0
+            && (self.pending + room_messages > limits.messages_max || self.bytes + room_bytes > limits.bytes_max)
+        {
+            dropped += self.acknowledge(self.low, 1);
+        }
+        dropped
+    }
+
+    /// Gives up every pending message below `offset`: the prefix of sequences up to the last such.
+    pub fn drop_before(&mut self, offset: Offset) -> u64 {
+        let own = |run: &&Run| self.profiles.get(usize::from(run.profile)).is_some_and(|profile| !profile.is_retained);
+        let end = self.runs.iter().rev().filter(own).find(|run| run.offset < offset.get());
+        let end = end.map_or(0, |run| run.end().min(run.sequence + (offset.get() - run.offset)));
+        self.acknowledge(self.low, end.saturating_sub(self.low))
+    }
+
     /// Remembers that the client has `len` messages from `sequence` on (QoS 2, PUBREC).
     pub fn receive(&mut self, sequence: u64, len: u64) {
         let end = sequence.saturating_add(len).min(self.next_sequence);

@@ -8,6 +8,9 @@ struct Families {
     routed: Counter,
     acked: Counter,
     backlog_full: Counter,
+    oldest_dropped: Counter,
+    over_quota: Counter,
+    backlog_cut: Counter,
     session_ended: Counter,
     stored: Counter,
     passed_on: Counter,
@@ -17,6 +20,9 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
     routed: counter!("gateway_deliveries_routed_total", "kind" => "durable"),
     acked: counter!("gateway_deliveries_acked_total", "kind" => "durable"),
     backlog_full: counter!("gateway_deliveries_dropped_total", "reason" => "backlog_full"),
+    oldest_dropped: counter!("gateway_deliveries_dropped_total", "reason" => "backlog_oldest"),
+    over_quota: counter!("gateway_deliveries_dropped_total", "reason" => "session_over_quota"),
+    backlog_cut: counter!("gateway_deliveries_dropped_total", "reason" => "log_full"),
     session_ended: counter!("gateway_deliveries_dropped_total", "reason" => "session_ended"),
     stored: counter!("gateway_events_accepted_total", "kind" => "stored"),
     passed_on: counter!("gateway_deliveries_passed_on_total"),
@@ -43,6 +49,9 @@ pub(super) fn applied(applied: &Applied, undeliverable: u64) {
     FAMILIES.routed.increment(applied.routed);
     FAMILIES.acked.increment(applied.acknowledged.saturating_sub(undeliverable));
     FAMILIES.backlog_full.increment(applied.backlog_full);
+    FAMILIES.oldest_dropped.increment(applied.oldest_dropped);
+    FAMILIES.over_quota.increment(applied.over_quota);
+    FAMILIES.backlog_cut.increment(applied.backlog_cut);
     FAMILIES.session_ended.increment(applied.session_ended);
     FAMILIES.passed_on.increment(applied.passed_on);
 }

@@ -19,39 +19,47 @@ pub mod metrics;
 mod ranges;
 mod recent;
 mod recovery;
+mod quota_log;
 mod retained;
+mod retention;
 mod rules;
 mod session;
 mod snapshot;
+mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trimming;
 mod will;
 
 pub use apply::{Ending, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
 pub use retained::RetainedMessage;
-pub use rules::{Rules, ShareStrategy};
+pub use retention::Holder;
+pub use rules::{Rules, ShareStrategy, WhenFull};
 pub use session::{DurableSession, SessionState};
-pub use table::{Interest, StreamTopics};
+pub use streams::StreamOptions;
+pub use table::Interest;
+pub use trimming::RetentionReport;
 pub use will::{Will, WillMessage};
 
 use apply::Applier;
 use apply_loop::ApplyLoop;
+use quota_log::QuotaLog;
 use gateway_protocol::TopicFilter;
 use gateway_storage::{
-    Batch, Checkpoints, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log,
-    LogReader, Offset, ReadError, ReceiptCell, Reserve, Staging, StoreError, SubmitError, Ticket, Urgency,
-    View, ViewWriter,
+    Batch, Checkpoints, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader,
+    Offset, ReadError, ReceiptCell, Reserve, Staging, StoreError, SubmitError, Ticket, Urgency, View, ViewWriter,
 };
 use recent::{Found, Recent};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use table::Table;
+use trimming::Trimming;
 
 /// Groups between the committer and the applier.
 const HAND_OVER_GROUPS: usize = 2;
@@ -63,9 +71,11 @@ pub struct EngineOptions {
     /// How long changes may wait before the view is saved.
     pub view_save_interval: Duration,
     /// The streams.
-    pub streams: Vec<StreamTopics>,
+    pub streams: Vec<StreamOptions>,
     /// By which rules entries are applied from now on.
     pub rules: Rules,
+    /// Bytes of one segment of the log: what trimming can gain.
+    pub segment_bytes: u64,
     /// Bytes of newest batches kept in memory.
     pub recent_bytes: usize,
     /// The committer's options.
@@ -106,6 +116,8 @@ struct Shared {
     tail_waiters: Mutex<Vec<Waker>>,
     /// Messages whose acknowledgement is on its way although they were never sent.
     undeliverable: AtomicU64,
+    /// A checkpoint before the end is worth its while.
+    checkpoint_at_end: AtomicBool,
 }
 
 impl Shared {
@@ -126,6 +138,10 @@ pub struct Engine {
     commit: GroupCommit,
     log: Arc<dyn LogReader>,
     log_bytes_max: u64,
+    segment_bytes: u64,
+    rules: Rules,
+    view: Arc<ViewWriter>,
+    trimming: Arc<Trimming>,
     applier: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -152,29 +168,45 @@ impl Engine {
             receipts: ReceiptCell::new(),
             tail_waiters: Mutex::new(Vec::new()),
             undeliverable: AtomicU64::new(0),
+            checkpoint_at_end: AtomicBool::new(false),
         });
         let fresh = log.next_offset() == Offset::ZERO;
         let rules_differ = fresh || applier.rules() != options.rules;
+        let view = Arc::new(ViewWriter::start(Arc::new(view), checkpoints, reserve.clone())?);
         let (hand_over, groups) = sync_channel(HAND_OVER_GROUPS);
         let loop_ = ApplyLoop {
             shared: shared.clone(),
             applier,
-            view: ViewWriter::start(Arc::new(view), checkpoints, reserve)?,
+            view: view.clone(),
             refused: None,
             save_interval: options.view_save_interval,
             applied: log.next_offset(),
+            quota_log: QuotaLog::new(options.rules.when_full),
             sink,
         };
         let thread = std::thread::Builder::new().name("applier".into()).spawn(move || loop_.run(&groups))?;
         let log_bytes_max = options.commit.max_bytes;
-        let commit = GroupCommit::start(
+        let commit = GroupCommit::start_gated(
             log,
             options.commit,
             Box::new(crate::clock::unix_ms),
             hand_over_to(hand_over),
+            // A log that failed for want of space takes events again once there is room for the reserve, too.
+            Box::new(move || reserve.restore()),
         )?;
-        let engine =
-            Self { shared, commit, log: reader, log_bytes_max, applier: Arc::new(Mutex::new(Some(thread))) };
+        let engine = Self {
+            shared,
+            commit,
+            log: reader,
+            log_bytes_max,
+            segment_bytes: options.segment_bytes,
+            rules: options.rules,
+            view,
+            trimming: Arc::default(),
+            applier: Arc::new(Mutex::new(Some(thread))),
+        };
+        // Before anybody reads a stream it begins where it should.
+        engine.stream_needs(&mut Vec::new(), engine.end(), crate::clock::unix_ms());
         if rules_differ {
             engine.change_rules(&options.rules);
         }
@@ -297,6 +329,13 @@ impl Engine {
         self.shared.table.read_retained().size()
     }
 
+    /// The Retained Message that was published at `offset`, unless it was replaced or removed. For backlogs that refer to one where the log
+    /// no longer has it.
+    #[must_use]
+    pub fn retained_at(&self, offset: Offset) -> Option<Arc<RetainedMessage>> {
+        self.shared.table.read_retained().at(offset)
+    }
+
     /// Whether `topic` has a Retained Message.
     #[must_use]
     pub fn is_retained(&self, topic: &str) -> bool {
@@ -342,13 +381,13 @@ impl Engine {
     /// The number of the stream called `name`.
     #[must_use]
     pub fn stream_id(&self, name: &str) -> Option<u64> {
-        self.shared.table.stream_id(name)
+        self.shared.table.streams.id(name)
     }
 
     /// Whether stream number `stream` keeps `topic`.
     #[must_use]
     pub fn stream_keeps(&self, stream: u64, topic: &str) -> bool {
-        self.shared.table.stream_keeps(stream, topic)
+        self.shared.table.streams.keeping(topic).contains(&stream)
     }
 
     /// The log, for reading pages that are not in memory any more, and times. Its calls block on the disk.

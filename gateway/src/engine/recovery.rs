@@ -5,6 +5,7 @@ use super::retained::RetainedTable;
 use super::rules::Rules;
 use super::session::SessionState;
 use super::snapshot::{IllegibleRow, Loader, chunked};
+use super::streams::{USAGE_PREFIX, Usage};
 use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
 use gateway_storage::{Checkpoints, LogReader, Offset, Table, View, ViewError};
@@ -50,6 +51,8 @@ pub(super) struct Saved {
     pub(super) wills: WillTable,
     pub(super) rules: Option<Rules>,
     pub(super) turns: HashMap<Arc<str>, u64>,
+    /// By its key in the table Meta.
+    pub(super) usage: Vec<(Box<str>, Usage)>,
 }
 
 enum Unusable {
@@ -80,8 +83,11 @@ fn load(view: &View) -> Result<Saved, Unusable> {
     let mut wills = chunked::Loader::default();
     view.scan(Table::Wills, &mut |key, value| wills.add(key, value))?;
     let mut turns = HashMap::new();
+    let mut usage = chunked::Loader::default();
     view.scan(Table::Meta, &mut |key, value| {
-        if let (Some(group), Some(turn)) = (key.strip_prefix(TURN_PREFIX), value.first_chunk())
+        if key.starts_with(USAGE_PREFIX.as_bytes()) {
+            usage.add(key, value);
+        } else if let (Some(group), Some(turn)) = (key.strip_prefix(TURN_PREFIX), value.first_chunk())
             && let Ok(group) = std::str::from_utf8(group)
         {
             turns.insert(group.into(), u64::from_le_bytes(*turn));
@@ -89,6 +95,7 @@ fn load(view: &View) -> Result<Saved, Unusable> {
     })?;
     Ok(Saved {
         turns,
+        usage: usage.finish(Table::Meta)?.into_iter().map(|(key, _, usage)| (key, usage)).collect(),
         sessions: sessions.finish()?,
         retained: RetainedTable::restore(retained)?,
         wills: WillTable::restore(wills)?,
@@ -103,6 +110,7 @@ fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<()
             tracing::error!(?skipped, "a damaged part of the log was passed over");
         }
         applier.apply(&page.batch, at);
+        applier.take_at_limit().for_each(drop); // It was said when it happened.
         at = page.next;
     }
     applier.announce();

@@ -86,6 +86,7 @@ impl RetainedMessage {
 #[derive(Debug, Default)]
 pub(super) struct RetainedTable {
     messages: BTreeMap<Box<str>, Arc<RetainedMessage>>,
+    by_offset: HashMap<u64, Arc<RetainedMessage>>,
     bytes: u64,
     unsaved: BTreeSet<Box<str>>,
     /// Topics whose message takes more than one row of the saved view, and how many.
@@ -100,6 +101,11 @@ impl RetainedTable {
 
     pub(super) fn contains(&self, topic: &str) -> bool {
         self.messages.contains_key(topic)
+    }
+
+    /// The message at `offset`, unless it was replaced or removed.
+    pub(super) fn at(&self, offset: Offset) -> Option<Arc<RetainedMessage>> {
+        self.by_offset.get(&offset.get()).cloned()
     }
 
     /// A publish with RETAIN: an empty payload removes the message [MQTT-3.3.1-6], any other replaces it.
@@ -122,15 +128,22 @@ impl RetainedTable {
 
     fn insert(&mut self, message: RetainedMessage) {
         self.bytes += message.cost();
-        if let Some(old) = self.messages.insert(message.topic.clone(), Arc::new(message)) {
-            self.bytes -= old.cost();
+        let message = Arc::new(message);
+        self.by_offset.insert(message.offset, message.clone());
+        if let Some(old) = self.messages.insert(message.topic.clone(), message) {
+            self.forget(&old);
         }
     }
 
     fn remove(&mut self, topic: &str) {
         if let Some(old) = self.messages.remove(topic) {
-            self.bytes -= old.cost();
+            self.forget(&old);
         }
+    }
+
+    fn forget(&mut self, old: &RetainedMessage) {
+        self.bytes -= old.cost();
+        self.by_offset.remove(&old.offset);
     }
 
     /// Messages whose topics match, in the order in which they were published. Only topics that begin like the filter does are looked at.
@@ -221,9 +234,12 @@ mod tests {
         table.publish(Offset::new(1), &event("a/b", b"1"));
         table.publish(Offset::new(2), &event("a/b", b"22"));
         assert_eq!(table.size().0, 1);
+        assert!(table.at(Offset::new(1)).is_none());
+        assert_eq!(&*table.at(Offset::new(2)).unwrap().payload, b"22");
         assert_eq!(&*table.matching(TopicFilter::parse("a/b").unwrap())[0].payload, b"22");
         table.publish(Offset::new(3), &event("a/b", b""));
         assert_eq!(table.size(), (0, 0));
+        assert!(table.by_offset.is_empty());
     }
 
     #[test]

@@ -16,6 +16,18 @@ pub enum ShareStrategy {
     Publisher,
 }
 
+/// What gives way when a message finds its backlog at a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenFull {
+    /// The message.
+    #[default]
+    DropNewest,
+    /// The oldest ones of the backlog.
+    DropOldest,
+    /// The session.
+    EndSession,
+}
+
 /// All of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
@@ -23,6 +35,9 @@ pub struct Rules {
     pub backlog: BacklogLimits,
     /// How groups choose.
     pub share: ShareStrategy,
+    /// What gives way in a full backlog. Logs of before there was a choice do not say it.
+    #[serde(default)]
+    pub when_full: WhenFull,
 }
 
 impl Rules {
@@ -36,5 +51,25 @@ impl Rules {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         rmp_serde::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_before_there_was_a_choice_drop_the_newest() {
+        #[derive(Serialize)]
+        struct Before {
+            backlog: BacklogLimits,
+            share: ShareStrategy,
+        }
+        let backlog = BacklogLimits { messages_max: 7, bytes_max: 9 };
+        let before = super::super::snapshot::pack(&Before { backlog, share: ShareStrategy::Publisher });
+        let rules = Rules::decode(&before).expect("they are legible");
+        assert_eq!(rules, Rules { backlog, share: ShareStrategy::Publisher, when_full: WhenFull::DropNewest });
+        let now = Rules { when_full: WhenFull::EndSession, ..rules };
+        assert_eq!(Rules::decode(&now.encode()), Some(now));
     }
 }

@@ -6,7 +6,7 @@
 use super::backlog::{Backlog, Due};
 use crate::router::Grant;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -19,6 +19,7 @@ pub struct DurableSession {
     pub id: u64,
     /// The end of the backlog, readable without the lock.
     end: AtomicU64,
+    removed: AtomicBool,
     state: Mutex<SessionState>,
 }
 
@@ -67,6 +68,7 @@ impl DurableSession {
             client_id: client_id.into(),
             id,
             end: AtomicU64::new(state.backlog.end()),
+            removed: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -81,6 +83,12 @@ impl DurableSession {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether it is gone from the table, so that a connection that still holds it has to close. Readable without the lock.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
     }
 
     /// A connection takes the Session: it is woken from now on. Returns the sequence to start from: the oldest unacknowledged.
@@ -117,6 +125,10 @@ impl DurableSession {
     pub fn sent(&self, end: u64) {
         let mut state = self.state();
         state.sent_end = state.sent_end.max(end);
+    }
+
+    pub(super) fn note_removed(&self) {
+        self.removed.store(true, Ordering::Release);
     }
 
     pub(super) fn publish_end(&self, end: u64) {

@@ -4,20 +4,14 @@
 
 use super::retained::RetainedTable;
 use super::session::DurableSession;
+use super::streams::{StreamOptions, Streams};
 use super::will::WillTable;
-use crate::router::{Router, SharedRouter};
-use gateway_protocol::{QoS, TopicFilter};
+use crate::router::SharedRouter;
+use gateway_protocol::QoS;
+use gateway_storage::Offset;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-
-/// A stream by name and the Topic Filters of what it keeps.
-#[derive(Clone, Debug)]
-pub struct StreamTopics {
-    /// Its name.
-    pub name: String,
-    /// Legal Topic Filters.
-    pub topics: Vec<String>,
-}
 
 /// Whether an event has to be stored before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,34 +37,20 @@ pub(super) struct Table {
     pub(super) router: SharedRouter<Arc<DurableSession>>,
     retained: RwLock<RetainedTable>,
     wills: RwLock<WillTable>,
-    streams: Router<()>,
-    names: HashMap<String, u64>,
+    pub(super) streams: Streams,
+    /// Odd while messages go from one backlog to another: whoever looks at several backlogs then may miss one.
+    moves: AtomicU64,
 }
 
 impl Table {
-    pub(super) fn new(streams: &[StreamTopics]) -> Self {
-        let mut router = Router::default();
-        let mut names = HashMap::new();
-        for (id, stream) in (0u64..).zip(streams) {
-            names.insert(stream.name.clone(), id);
-            for filter in stream.topics.iter().filter_map(|text| TopicFilter::parse(text).ok()) {
-                let grant = crate::router::Grant {
-                    qos: QoS::ExactlyOnce,
-                    no_local: false,
-                    retain_as_published: false,
-                    subscription_id: 0,
-                };
-                // Configured filters were checked against the same bound when the configuration was read.
-                let _ = router.subscribe(id, (), filter, grant);
-            }
-        }
+    pub(super) fn new(streams: &[StreamOptions]) -> Self {
         Self {
             sessions: RwLock::default(),
             router: SharedRouter::default(),
             retained: RwLock::default(),
             wills: RwLock::default(),
-            streams: router,
-            names,
+            streams: Streams::new(streams),
+            moves: AtomicU64::new(0),
         }
     }
 
@@ -115,16 +95,30 @@ impl Table {
 
     pub(super) fn interest(&self, topic: &str) -> Interest {
         Interest {
-            stream: !self.streams.matches(topic).is_empty(),
+            stream: !self.streams.keeping(topic).is_empty(),
             session: self.router.read(|router| router.wants(topic)),
         }
     }
 
-    pub(super) fn stream_id(&self, name: &str) -> Option<u64> {
-        self.names.get(name).copied()
+    /// Runs `work`, which takes messages from one backlog to another.
+    pub(super) fn moving<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        let done = work();
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        done
     }
 
-    pub(super) fn stream_keeps(&self, stream: u64, topic: &str) -> bool {
-        self.streams.matches(topic).iter().any(|found| found.id == stream)
+    /// The durable session whose backlog reaches back farthest, and how far; `None` in place of the answer when messages were moved
+    /// between backlogs meanwhile.
+    pub(super) fn oldest_pending(&self) -> Option<Option<(Arc<DurableSession>, Offset)>> {
+        let before = self.moves.load(Ordering::Acquire);
+        let mut oldest: Option<(Arc<DurableSession>, Offset)> = None;
+        for session in self.sessions() {
+            let Some(offset) = session.state().backlog.oldest_offset() else { continue };
+            if oldest.as_ref().is_none_or(|(_, least)| offset < *least) {
+                oldest = Some((session, offset));
+            }
+        }
+        (before.is_multiple_of(2) && self.moves.load(Ordering::Acquire) == before).then_some(oldest)
     }
 }

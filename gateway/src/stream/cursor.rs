@@ -59,6 +59,8 @@ impl StreamCursor {
         qos: QoS,
         subscription_id: u32,
     ) -> Option<Self> {
+        let stream = engine.stream_id(address.name)?;
+        // Where it begins later than that, `poll_next` goes there.
         let at = match address.from {
             From::Earliest => Position::Offset(engine.log().bounds().0),
             From::Latest => Position::Offset(engine.end()),
@@ -72,7 +74,7 @@ impl StreamCursor {
             subscription: subscription.into(),
             qos,
             subscription_id,
-            stream: engine.stream_id(address.name)?,
+            stream,
             filter: address.filter.as_str().into(),
             at,
             pager: Pager::default(),
@@ -90,6 +92,8 @@ impl StreamCursor {
                 Poll::Ready(_) => return Next::Failed,
             },
         };
+        // What the stream does not keep any more is not read, although it may still be in the log.
+        at = at.max(engine.stream_floor(self.stream));
         for _ in 0..STEPS {
             self.at = Position::Offset(at);
             match self.pager.locate(engine, at, cx) {

@@ -21,21 +21,30 @@ impl Applier {
         offset: Offset,
         event: &Event<'_>,
         bytes: u64,
-    ) -> bool {
+        applied: &mut Applied,
+    ) {
         let published = QoS::try_from(event.qos).unwrap_or(QoS::AtLeastOnce);
         let candidates = candidates(&group.members, None);
         let turn = match self.rules.share {
             ShareStrategy::RoundRobin => self.next_turn(&group.group),
             ShareStrategy::Publisher => fingerprint(event.client_id),
         };
-        self.give(&candidates, turn, offset, bytes, |grant| Profile {
+        let profile = |grant: &Grant| Profile {
             // [MQTT-4.8.2-3]: each member's own grant.
             qos: published.min(grant.qos),
             retain_as_published: grant.retain_as_published,
             is_retained: false,
             subscription_ids: identifiers(grant),
             group: Some(group.group.clone()),
-        })
+        };
+        if self.give(&candidates, turn, offset, bytes, profile) {
+            return;
+        }
+        // All of them are full: the one whose turn it is has to make room.
+        match candidates.get(at_turn(turn, candidates.len())) {
+            Some((session, grant)) => self.add_making_room(session, offset, &profile(grant), bytes, applied),
+            None => applied.backlog_full += 1,
+        }
     }
 
     fn next_turn(&mut self, group: &Arc<str>) -> u64 {
@@ -65,9 +74,7 @@ impl Applier {
         bytes: u64,
         profile: impl Fn(&Grant) -> Profile,
     ) -> bool {
-        let count = candidates.len();
-        let turn = usize::try_from(turn % (count.max(1) as u64)).unwrap_or(0);
-        let (before, from_turn) = candidates.split_at(turn.min(count));
+        let (before, from_turn) = candidates.split_at(at_turn(turn, candidates.len()).min(candidates.len()));
         from_turn
             .iter()
             .chain(before)
@@ -85,15 +92,21 @@ impl Applier {
         applied: &mut Applied,
     ) {
         let waiting = session.state().backlog.of_groups();
-        for message in waiting {
-            let is_begun = message.profile.qos == QoS::ExactlyOnce && message.sequence < sent_end;
-            if is_begun || message.is_received || !self.pass_on_one(session, &message, has_ended) {
-                continue;
-            }
-            // It waits elsewhere now: neither routed again nor acknowledged.
-            session.state().backlog.acknowledge(message.sequence, 1);
-            applied.passed_on += 1;
+        if waiting.is_empty() {
+            return;
         }
+        let table = self.table.clone();
+        table.moving(|| {
+            for message in waiting {
+                let is_begun = message.profile.qos == QoS::ExactlyOnce && message.sequence < sent_end;
+                if is_begun || message.is_received || !self.pass_on_one(session, &message, has_ended) {
+                    continue;
+                }
+                // It waits elsewhere now: neither routed again nor acknowledged.
+                session.state().backlog.acknowledge(message.sequence, 1);
+                applied.passed_on += 1;
+            }
+        });
     }
 
     fn pass_on_one(&mut self, from: &Arc<DurableSession>, message: &Waiting, has_ended: bool) -> bool {
@@ -110,6 +123,11 @@ impl Applier {
             ..message.profile.clone()
         })
     }
+}
+
+/// The place of whose turn it is among `count`.
+fn at_turn(turn: u64, count: usize) -> usize {
+    usize::try_from(turn % (count.max(1) as u64)).unwrap_or(0)
 }
 
 /// FNV-1a: the same on every machine and in every version, as a replay needs it.

@@ -5,14 +5,17 @@
 //! is judged by the view as it stands at that entry.
 
 mod groups;
+mod quota;
 mod route;
 mod sessions;
 
+pub(super) use quota::AtLimit;
 pub use sessions::{Ending, sends_retained};
 
 use super::backlog::AckRuns;
 use super::rules::Rules;
 use super::session::{DurableSession, SessionState};
+use super::streams::Usages;
 use super::table::Table;
 use crate::router::{GroupMatch, Match, RouteCache};
 use gateway_storage::{Batch, Entry, Offset};
@@ -22,9 +25,9 @@ use std::sync::Arc;
 /// Topics whose durable subscribers are remembered.
 const ROUTES_CACHED: usize = 65_536;
 
-/// Who wants a topic: sessions for themselves, and groups of which one member gets it.
-#[derive(Clone)]
+/// Who wants a topic: streams that keep it, sessions for themselves, and groups of which one member gets it.
 struct Routes {
+    streams: Arc<[u64]>,
     direct: Arc<[Match<Arc<DurableSession>>]>,
     groups: Arc<[GroupMatch<Arc<DurableSession>>]>,
 }
@@ -38,12 +41,33 @@ pub(super) struct Applied {
     pub(super) routed: u64,
     /// Of those, refused because the backlog was at a limit.
     pub(super) backlog_full: u64,
+    /// Given up by a full backlog for newer ones.
+    pub(super) oldest_dropped: u64,
+    /// Messages that ended their session by finding its backlog full, and those that ended with it.
+    pub(super) over_quota: u64,
+    /// Given up so that the log could be trimmed.
+    pub(super) backlog_cut: u64,
     /// Messages that waited for a Session which has ended.
     pub(super) session_ended: u64,
     /// Messages that went from one member of a group to another.
     pub(super) passed_on: u64,
     /// Messages that a client has acknowledged.
     pub(super) acknowledged: u64,
+}
+
+#[cfg(test)]
+impl Applied {
+    pub(super) fn add(&mut self, more: &Self) {
+        self.events += more.events;
+        self.routed += more.routed;
+        self.backlog_full += more.backlog_full;
+        self.oldest_dropped += more.oldest_dropped;
+        self.over_quota += more.over_quota;
+        self.backlog_cut += more.backlog_cut;
+        self.session_ended += more.session_ended;
+        self.passed_on += more.passed_on;
+        self.acknowledged += more.acknowledged;
+    }
 }
 
 /// Applies entries to a [`Table`]. There is one, and it runs on one thread.
@@ -54,13 +78,17 @@ pub(super) struct Applier {
     /// How many messages each group has been given: whose turn it is. And the groups for which that has changed.
     turns: HashMap<Arc<str>, u64>,
     turns_unsaved: HashSet<Arc<str>>,
-    routes: RouteCache<Routes>,
+    routes: RouteCache<Arc<Routes>>,
     next_session_id: u64,
     /// Sessions whose backlog has grown since their ends were published.
     touched: Vec<Arc<DurableSession>>,
     /// Sessions that differ from the saved view, and those that are gone but still in it.
     unsaved: Vec<Arc<DurableSession>>,
     removed: Vec<Arc<DurableSession>>,
+    /// Sessions to be ended behind the entry at hand, by Client Identifier.
+    over_quota: Vec<Box<str>>,
+    /// Sessions whose backlog was at a limit, by their keys, for the gateway's log.
+    at_limit: HashMap<u64, AtLimit>,
 }
 
 impl Applier {
@@ -76,20 +104,25 @@ impl Applier {
             touched: Vec::new(),
             unsaved: Vec::new(),
             removed: Vec::new(),
+            over_quota: Vec::new(),
+            at_limit: HashMap::new(),
         }
     }
 
     /// Applies the entries of `batch` from offset `from` on.
     pub(super) fn apply(&mut self, batch: &Batch, from: Offset) -> Applied {
         let mut applied = Applied::default();
+        let table = self.table.clone();
+        let mut usage = table.streams.usage();
         for index in batch.index_from(from)..batch.len() {
             if let Some(event) = batch.event(index) {
                 if let Some(offset) = batch.offset_of(index) {
-                    self.apply_event(offset, &event, &mut applied);
+                    self.apply_event(offset, &event, &mut usage, &mut applied);
                 }
             } else if let Some(entry) = batch.entry(index) {
                 self.apply_control(&entry, &mut applied);
             }
+            self.end_over_quota(&mut applied);
         }
         applied
     }
@@ -156,6 +189,7 @@ impl Applier {
                     self.rules_unsaved = true;
                 }
             }
+            Entry::BacklogCut { client_id, before } => self.cut(client_id, Offset::new(before), applied),
             Entry::Event(_) => {}
         }
     }
@@ -202,6 +236,7 @@ impl Applier {
             || !self.removed.is_empty()
             || self.table.read_retained().has_unsaved()
             || self.table.read_wills().has_unsaved()
+            || self.table.streams.has_unsaved()
     }
 }
 

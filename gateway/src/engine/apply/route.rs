@@ -1,6 +1,6 @@
 //! Events to the backlogs of those who want them.
 
-use super::{Applied, Applier, Routes, list_unsaved};
+use super::{Applied, Applier, Routes, Usages, list_unsaved};
 use crate::engine::backlog::Profile;
 use crate::engine::session::DurableSession;
 use gateway_protocol::QoS;
@@ -8,22 +8,38 @@ use gateway_storage::{Event, Offset};
 use std::sync::Arc;
 
 impl Applier {
-    pub(super) fn apply_event(&mut self, offset: Offset, event: &Event<'_>, applied: &mut Applied) {
+    pub(super) fn apply_event(
+        &mut self,
+        offset: Offset,
+        event: &Event<'_>,
+        usage: &mut Usages,
+        applied: &mut Applied,
+    ) {
         applied.events += 1;
         if event.retain {
             self.table.write_retained().publish(offset, event);
         }
-        if event.qos == 0 {
-            return; // A QoS 0 delivery is made now or never: nothing to remember.
+        if event.qos == 0 && self.table.streams.is_empty() {
+            return;
         }
         let table = &self.table;
         let routes = self.routes.get_or_find(table.router.epoch(), event.topic, || {
-            table.router.read(|router| Routes {
-                direct: router.matches(event.topic).into(),
-                groups: router.group_matches(event.topic).into(),
+            let streams = table.streams.keeping(event.topic);
+            table.router.read(|router| {
+                Arc::new(Routes {
+                    streams,
+                    direct: router.matches(event.topic).into(),
+                    groups: router.group_matches(event.topic).into(),
+                })
             })
         });
         let bytes = (event.topic.len() + event.properties.len() + event.payload.len()) as u64;
+        for &stream in routes.streams.iter() {
+            table.streams.count(usage, stream, offset, bytes + event.client_id.len() as u64);
+        }
+        if event.qos == 0 {
+            return; // A QoS 0 delivery is made now or never: nothing to remember.
+        }
         for found in routes.direct.iter() {
             let session = &found.subscriber;
             if found.qos == QoS::AtMostOnce || (found.no_local && *session.client_id == *event.client_id) {
@@ -37,11 +53,11 @@ impl Applier {
                 group: None,
             };
             applied.routed += 1;
-            applied.backlog_full += u64::from(!self.add(session, offset, &profile, bytes));
+            self.add_making_room(session, offset, &profile, bytes, applied);
         }
         for group in routes.groups.iter() {
             applied.routed += 1;
-            applied.backlog_full += u64::from(!self.add_to_group(group, offset, event, bytes));
+            self.add_to_group(group, offset, event, bytes, applied);
         }
     }
 

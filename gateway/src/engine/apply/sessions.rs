@@ -64,6 +64,7 @@ impl Applier {
         }
         *self.table.write_retained() = saved.retained;
         *self.table.write_wills() = saved.wills;
+        self.table.streams.restore(saved.usage);
         self.turns = saved.turns;
         if let Some(rules) = saved.rules {
             self.rules = rules;
@@ -89,6 +90,7 @@ impl Applier {
         let (filters, sent_end) = {
             let mut state = session.state();
             state.removed = true;
+            session.note_removed();
             if let Some(waker) = &state.waker {
                 waker.wake_by_ref();
             }
@@ -166,8 +168,7 @@ impl Applier {
                 continue;
             }
             applied.routed += 1;
-            let added = self.add(session, message.offset(), &profile, message.cost());
-            applied.backlog_full += u64::from(!added);
+            self.add_making_room(session, message.offset(), &profile, message.cost(), applied);
         }
     }
 

@@ -1,10 +1,14 @@
 //! The engine on the memory twin of the log: receipts, the view, and both after a crash.
 
+mod groups;
+mod quotas;
+
 use super::*;
 use gateway_protocol::QoS;
 use gateway_protocol::packet::SubscribeOptions;
 use gateway_storage::log::segments::disk::RealDisk;
 use gateway_storage::{Entry, Event, MemoryHandle, MemoryLog};
+use std::ops::Deref;
 use std::sync::Condvar;
 use std::task::Wake;
 use std::time::Instant;
@@ -23,17 +27,32 @@ impl Wake for Bell {
     }
 }
 
-struct Rig {
+/// An engine, and somebody who waits for it.
+struct Hands {
     engine: Engine,
-    log: MemoryHandle,
-    dir: tempfile::TempDir,
     bell: Arc<Bell>,
     waker: Waker,
+}
+
+/// An engine on the memory twin.
+struct Rig {
+    hands: Hands,
+    log: MemoryHandle,
+    dir: tempfile::TempDir,
+}
+
+impl Deref for Rig {
+    type Target = Hands;
+
+    fn deref(&self) -> &Hands {
+        &self.hands
+    }
 }
 
 const RULES: Rules = Rules {
     backlog: BacklogLimits { messages_max: 1000, bytes_max: 1 << 20 },
     share: ShareStrategy::RoundRobin,
+    when_full: WhenFull::DropNewest,
 };
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -50,25 +69,65 @@ impl Rig {
     fn with(log: MemoryLog, dir: tempfile::TempDir, rules: Rules) -> Self {
         let handle = log.handle();
         let (view, _) = View::open(dir.path().join("view"), gateway_storage::ViewOptions::default()).unwrap();
-        let options = EngineOptions {
-            view_save_interval: Duration::from_millis(1),
-            streams: vec![StreamTopics { name: "telemetry".into(), topics: vec!["devices/#".into()] }],
-            rules,
-            recent_bytes: 1 << 20,
-            commit: GroupCommitOptions {
-                lazy_delay: Duration::from_millis(1),
-                // Long enough for a test to see the log poisoned.
-                reopen_delay: Duration::from_millis(300),
-                ..GroupCommitOptions::default()
-            },
-        };
         let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(RealDisk)).unwrap();
-        let engine =
-            Engine::start(Box::new(log), view, checkpoints, Reserve::none(), options, Box::new(|_| {}))
-                .unwrap();
+        let engine = Engine::start(
+            Box::new(log),
+            view,
+            checkpoints,
+            Reserve::none(),
+            options(vec![stream("telemetry", "devices/#")], rules),
+            Box::new(|_| {}),
+        );
+        Self { hands: Hands::on(engine.unwrap()), log: handle, dir }
+    }
+
+    /// The gateway is killed and started again on what was durable; with the view it had, or without one.
+    fn restart(self, keep_view: bool) -> Self {
+        self.restart_with(keep_view, RULES)
+    }
+
+    fn restart_with(self, keep_view: bool, rules: Rules) -> Self {
+        self.engine.shutdown();
+        let log = self.log.crash(7);
+        let Self { hands, dir, .. } = self;
+        drop(hands);
+        if !keep_view {
+            std::fs::remove_dir_all(dir.path().join("view")).unwrap();
+        }
+        Self::with(log, dir, rules)
+    }
+}
+
+fn stream(name: &str, topics: &str) -> StreamOptions {
+    StreamOptions {
+        name: name.into(),
+        topics: vec![topics.into()],
+        max_age_ms: 3_600_000,
+        max_bytes: 1 << 30,
+    }
+}
+
+fn options(streams: Vec<StreamOptions>, rules: Rules) -> EngineOptions {
+    EngineOptions {
+        view_save_interval: Duration::from_millis(1),
+        streams,
+        rules,
+        segment_bytes: 1 << 20,
+        recent_bytes: 1 << 20,
+        commit: GroupCommitOptions {
+            lazy_delay: Duration::from_millis(1),
+            // Long enough for a test to see the log poisoned.
+            reopen_delay: Duration::from_millis(300),
+            ..GroupCommitOptions::default()
+        },
+    }
+}
+
+impl Hands {
+    fn on(engine: Engine) -> Self {
         let bell = Arc::new(Bell::default());
         let waker = bell.clone().into();
-        Self { engine, log: handle, dir, bell, waker }
+        Self { engine, bell, waker }
     }
 
     fn submit(&self, entries: &[Entry<'_>]) -> Result<Ticket, SubmitError> {
@@ -109,22 +168,6 @@ impl Rig {
             at = due.sequence + 1;
         }
         found
-    }
-
-    /// The gateway is killed and started again on what was durable; with the view it had, or without one.
-    fn restart(self, keep_view: bool) -> Self {
-        self.restart_with(keep_view, RULES)
-    }
-
-    fn restart_with(self, keep_view: bool, rules: Rules) -> Self {
-        self.engine.shutdown();
-        let log = self.log.crash(7);
-        let Self { engine, dir, .. } = self;
-        drop(engine);
-        if !keep_view {
-            std::fs::remove_dir_all(dir.path().join("view")).unwrap();
-        }
-        Self::with(log, dir, rules)
     }
 }
 
@@ -285,80 +328,6 @@ fn sessions_left_open_by_a_crash_are_closed_at_the_next_start_and_may_have_been_
     assert!(dup, "[MQTT-3.3.1-1]");
 }
 
-fn with_qos<'a>(client_id: &'a str, filter: &'a str, qos: QoS) -> Entry<'a> {
-    Entry::Subscribed {
-        client_id,
-        filter,
-        options: SubscribeOptions::at_most(qos).to_u8(),
-        subscription_id: 0,
-    }
-}
-
-fn closed<'a>(client_id: &'a str, expiry_secs: u32, ending: &'a [u8; 9]) -> Entry<'a> {
-    Entry::SessionClosed { client_id, at_ms: 9, expiry_secs, state: ending }
-}
-
-#[test]
-fn each_message_goes_to_one_member_of_a_group_and_a_replay_chooses_the_same() {
-    let rig = Rig::new();
-    for member in ["a", "b", "c"] {
-        rig.commit(&[opened(member), subscribed(member, "$share/g/x/#")]);
-    }
-    rig.commit(&[opened("d"), subscribed("d", "x/#")]);
-    rig.commit(&[event("x/1"), event("x/2"), event("x/3"), event("x/4"), event("x/5"), event("x/6")]);
-    let shares = |rig: &Rig| ["a", "b", "c"].map(|member| rig.backlog(member));
-    let before = shares(&rig);
-    assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
-    assert_eq!(rig.backlog("d").len(), 6);
-    let mut rig = rig;
-    for keep_view in [false, true] {
-        rig = rig.restart(keep_view);
-        // Nobody took over from anybody: all connections ended together.
-        rig.wait(|engine| engine.sessions().iter().all(|session| !session.state().connected));
-        assert_eq!(shares(&rig), before);
-    }
-    for topic in ["x/7", "x/8", "x/9"] {
-        // What else is logged in between changes nobody's turn.
-        rig.commit(&[event(topic), event("elsewhere")]);
-    }
-    assert_eq!(shares(&rig).iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
-}
-
-#[test]
-fn what_a_member_leaves_behind_goes_to_another_one_but_for_qos_2_that_was_begun() {
-    let rig = Rig::new();
-    rig.commit(&[opened("a"), with_qos("a", "$share/g/x/+", QoS::ExactlyOnce)]);
-    let exactly_once = |topic| match event(topic) {
-        Entry::Event(event) => Entry::Event(Event { qos: 2, ..event }),
-        other => other,
-    };
-    rig.commit(&[event("x/1"), exactly_once("x/2"), exactly_once("x/3"), event("x/4")]);
-    rig.commit(&[opened("b"), with_qos("b", "$share/g/x/+", QoS::AtLeastOnce)]);
-    rig.commit(&[acknowledged("a", &[0], &mut Vec::new())]);
-    // The first two were sent; one of them was acknowledged.
-    rig.commit(&[closed("a", 60, &Ending { sent_end: 2, with_all: false }.encode())]);
-    let topics = |rig: &Rig, member: &str| -> Vec<String> {
-        rig.backlog(member).into_iter().map(|(_, topic)| topic).collect()
-    };
-    assert_eq!(topics(&rig, "a"), ["x/2"], "[MQTT-4.8.2-4]");
-    assert_eq!(topics(&rig, "b"), ["x/3", "x/4"]);
-    rig.commit(&[Entry::SessionRemoved { client_id: "a", at_ms: 99, cause: 1 }]);
-    assert_eq!(topics(&rig, "b"), ["x/3", "x/4"], "[MQTT-4.8.2-5]");
-}
-
-#[test]
-fn a_member_without_a_durable_session_has_a_backlog_for_as_long_as_it_is_connected() {
-    let rig = Rig::new();
-    rig.commit(&[subscribed("a", "$share/g/x"), event("x")]);
-    assert_eq!(rig.backlog("a").len(), 1);
-    rig.commit(&[subscribed("b", "$share/g/x")]);
-    rig.commit(&[closed("a", 0, &Ending { sent_end: 1, with_all: false }.encode())]);
-    assert!(rig.engine.session("a").is_none());
-    assert_eq!(rig.backlog("b").len(), 1);
-    let rig = rig.restart(true);
-    rig.wait(|engine| engine.session("b").is_none());
-}
-
 #[test]
 fn retained_messages_and_wills_survive_with_or_without_the_saved_view() {
     for keep_view in [true, false] {
@@ -433,23 +402,3 @@ fn a_replay_under_another_limit_applies_each_entry_by_the_rules_of_its_time() {
     }
 }
 
-#[test]
-fn a_group_can_keep_the_messages_of_one_publisher_together() {
-    let rig = Rig::new().restart_with(true, Rules { share: ShareStrategy::Publisher, ..RULES });
-    for member in ["a", "b", "c"] {
-        rig.commit(&[opened(member), subscribed(member, "$share/g/#")]);
-    }
-    for number in 0..20 {
-        for publisher in ["p1", "p2", "p3", "p4", "p5"] {
-            let topic = format!("{publisher}/{number}");
-            let Entry::Event(event) = event(&topic) else { unreachable!() };
-            rig.commit(&[Entry::Event(Event { client_id: publisher, ..event })]);
-        }
-    }
-    for publisher in ["p1", "p2", "p3", "p4", "p5"] {
-        let counts = ["a", "b", "c"].map(|member| {
-            rig.backlog(member).iter().filter(|(_, topic)| topic.starts_with(publisher)).count()
-        });
-        assert_eq!(counts.iter().filter(|count| **count == 20).count(), 1, "{publisher}: {counts:?}");
-    }
-}
