@@ -71,6 +71,10 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
                 group_bytes_max: storage.group_bytes_max,
                 lazy_delay: LAZY_DELAY,
                 durability: durability(storage.durability),
+                compression: match storage.compression {
+                    config::Compression::None => gateway_storage::Compression::None,
+                    config::Compression::Lz4 => gateway_storage::Compression::Lz4,
+                },
                 max_bytes: storage.max_bytes,
                 ..GroupCommitOptions::default()
             },

@@ -38,7 +38,11 @@ fn describe_sampled() {
         Unit::Count,
         "Segments removed because nobody needs them"
     );
-    describe_counter!("gateway_log_trimmed_bytes_total", Unit::Bytes, "Bytes removed because nobody needs them");
+    describe_counter!(
+        "gateway_log_trimmed_bytes_total",
+        Unit::Bytes,
+        "Bytes removed because nobody needs them"
+    );
     describe_counter!("gateway_log_trim_failures_total", Unit::Count, "Times the log could not be trimmed");
     describe_gauge!("gateway_checkpoint_bytes", Unit::Bytes, "Size of the newest checkpoint of the view");
     describe_gauge!(
@@ -46,7 +50,11 @@ fn describe_sampled() {
         Unit::Seconds,
         "Time since the newest checkpoint of the view was written, or since the start"
     );
-    describe_counter!("gateway_checkpoint_failures_total", Unit::Count, "Checkpoints that could not be written");
+    describe_counter!(
+        "gateway_checkpoint_failures_total",
+        Unit::Count,
+        "Checkpoints that could not be written"
+    );
     describe_gauge!("gateway_view_failed", Unit::Count, "1 once the view is saved no more, until a restart");
     describe_gauge!(
         "gateway_view_waits_for_space",

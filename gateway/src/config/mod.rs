@@ -28,9 +28,9 @@ use std::path::PathBuf;
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use settings::{Setting, Settings};
 pub use types::{
-    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability, ListenerConfig,
-    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
-    StreamConfig, WhenQueueFull,
+    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability,
+    ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
+    StorageConfig, StreamConfig, WhenQueueFull,
 };
 pub use units::{format_duration, format_size};
 

@@ -14,9 +14,9 @@ use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
 use super::settings::Settings;
 use super::types::{
-    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability, ListenerConfig,
-    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
-    StreamConfig, WhenQueueFull,
+    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability,
+    ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
+    StorageConfig, StreamConfig, WhenQueueFull,
 };
 
 const KIB: u64 = 1 << 10;

@@ -74,7 +74,8 @@ impl ApplyLoop {
         {
             self.refused = Some((changes, applied));
         }
-        if self.refused.is_some() || !self.applier.has_unsaved() {
+        // Where nothing has changed the offset is saved all the same: the log is trimmed only as far as the view has seen it.
+        if self.refused.is_some() || (!self.applier.has_unsaved() && self.view.saved() >= self.applied) {
             return;
         }
         let (removed, changed) = self.applier.take_unsaved();

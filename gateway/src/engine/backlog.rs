@@ -206,7 +206,9 @@ impl Backlog {
     /// Least log offset among pending messages; references to Retained Messages aside.
     #[must_use]
     pub fn oldest_offset(&self) -> Option<Offset> {
-        let own = |run: &&Run| self.profiles.get(usize::from(run.profile)).is_some_and(|profile| !profile.is_retained);
+        let own = |run: &&Run| {
+            self.profiles.get(usize::from(run.profile)).is_some_and(|profile| !profile.is_retained)
+        };
         self.runs.iter().filter(own).map(|run| Offset::new(run.offset)).min()
     }
 
@@ -214,7 +216,8 @@ impl Backlog {
     pub fn drop_oldest(&mut self, room_messages: u64, room_bytes: u64, limits: &BacklogLimits) -> u64 {
         let mut dropped = 0;
         while self.pending > 0
-            && (self.pending + room_messages > limits.messages_max || self.bytes + room_bytes > limits.bytes_max)
+            && (self.pending + room_messages > limits.messages_max
+                || self.bytes + room_bytes > limits.bytes_max)
         {
             dropped += self.acknowledge(self.low, 1);
         }
@@ -223,7 +226,9 @@ impl Backlog {
 
     /// Gives up every pending message below `offset`: the prefix of sequences up to the last such.
     pub fn drop_before(&mut self, offset: Offset) -> u64 {
-        let own = |run: &&Run| self.profiles.get(usize::from(run.profile)).is_some_and(|profile| !profile.is_retained);
+        let own = |run: &&Run| {
+            self.profiles.get(usize::from(run.profile)).is_some_and(|profile| !profile.is_retained)
+        };
         let end = self.runs.iter().rev().filter(own).find(|run| run.offset < offset.get());
         let end = end.map_or(0, |run| run.end().min(run.sequence + (offset.get() - run.offset)));
         self.acknowledge(self.low, end.saturating_sub(self.low))

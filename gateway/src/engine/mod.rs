@@ -16,10 +16,10 @@ mod apply;
 mod apply_loop;
 mod backlog;
 pub mod metrics;
+mod quota_log;
 mod ranges;
 mod recent;
 mod recovery;
-mod quota_log;
 mod retained;
 mod retention;
 mod rules;
@@ -45,12 +45,13 @@ pub use will::{Will, WillMessage};
 
 use apply::Applier;
 use apply_loop::ApplyLoop;
-use quota_log::QuotaLog;
 use gateway_protocol::TopicFilter;
 use gateway_storage::{
-    Batch, Checkpoints, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log, LogReader,
-    Offset, ReadError, ReceiptCell, Reserve, Staging, StoreError, SubmitError, Ticket, Urgency, View, ViewWriter,
+    Batch, Checkpoints, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log,
+    LogReader, Offset, ReadError, ReceiptCell, Reserve, Staging, StoreError, SubmitError, Ticket, Urgency,
+    View, ViewWriter,
 };
+use quota_log::QuotaLog;
 use recent::{Found, Recent};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -26,7 +26,12 @@ impl QuotaLog {
         for AtLimit { session, pending } in sessions {
             if self.is_to_be_named(&session.client_id, Instant::now()) {
                 let (client_id, policy) = (&*session.client_id, self.policy);
-                tracing::warn!(client_id, ?policy, pending, "a session has as much waiting for it as it may have");
+                tracing::warn!(
+                    client_id,
+                    ?policy,
+                    pending,
+                    "a session has as much waiting for it as it may have"
+                );
             }
         }
     }

@@ -41,7 +41,10 @@ impl std::fmt::Display for Holder {
             Self::Nothing => f.write_str("nobody"),
             Self::Stream(name) => write!(f, "the stream \"{name}\""),
             Self::Session(client_id) => {
-                write!(f, "the session of the client \"{client_id}\", which has not acknowledged its messages")
+                write!(
+                    f,
+                    "the session of the client \"{client_id}\", which has not acknowledged its messages"
+                )
             }
             Self::Checkpoint => f.write_str("the next checkpoint of the view, which is not written yet"),
         }

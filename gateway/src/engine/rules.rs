@@ -68,7 +68,10 @@ mod tests {
         let backlog = BacklogLimits { messages_max: 7, bytes_max: 9 };
         let before = super::super::snapshot::pack(&Before { backlog, share: ShareStrategy::Publisher });
         let rules = Rules::decode(&before).expect("they are legible");
-        assert_eq!(rules, Rules { backlog, share: ShareStrategy::Publisher, when_full: WhenFull::DropNewest });
+        assert_eq!(
+            rules,
+            Rules { backlog, share: ShareStrategy::Publisher, when_full: WhenFull::DropNewest }
+        );
         let now = Rules { when_full: WhenFull::EndSession, ..rules };
         assert_eq!(Rules::decode(&now.encode()), Some(now));
     }

@@ -197,7 +197,8 @@ impl Engine {
             if ages.len() <= id {
                 ages.push((0, Offset::ZERO));
             }
-            let by_age = ages.get_mut(id).map_or(Offset::ZERO, |known| age_floor(known, options, &*self.log, now_ms));
+            let by_age =
+                ages.get_mut(id).map_or(Offset::ZERO, |known| age_floor(known, options, &*self.log, now_ms));
             let usages = streams.usage();
             let Some(usage) = usages.get(id) else { continue };
             let floor = streams.raise_floor(id, by_age.max(usage.floor(options.max_bytes)).min(end));
@@ -262,8 +263,7 @@ impl Engine {
         let is_large = since_bytes >= u128::from(self.segment_bytes);
         self.shared.checkpoint_at_end.store(is_large, Ordering::Relaxed);
         let is_due = is_large && since_bytes >= u128::from(known.bytes) * u128::from(LOG_PER_CHECKPOINT);
-        let is_missed =
-            self.fill() >= Fill::High && plan.without_checkpoint > plan.before && since > 0;
+        let is_missed = self.fill() >= Fill::High && plan.without_checkpoint > plan.before && since > 0;
         let is_asked = state.asked_ms.is_some_and(|asked_ms| now_ms.abs_diff(asked_ms) < CHECKPOINT_EVERY_MS);
         if (is_due || is_missed) && !is_asked && self.view.try_checkpoint() {
             state.asked_ms = Some(now_ms);

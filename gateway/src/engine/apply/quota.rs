@@ -53,17 +53,22 @@ impl Applier {
     /// The session gives up what waits for it below `before`, as far as the rules allow that.
     pub(super) fn cut(&mut self, client_id: &str, before: Offset, applied: &mut Applied) {
         let Some(session) = self.table.session(client_id) else { return };
-        if !session.state().backlog.oldest_offset().is_some_and(|oldest| oldest < before) {
+        if self.rules.when_full == WhenFull::DropNewest {
             return;
         }
-        match self.rules.when_full {
-            WhenFull::DropNewest => return,
-            WhenFull::DropOldest => {
-                let mut state = session.state();
-                applied.backlog_cut += state.backlog.drop_before(before);
-                list_unsaved(&mut self.unsaved, &session, &mut state);
+        {
+            let mut state = session.state();
+            let dropped = state.backlog.drop_before(before);
+            if dropped == 0 {
+                return; // It has caught up in the meantime.
             }
-            WhenFull::EndSession => self.over_quota.push(session.client_id.clone()),
+            list_unsaved(&mut self.unsaved, &session, &mut state);
+            if self.rules.when_full == WhenFull::DropOldest {
+                applied.backlog_cut += dropped;
+            } else {
+                applied.over_quota += dropped;
+                self.over_quota.push(session.client_id.clone());
+            }
         }
         self.note_limit(&session);
     }

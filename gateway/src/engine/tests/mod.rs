@@ -2,6 +2,7 @@
 
 mod groups;
 mod quotas;
+mod store;
 
 use super::*;
 use gateway_protocol::QoS;
@@ -401,4 +402,3 @@ fn a_replay_under_another_limit_applies_each_entry_by_the_rules_of_its_time() {
         assert_eq!(rig.backlog("a"), before);
     }
 }
-
