@@ -138,10 +138,13 @@ fn a_cut_does_what_the_rules_allow() {
     }
 }
 
+/// Sequences and offsets.
+type Pending = Vec<(u64, u64)>;
+
 /// What a log makes of an empty view: every session with what is due, and the books.
 #[derive(Debug, PartialEq)]
 struct Made {
-    sessions: Vec<(String, u64, u64, Vec<(u64, u64)>)>,
+    sessions: Vec<(String, u64, u64, Pending)>,
     kept: Vec<(u64, u64)>,
     applied: Applied,
 }
