@@ -160,16 +160,21 @@ impl Hands {
 
     fn backlog(&self, client_id: &str) -> Vec<(u64, String)> {
         let session = self.engine.session(client_id).expect("the session is there");
-        let mut found = Vec::new();
-        let mut at = 0;
-        while let Some((due, _)) = session.due(at) {
-            let page = self.engine.log().read_page(due.offset, 1).unwrap().unwrap();
-            let event = page.batch.event(page.batch.index_of(due.offset).unwrap()).unwrap();
-            found.push((due.sequence, event.topic.to_owned()));
-            at = due.sequence + 1;
-        }
-        found
+        let topic_at = |offset: Offset| {
+            let page = self.engine.log().read_page(offset, 1).unwrap().unwrap();
+            page.batch.event(page.batch.index_of(offset).unwrap()).unwrap().topic.to_owned()
+        };
+        pending(&session).into_iter().map(|(sequence, offset)| (sequence, topic_at(offset))).collect()
     }
+}
+
+/// Sequences and offsets of what a session has not acknowledged.
+fn pending(session: &DurableSession) -> Vec<(u64, Offset)> {
+    let mut found: Vec<(u64, Offset)> = Vec::new();
+    while let Some((due, _)) = session.due(found.last().map_or(0, |(sequence, _)| sequence + 1)) {
+        found.push((due.sequence, due.offset));
+    }
+    found
 }
 
 fn opened(client_id: &str) -> Entry<'_> {

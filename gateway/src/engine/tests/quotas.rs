@@ -126,12 +126,9 @@ fn a_cut_does_what_the_rules_allow() {
         let rig = rig(when_full);
         rig.commit(&[opened("a"), subscribed("a", "x/#"), opened("b"), subscribed("b", "x/3")]);
         publish(&rig, 0..4);
-        let offsets: Vec<_> = {
-            let session = rig.engine.session("a").unwrap();
-            (0..4).map(|sequence| session.due(sequence).unwrap().0.offset.get()).collect()
-        };
+        let offsets = pending(&rig.engine.session("a").unwrap());
         for client_id in ["a", "b"] {
-            rig.commit(&[Entry::BacklogCut { client_id, before: offsets[2] }]);
+            rig.commit(&[Entry::BacklogCut { client_id, before: offsets[2].1.get() }]);
         }
         assert_eq!(rig.engine.session("a").map(|session| session.state().backlog.pending()), left);
         assert_eq!(rig.backlog("b").len(), 1, "nothing of it lies below the cut");
@@ -139,7 +136,7 @@ fn a_cut_does_what_the_rules_allow() {
 }
 
 /// Sequences and offsets.
-type Pending = Vec<(u64, u64)>;
+type Pending = Vec<(u64, Offset)>;
 
 /// What a log makes of an empty view: every session with what is due, and the books.
 #[derive(Debug, PartialEq)]
@@ -161,10 +158,7 @@ fn make(batches: &[Arc<Batch>], rules: Rules) -> Made {
         .sessions()
         .iter()
         .map(|session| {
-            let mut due = Vec::new();
-            while let Some((next, _)) = session.due(due.last().map_or(0, |(sequence, _)| sequence + 1)) {
-                due.push((next.sequence, next.offset.get()));
-            }
+            let due = pending(session);
             let state = session.state();
             assert_eq!(state.backlog.pending(), due.len() as u64);
             (session.client_id.to_string(), state.backlog.low(), state.backlog.end(), due)
@@ -228,12 +222,12 @@ proptest! {
         let batches = groups(&entries);
         let made = make(&batches, rules);
         prop_assert_eq!(&make(&batches, rules), &made);
-        let pending: u64 = made.sessions.iter().map(|(_, _, _, due)| due.len() as u64).sum();
+        let left: u64 = made.sessions.iter().map(|(_, _, _, due)| due.len() as u64).sum();
         let Applied { routed, acknowledged, backlog_full, oldest_dropped, over_quota, backlog_cut, session_ended, .. } =
             made.applied;
         prop_assert_eq!(
             routed,
-            acknowledged + pending + backlog_full + oldest_dropped + over_quota + backlog_cut + session_ended
+            acknowledged + left + backlog_full + oldest_dropped + over_quota + backlog_cut + session_ended
         );
         let allowed = match when_full {
             WhenFull::DropNewest => oldest_dropped + over_quota + backlog_cut,
