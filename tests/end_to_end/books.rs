@@ -206,3 +206,72 @@ fn publishes_that_are_cut_off_by_a_takeover_balance() {
         received == gone && *received <= f64::from(sent)
     });
 }
+
+/// Publishes 12 messages for a session that is away, and that may have 5 waiting.
+fn overfill(policy: &str) -> (Gateway, Client) {
+    let policy = format!("mqtt.when_queue_full={policy}");
+    let gateway = Gateway::start_set(&["mqtt.max_queued_messages=5", &policy]);
+    let (mut away, _) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "away"));
+    away.subscribe(&[("plant/#", QOS1)]);
+    away.leave();
+    let mut publisher = gateway.connect(V5, "p");
+    for number in 0..12 {
+        publisher.publish("plant/1", &number.to_string(), QOS1);
+    }
+    (gateway, publisher)
+}
+
+fn dropped(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metrics().get(&format!("gateway_deliveries_dropped_total{{reason=\"{reason}\"}}"))
+}
+
+#[test]
+fn a_full_backlog_gives_account_of_the_newest_it_refuses() {
+    let (gateway, _publisher) = overfill("drop_newest");
+    assert_balance(&gateway, 12, 12);
+    assert_eq!(dropped(&gateway, "backlog_full"), 7.0);
+    let (mut away, _) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "away"));
+    let payloads: Vec<_> = away.messages(5).into_iter().map(|message| message.payload).collect();
+    assert_eq!(payloads, ["0", "1", "2", "3", "4"]);
+    away.ping();
+    assert_balance(&gateway, 12, 12);
+}
+
+#[test]
+fn a_full_backlog_gives_account_of_the_oldest_it_gives_up() {
+    let (gateway, mut publisher) = overfill("drop_oldest");
+    assert_balance(&gateway, 12, 12);
+    assert_eq!(dropped(&gateway, "backlog_oldest"), 7.0);
+    let (mut away, _) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "away"));
+    let in_flight: Vec<_> = (0..5).map(|_| away.message()).collect();
+    let payloads: Vec<_> = in_flight.iter().map(|message| &*message.payload).collect();
+    assert_eq!(payloads, ["7", "8", "9", "10", "11"]);
+    // Two that are in flight are given up; that they are acknowledged then changes nothing.
+    publisher.publish("plant/1", "12", QOS1);
+    publisher.publish("plant/1", "13", QOS1);
+    assert_eq!(away.messages(2)[1].payload, "13");
+    for message in &in_flight {
+        away.acknowledge(message);
+    }
+    let acked = || gateway.metrics().get("gateway_deliveries_acked_total{kind=\"durable\"}");
+    wait::until_it("the acknowledgements of the others", TIMEOUT, acked, |&acked| acked == 5.0);
+    assert_balance(&gateway, 14, 14);
+    assert_eq!(dropped(&gateway, "backlog_oldest"), 9.0);
+    let (_, present) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "away"));
+    assert!(present, "the session goes on");
+}
+
+#[test]
+fn a_full_backlog_that_ends_its_session_gives_account_of_all_of_it() {
+    let (gateway, mut publisher) = overfill("end_session");
+    assert_balance(&gateway, 12, 6);
+    assert_eq!(dropped(&gateway, "session_over_quota"), 6.0);
+    let (mut away, present) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "away"));
+    assert!(!present, "it starts over, and knows it");
+    away.subscribe(&[("plant/#", QOS1)]);
+    for number in 0..6 {
+        publisher.publish("plant/1", &number.to_string(), QOS1);
+    }
+    assert_eq!(away.await_close(TIMEOUT), Some(ReasonCode::QuotaExceeded));
+    assert_balance(&gateway, 18, 12);
+}

@@ -166,3 +166,19 @@ fn what_names_no_stream_is_refused() {
         client.ping();
     }
 }
+
+#[test]
+fn what_is_older_than_the_stream_keeps_is_not_read_any_more() {
+    let gateway = Gateway::start_set(&["stream.0.max_age=2s"]);
+    let mut publisher = gateway.connect(V5, "publisher");
+    publisher.publish("devices/1", "old", QOS1);
+    let events = || gateway.metrics().find("gateway_stream_events{stream=\"telemetry\"}");
+    wait::until_it("the event", TIMEOUT, events, |&events| events == Some(1.0));
+    wait::until_it("its age", TIMEOUT, events, |&events| events == Some(0.0));
+    publisher.publish("devices/1", "new", QOS1);
+    for from in ["earliest", "0", "-1h"] {
+        let mut reader = gateway.connect(V5, from);
+        let messages = read(&mut reader, &format!("$stream/telemetry/{from}/#"), 1);
+        assert_eq!(payloads(&messages), ["new"], "{from}");
+    }
+}
