@@ -94,6 +94,11 @@ impl Readiness for State {
             CommitState::Poisoned { reason, .. } => reasons.push(NotReady::StorageFailed { reason }),
             CommitState::Stopped => reasons.push(NotReady::Draining),
         }
+        if self.engine.has_lost_view() {
+            reasons.push(NotReady::StorageFailed {
+                reason: "the view can not follow the log; a restart rebuilds it".into(),
+            });
+        }
         if self.engine.is_full() {
             reasons.push(NotReady::StorageFull { held_by: self.engine.retention().holder.to_string() });
         }

@@ -1,33 +1,34 @@
-//! What the client gets: from its outbox, from its durable backlog, from the streams it reads.
+//! What the client gets: from its outbox, from the streams it reads, and (`backlog`) from its durable backlog.
 
 use super::metrics;
 use super::task::Connection;
 use crate::clock;
-use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::delivery::{Parcel, Pick, Shipment};
-use crate::engine::{AckRuns, DurableSession, Engine, RetainedMessage};
+use crate::engine::RetainedMessage;
 use crate::router::Grant;
-use crate::stream::{Located, Next, Pager};
+use crate::stream::Next;
 use crate::sys_topics;
 use gateway_protocol::property::{PropertiesBuf, Property};
-use gateway_protocol::session::{DURABLE_IDENTIFIERS, Delivery, Frames, Sent};
-use gateway_protocol::{QoS, TopicFilter};
-use gateway_storage::{Batch, Entry, Event, Offset, Staging, SubmitError, Urgency};
+use gateway_protocol::session::{Delivery, Frames, Sent};
+use gateway_protocol::{QoS, ReasonCode, TopicFilter};
+use gateway_storage::{Batch, Event, Offset};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Context;
 
 /// The feeding of one connection.
 #[derive(Default)]
 pub(super) struct Feed {
     /// The parcel under way.
     parcel: Option<Unpacking>,
-    extra: PropertiesBuf,
+    pub(super) extra: PropertiesBuf,
     /// Retained Messages for subscriptions just made.
     pub(super) retained: VecDeque<Retained>,
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
+    /// The store does not give what is due: the connection is to be closed.
+    pub(super) failure: Option<ReasonCode>,
 }
 
 /// A parcel of which a part is done.
@@ -102,60 +103,8 @@ impl Feed {
     }
 }
 
-/// Delivery from a durable session's backlog.
-pub(super) struct DurableFeed {
-    pub(super) session: Arc<DurableSession>,
-    /// The next sequence to send.
-    next: u64,
-    pager: Pager,
-    /// Acknowledged by the client, or done with otherwise, and not logged yet.
-    pub(super) acks: AckRuns,
-    staging: Staging,
-    runs: Vec<u8>,
-}
-
-impl DurableFeed {
-    pub(super) fn new(session: Arc<DurableSession>, start: u64) -> Self {
-        Self {
-            session,
-            next: start,
-            pager: Pager::default(),
-            acks: AckRuns::default(),
-            staging: Staging::new(),
-            runs: Vec::new(),
-        }
-    }
-
-    /// Everything below was sent on this connection or an earlier one.
-    pub(super) const fn sent_end(&self) -> u64 {
-        self.next
-    }
-
-    /// Puts what was acknowledged into the log. When there is no room now it waits for the next time.
-    pub(super) fn submit_acknowledgements(&mut self, engine: &Engine, client_id: &str, waker: &Waker) {
-        if self.acks.is_empty() {
-            return;
-        }
-        self.runs.clear();
-        self.acks.encode(&mut self.runs);
-        self.staging.clear();
-        let staged = self.staging.push(&Entry::Acknowledged { client_id, runs: &self.runs });
-        if staged.is_err() {
-            return;
-        }
-        // Nobody waits for the receipt, so nobody is to be woken for it; only for room, where there is none.
-        let submitted = match engine.submit(&mut self.staging, Urgency::Lazy, Waker::noop(), None) {
-            Err(SubmitError::Full) => engine.submit(&mut self.staging, Urgency::Lazy, waker, None),
-            other => other,
-        };
-        if submitted.is_ok() {
-            self.acks.clear();
-        }
-    }
-}
-
 /// What became of one message.
-enum Step {
+pub(super) enum Step {
     /// Done with; the next one.
     Done,
     /// The client takes no more now.
@@ -175,7 +124,7 @@ impl Connection {
         moved
     }
 
-    fn has_room(&self, out: &[u8]) -> bool {
+    pub(super) fn has_room(&self, out: &[u8]) -> bool {
         out.len() < self.context.settings.write_bytes
     }
 
@@ -259,71 +208,6 @@ impl Connection {
         matches!(self.deliver(&event, &how, out), Step::Done)
     }
 
-    fn feed_durable(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        let Some(mut durable) = self.durable.take() else { return };
-        let start = durable.next;
-        self.feed_backlog(&mut durable, cx, out);
-        if durable.next > start {
-            durable.session.sent(durable.next);
-        }
-        self.durable = Some(durable);
-    }
-
-    fn feed_backlog(&mut self, durable: &mut DurableFeed, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        let engine = self.context.engine.clone();
-        while durable.next < durable.session.end() && self.has_room(out) && self.session.send_quota() > 0 {
-            let Some((due, dup)) = durable.session.due(durable.next) else { break };
-            if due.sequence.saturating_sub(durable.session.low()) >= u64::from(DURABLE_IDENTIFIERS) {
-                // Its identifier still belongs to a message whose acknowledgement is not stored. Looked at again when the log grows.
-                let _ = engine.read(engine.end(), cx.waker());
-                return;
-            }
-            if due.is_received {
-                if !self.session.resume_release(due.sequence, out) {
-                    return;
-                }
-                durable.next = due.sequence + 1;
-                continue;
-            }
-            let (batch, index) = match durable.pager.locate(&engine, due.offset, cx) {
-                Poll::Ready(Located::At(batch, index)) => (batch, index),
-                Poll::Ready(Located::Gone(_)) => {
-                    delivery::dropped(Dropped::Damaged, 1);
-                    engine.note_undeliverable(1);
-                    durable.acks.push(due.sequence);
-                    durable.next = due.sequence + 1;
-                    continue;
-                }
-                Poll::Ready(Located::End | Located::Failed) | Poll::Pending => return,
-            };
-            if let Some(event) = batch.event(index) {
-                self.feed.extra.clear();
-                let how = How {
-                    qos: QoS::try_from(event.qos).unwrap_or(QoS::AtMostOnce).min(due.profile.qos),
-                    retain: due.profile.is_retained || (due.profile.retain_as_published && event.retain),
-                    dup,
-                    sequence: Some(due.sequence),
-                    ids: due.profile.subscription_ids.as_deref().unwrap_or_default(),
-                };
-                let done_before = self.feed.counts.undeliverable();
-                if matches!(self.deliver(&event, &how, out), Step::Stop) {
-                    return;
-                }
-                if how.qos == QoS::AtMostOnce {
-                    durable.acks.push(due.sequence); // Nobody will acknowledge it.
-                } else if self.feed.counts.undeliverable() > done_before {
-                    // Expired, or too large for the client: it will not acknowledge what it never saw.
-                    engine.note_undeliverable(1);
-                    durable.acks.push(due.sequence);
-                }
-            }
-            durable.next = due.sequence + 1;
-        }
-        if durable.next >= durable.session.end() {
-            durable.pager.release();
-        }
-    }
-
     fn feed_streams(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         let engine = self.context.engine.clone();
         let mut cursors = std::mem::take(&mut self.cursors);
@@ -374,7 +258,7 @@ impl Connection {
         is_done
     }
 
-    fn deliver(&mut self, event: &Event<'_>, how: &How<'_>, out: &mut Vec<u8>) -> Step {
+    pub(super) fn deliver(&mut self, event: &Event<'_>, how: &How<'_>, out: &mut Vec<u8>) -> Step {
         let is_v5 = self.session.version().is_v5();
         if event.expires_at_ms != 0 {
             let left_ms = event.expires_at_ms.saturating_sub(clock::unix_ms());
@@ -419,12 +303,12 @@ impl Connection {
 }
 
 /// How one message is delivered.
-struct How<'a> {
-    qos: QoS,
-    retain: bool,
-    dup: bool,
-    sequence: Option<u64>,
-    ids: &'a [u32],
+pub(super) struct How<'a> {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) dup: bool,
+    pub(super) sequence: Option<u64>,
+    pub(super) ids: &'a [u32],
 }
 
 /// Offset, time and publisher, for those who read a stream.

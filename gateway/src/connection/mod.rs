@@ -10,6 +10,7 @@
 //!                  SUBSCRIBE ...      outbox, backlog, stream cursors --> PUBLISH
 //! ```
 
+mod backlog;
 mod feed;
 mod handshake;
 mod io;

@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: which filter goes where, and what is granted.
 
-use super::feed::{DurableFeed, Retained};
+use super::backlog::DurableFeed;
+use super::feed::Retained;
 use super::receive::{ReadBatch, Reply};
 use super::task::Connection;
 use crate::clock;

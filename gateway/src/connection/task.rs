@@ -1,6 +1,7 @@
 //! The loop of a connection: what came in, what is durable now, what there is to send.
 
-use super::feed::{DurableFeed, Feed};
+use super::backlog::DurableFeed;
+use super::feed::Feed;
 use super::receive::Owed;
 use super::{Context, io};
 use crate::clock;
@@ -218,6 +219,9 @@ impl Connection {
         }
         if self.unsent.is_empty() && self.closing.is_none() {
             moved |= self.feed_client(cx, out);
+            if let Some(reason) = self.feed.failure.take() {
+                return self.close(reason, out);
+            }
         }
         self.submit_acknowledgements(cx);
         if !out.is_empty() {

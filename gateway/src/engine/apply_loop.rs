@@ -2,8 +2,10 @@
 
 use super::apply::Applier;
 use super::quota_log::QuotaLog;
+use super::snapshot::rounds::Rounds;
 use super::{Shared, Sink, metrics, recovery, snapshot, trimming};
 use gateway_storage::{Changes, CommittedGroup, Offset, Table, ViewWriter};
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
@@ -19,6 +21,7 @@ pub(super) struct ApplyLoop {
     pub(super) refused: Option<(Changes, Offset)>,
     pub(super) quota_log: QuotaLog,
     pub(super) sink: Sink,
+    pub(super) rounds: Rounds,
 }
 
 impl ApplyLoop {
@@ -27,7 +30,11 @@ impl ApplyLoop {
         let mut save_at = Instant::now();
         loop {
             match groups.recv_timeout(save_at.saturating_duration_since(Instant::now())) {
-                Ok(group) => self.apply(group),
+                Ok(group) => {
+                    if self.apply(group).is_break() {
+                        return; // Nothing is saved or acknowledged any more: a restart begins with what was.
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -46,8 +53,16 @@ impl ApplyLoop {
         self.view.shutdown();
     }
 
-    fn apply(&mut self, group: CommittedGroup) {
+    fn apply(&mut self, group: CommittedGroup) -> ControlFlow<()> {
         let applied = self.applier.apply(&group.batch, group.batch.first());
+        if let Some(error) = self.applier.failure() {
+            tracing::error!(%error, "the view can not follow the log; nothing is acknowledged until a restart, which rebuilds it");
+            self.shared.has_lost_view.store(true, Ordering::Release);
+            for waker in group.contributors {
+                waker.wake();
+            }
+            return ControlFlow::Break(());
+        }
         self.applied = group.batch.end();
         self.quota_log.say(self.applier.take_at_limit());
         metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
@@ -65,6 +80,7 @@ impl ApplyLoop {
         for waker in waiters {
             waker.wake();
         }
+        ControlFlow::Continue(())
     }
 
     /// Hands the changed rows to the view's own thread, if that is free. What is not taken now is taken next time.
@@ -75,7 +91,8 @@ impl ApplyLoop {
             self.refused = Some((changes, applied));
         }
         // Where nothing has changed the offset is saved all the same: the log is trimmed only as far as the view has seen it.
-        if self.refused.is_some() || (!self.applier.has_unsaved() && self.view.saved() >= self.applied) {
+        let is_saved = !self.applier.has_unsaved() && self.view.saved() >= self.applied;
+        if self.refused.is_some() || !self.rounds.settle(&self.view) || is_saved {
             return;
         }
         let (removed, changed) = self.applier.take_unsaved();
@@ -114,6 +131,7 @@ impl ApplyLoop {
         if let Err(error) = table.streams.save(&mut changes) {
             tracing::error!(%error, "what streams keep can not be saved in the view");
         }
+        self.rounds.begin(&self.view, self.applied, changed);
         if let Err(changes) = self.view.try_save(changes, self.applied) {
             self.refused = Some((changes, self.applied));
         }

@@ -33,11 +33,12 @@ mod trimming;
 mod will;
 
 pub use apply::{Ending, sends_retained};
-pub use backlog::{AckRuns, BacklogLimits, Due, Profile};
+pub use backlog::{AckRuns, BacklogLimits, DueBatch, DueReader, DueRun, Fetch, LoadedChunk, Profile};
 pub use retained::RetainedMessage;
 pub use retention::Holder;
 pub use rules::{Rules, ShareStrategy, WhenFull};
 pub use session::{DurableSession, SessionState};
+pub use snapshot::pending::{ChunkError, Chunks};
 pub use streams::StreamOptions;
 pub use table::Interest;
 pub use trimming::RetentionReport;
@@ -53,6 +54,7 @@ use gateway_storage::{
 };
 use quota_log::QuotaLog;
 use recent::{Found, Recent};
+use snapshot::rounds::Rounds;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,6 +97,9 @@ pub enum EngineError {
     /// The log can not be read back.
     #[error("the log can not be read: {0}")]
     Log(#[from] ReadError),
+    /// A part of a backlog can not be read back.
+    #[error("the view can not be brought up to the log: {0}")]
+    Backlog(#[from] ChunkError),
     /// A thread can not be started.
     #[error("a thread can not be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -119,6 +124,10 @@ struct Shared {
     undeliverable: AtomicU64,
     /// A checkpoint before the end is worth its while.
     checkpoint_at_end: AtomicBool,
+    /// The applier has ended because the view could not follow the log.
+    has_lost_view: AtomicBool,
+    /// Where backlogs read back what they have let go of.
+    chunks: Arc<dyn Chunks>,
 }
 
 impl Shared {
@@ -162,7 +171,7 @@ impl Engine {
         let reader = log.reader();
         let table = Arc::new(Table::new(&options.streams));
         let mut applier = Applier::new(table.clone(), options.rules);
-        let view = recovery::restore(&mut applier, view, &mut checkpoints, reader.as_ref())?;
+        let saved = recovery::restore(&mut applier, view, &mut checkpoints, reader.as_ref())?;
         let shared = Arc::new(Shared {
             table,
             recent: Recent::new(options.recent_bytes, log.next_offset()),
@@ -170,16 +179,19 @@ impl Engine {
             tail_waiters: Mutex::new(Vec::new()),
             undeliverable: AtomicU64::new(0),
             checkpoint_at_end: AtomicBool::new(false),
+            has_lost_view: AtomicBool::new(false),
+            chunks: saved.clone(),
         });
         let fresh = log.next_offset() == Offset::ZERO;
         let rules_differ = fresh || applier.rules() != options.rules;
-        let view = Arc::new(ViewWriter::start(Arc::new(view), checkpoints, reserve.clone())?);
+        let view = Arc::new(ViewWriter::start(saved, checkpoints, reserve.clone())?);
         let (hand_over, groups) = sync_channel(HAND_OVER_GROUPS);
         let loop_ = ApplyLoop {
             shared: shared.clone(),
             applier,
             view: view.clone(),
             refused: None,
+            rounds: Rounds::default(),
             save_interval: options.view_save_interval,
             applied: log.next_offset(),
             quota_log: QuotaLog::new(options.rules.when_full),
@@ -300,10 +312,22 @@ impl Engine {
         self.commit.state()
     }
 
-    /// Whether the log has failed and is not open again.
+    /// Whether the log has failed and is not open again, or the view can not follow it: nothing durable is acknowledged.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        matches!(self.commit.state(), CommitState::Poisoned { .. })
+        self.has_lost_view() || matches!(self.commit.state(), CommitState::Poisoned { .. })
+    }
+
+    /// Whether the view could not follow the log, so that nothing durable is acknowledged until a restart.
+    #[must_use]
+    pub fn has_lost_view(&self) -> bool {
+        self.shared.has_lost_view.load(Ordering::Acquire)
+    }
+
+    /// Where a backlog's chunk that is not in memory is read back. Its calls block on the disk.
+    #[must_use]
+    pub fn chunks(&self) -> &Arc<dyn Chunks> {
+        &self.shared.chunks
     }
 
     /// Whether the log has reached its limit, so that events are refused.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranges {
     ranges: BTreeMap<u64, u64>,
+    count: u64,
 }
 
 impl Ranges {
@@ -23,8 +24,10 @@ impl Ranges {
         while let Some((&next, &next_end)) = self.ranges.range(start..=end).next() {
             end = end.max(next_end);
             self.ranges.remove(&next);
+            self.count -= next_end - next;
         }
         self.ranges.insert(start, end);
+        self.count += end - start;
     }
 
     /// The end of the range that holds `number`.
@@ -40,6 +43,7 @@ impl Ranges {
                 return;
             }
             self.ranges.pop_first();
+            self.count -= end.min(low) - start;
             if end > low {
                 self.ranges.insert(low, end);
             }
@@ -48,22 +52,34 @@ impl Ranges {
 
     /// How many numbers there are.
     pub(super) fn count(&self) -> u64 {
-        self.ranges.iter().map(|(start, end)| end - start).sum()
+        self.count
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The start of the first range that begins after `number`.
+    pub(super) fn start_after(&self, number: u64) -> Option<u64> {
+        self.ranges.range(number.checked_add(1)?..).next().map(|(start, _)| *start)
+    }
+
+    /// What lies in `start..end`, cut there.
+    pub(super) fn within(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let before = self.ranges.range(..start).next_back().filter(|(_, until)| **until > start);
+        let inside = self.ranges.range(start..end);
+        before.into_iter().chain(inside).map(move |(from, until)| ((*from).max(start), (*until).min(end)))
+    }
+
+    /// About how many bytes of memory it has besides its own.
+    pub(super) fn memory_bytes(&self) -> usize {
+        // A node of the tree is at least half full, but for the first.
+        if self.is_empty() { 0 } else { 208 + self.ranges.len() * 32 }
     }
 
     /// The ranges, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.ranges.iter().map(|(start, end)| (*start, *end))
-    }
-}
-
-impl FromIterator<(u64, u64)> for Ranges {
-    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(ranges: I) -> Self {
-        let mut set = Self::default();
-        for (start, end) in ranges {
-            set.insert(start, end);
-        }
-        set
     }
 }
 
@@ -87,9 +103,14 @@ mod tests {
                     model.extend(start..start + len);
                 }
                 prop_assert_eq!(ranges.count(), model.len() as u64);
+                prop_assert_eq!(ranges.is_empty(), model.is_empty());
                 for number in 0..70 {
                     prop_assert_eq!(ranges.end_of(number).is_some(), model.contains(&number));
+                    let next = (number + 1..70).find(|at| model.contains(at) && !model.contains(&(at - 1)));
+                    prop_assert_eq!(ranges.start_after(number), next);
                 }
+                let cut: Vec<u64> = ranges.within(20, 40).flat_map(|(start, end)| start..end).collect();
+                prop_assert_eq!(cut, model.range(20..40).copied().collect::<Vec<_>>());
                 let listed: Vec<_> = ranges.iter().collect();
                 prop_assert!(listed.windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", listed);
             }

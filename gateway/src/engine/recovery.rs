@@ -27,7 +27,7 @@ pub(super) fn restore(
     mut view: View,
     checkpoints: &mut Checkpoints,
     log: &dyn LogReader,
-) -> Result<View, EngineError> {
+) -> Result<Arc<View>, EngineError> {
     let earliest = log.bounds().0;
     let saved = loop {
         let reason = match load(&view) {
@@ -40,6 +40,8 @@ pub(super) fn restore(
         (view, _) = checkpoints.rebuild(view, reason, earliest)?;
     };
     applier.restore_all(saved);
+    let view = Arc::new(view);
+    applier.read_chunks_from(view.clone());
     replay(applier, view.applied().max(earliest), log)?;
     Ok(view)
 }
@@ -111,6 +113,9 @@ fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<()
         }
         applier.apply(&page.batch, at);
         applier.take_at_limit().for_each(drop); // It was said when it happened.
+        if let Some(error) = applier.take_failure() {
+            return Err(error.into());
+        }
         at = page.next;
     }
     applier.announce();

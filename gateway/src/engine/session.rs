@@ -3,7 +3,7 @@
 //! Written by the apply step alone, but for what belongs to the connection that has the Session at the moment (its waker, and up
 //! to where messages were sent).
 
-use super::backlog::{Backlog, Due};
+use super::backlog::{Backlog, DueBatch, DueReader, Fetch};
 use crate::router::Grant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,11 +53,6 @@ pub struct SessionState {
 pub(super) struct Unsaved {
     /// It stands in the list of sessions to be saved.
     pub(super) listed: bool,
-    /// The end of the backlog, and its low end, at the last save.
-    pub(super) saved_end: u64,
-    pub(super) saved_low: u64,
-    /// The numbering of profiles it was saved under.
-    pub(super) saved_numbering: u32,
     /// Filters added or replaced (true) or removed (false).
     pub(super) filters: BTreeMap<Box<str>, bool>,
 }
@@ -103,22 +98,15 @@ impl DurableSession {
         self.state().waker = None;
     }
 
-    /// Everything below is acknowledged, durably.
+    /// Puts the first unacknowledged messages at or after `sequence` into `batch`.
     #[must_use]
-    pub fn low(&self) -> u64 {
-        self.state().backlog.low()
-    }
-
-    /// The first unacknowledged message at or after `sequence`, and whether it may have been sent before.
-    #[must_use]
-    pub fn due(&self, sequence: u64) -> Option<(Due, bool)> {
+    pub fn fetch(&self, sequence: u64, reader: &mut DueReader, batch: &mut DueBatch) -> Fetch {
         let state = self.state();
         if state.removed {
-            return None;
+            return Fetch::Nothing;
         }
-        let due = state.backlog.due(sequence)?;
-        let dup = due.sequence < state.sent_end;
-        Some((due, dup))
+        batch.sent_end = state.sent_end;
+        state.backlog.fetch(sequence, reader, batch)
     }
 
     /// Everything below `end` was sent.
@@ -129,6 +117,13 @@ impl DurableSession {
 
     pub(super) fn note_removed(&self) {
         self.removed.store(true, Ordering::Release);
+    }
+
+    /// Lets go of what the saved view has, but for what a connection is about to deliver.
+    pub(super) fn page_out(&self) {
+        let mut state = self.state();
+        let next = state.waker.is_some().then_some(state.sent_end.max(state.backlog.low()));
+        state.backlog.page_out(next);
     }
 
     pub(super) fn publish_end(&self, end: u64) {

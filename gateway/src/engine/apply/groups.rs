@@ -91,22 +91,32 @@ impl Applier {
         has_ended: bool,
         applied: &mut Applied,
     ) {
-        let waiting = session.state().backlog.of_groups();
-        if waiting.is_empty() {
-            return;
-        }
         let table = self.table.clone();
-        table.moving(|| {
-            for message in waiting {
-                let is_begun = message.profile.qos == QoS::ExactlyOnce && message.sequence < sent_end;
-                if is_begun || message.is_received || !self.pass_on_one(session, &message, has_ended) {
-                    continue;
+        let chunks = session.state().backlog.group_chunks();
+        for (first, is_in_memory) in chunks {
+            let loaded = match &self.chunks {
+                Some(chunks) if !is_in_memory => match chunks.load(&session.client_id, first) {
+                    Ok(loaded) => Some(loaded),
+                    Err(error) => {
+                        self.failure = Some(error);
+                        return;
+                    }
+                },
+                _ => None,
+            };
+            let waiting = session.state().backlog.of_groups(first, loaded.as_ref());
+            table.moving(|| {
+                for message in waiting {
+                    let is_begun = message.profile.qos == QoS::ExactlyOnce && message.sequence < sent_end;
+                    if is_begun || message.is_received || !self.pass_on_one(session, &message, has_ended) {
+                        continue;
+                    }
+                    // It waits elsewhere now: neither routed again nor acknowledged.
+                    session.state().backlog.acknowledge(message.sequence, 1);
+                    applied.passed_on += 1;
                 }
-                // It waits elsewhere now: neither routed again nor acknowledged.
-                session.state().backlog.acknowledge(message.sequence, 1);
-                applied.passed_on += 1;
-            }
-        });
+            });
+        }
     }
 
     fn pass_on_one(&mut self, from: &Arc<DurableSession>, message: &Waiting, has_ended: bool) -> bool {
@@ -120,7 +130,7 @@ impl Applier {
         self.give(&others, message.offset.get(), message.offset, message.bytes, |grant| Profile {
             qos: message.profile.qos.min(grant.qos),
             subscription_ids: identifiers(grant),
-            ..message.profile.clone()
+            ..(*message.profile).clone()
         })
     }
 }

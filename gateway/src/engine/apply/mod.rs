@@ -15,6 +15,7 @@ pub use sessions::{Ending, sends_retained};
 use super::backlog::AckRuns;
 use super::rules::Rules;
 use super::session::{DurableSession, SessionState};
+use super::snapshot::pending::{ChunkError, Chunks};
 use super::streams::Usages;
 use super::table::Table;
 use crate::router::{GroupMatch, Match, RouteCache};
@@ -89,6 +90,9 @@ pub(super) struct Applier {
     over_quota: Vec<Box<str>>,
     /// Sessions whose backlog was at a limit, by their keys, for the gateway's log.
     at_limit: HashMap<u64, AtLimit>,
+    /// Where backlogs read back what they have let go of, and the error that ended the applying.
+    chunks: Option<Arc<dyn Chunks>>,
+    failure: Option<ChunkError>,
 }
 
 impl Applier {
@@ -106,7 +110,24 @@ impl Applier {
             removed: Vec::new(),
             over_quota: Vec::new(),
             at_limit: HashMap::new(),
+            chunks: None,
+            failure: None,
         }
+    }
+
+    /// From now on backlogs may have let go of what `chunks` has.
+    pub(super) fn read_chunks_from(&mut self, chunks: Arc<dyn Chunks>) {
+        self.chunks = Some(chunks);
+    }
+
+    /// Why the entries of the last batch are not all applied. What the view has become since must not be saved or shown.
+    pub(super) fn failure(&self) -> Option<&ChunkError> {
+        self.failure.as_ref()
+    }
+
+    /// The failure, for whoever passes it on.
+    pub(super) fn take_failure(&mut self) -> Option<ChunkError> {
+        self.failure.take()
     }
 
     /// Applies the entries of `batch` from offset `from` on.
@@ -115,6 +136,9 @@ impl Applier {
         let table = self.table.clone();
         let mut usage = table.streams.usage();
         for index in batch.index_from(from)..batch.len() {
+            if self.failure.is_some() {
+                break;
+            }
             if let Some(event) = batch.event(index) {
                 if let Some(offset) = batch.offset_of(index) {
                     self.apply_event(offset, &event, &mut usage, &mut applied);

@@ -264,7 +264,7 @@ fn a_reference_to_a_retained_message_holds_nothing_and_is_answered_by_the_table(
     files.commit(&[opened("a"), subscribed("a", "r/#")]);
     files.checkpoint();
     assert!(files.retain().segments > 0);
-    let (_, offset) = pending(&files.engine.session("a").unwrap())[0];
+    let (_, offset) = pending(files.engine.chunks().as_ref(), &files.engine.session("a").unwrap())[0];
     assert!(offset < files.engine.log().bounds().0, "the log no longer has it");
     assert_eq!(files.engine.retained_at(offset).unwrap().event().payload, b"old");
     files.commit(&[retained(b"new")]);

@@ -1,0 +1,472 @@
+//! A backlog against plain sets, with its chunks let go of, read back, saved and restored at any moment.
+
+use super::*;
+use crate::engine::snapshot::pending::{self, ChunkError, Chunks};
+use gateway_protocol::QoS;
+use gateway_storage::{Changes, Table, View, ViewOptions};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const NO_LIMIT: BacklogLimits = BacklogLimits { messages_max: u64::MAX, bytes_max: u64::MAX };
+const CLIENT: &str = "a";
+
+fn profile(qos: QoS) -> Profile {
+    Profile { qos, retain_as_published: false, is_retained: false, subscription_ids: None, group: None }
+}
+
+fn numbered(id: u32) -> Profile {
+    Profile { subscription_ids: Some([id].into()), ..profile(QoS::AtLeastOnce) }
+}
+
+fn filled(offsets: impl Iterator<Item = u64>) -> Backlog {
+    let mut backlog = Backlog::default();
+    for offset in offsets {
+        assert!(backlog.push(Offset::new(offset), &profile(QoS::AtLeastOnce), 240, &NO_LIMIT));
+    }
+    backlog
+}
+
+/// A view that is saved and read for real.
+struct Saved {
+    view: View,
+    applied: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl Saved {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (view, _) = View::open(dir.path().join("view"), ViewOptions::default()).unwrap();
+        Self { view, applied: 0, _dir: dir }
+    }
+
+    fn save(&mut self, backlog: &mut Backlog) {
+        let mut changes = Changes::new();
+        pending::save(CLIENT, backlog, &mut changes).unwrap();
+        self.applied += 1;
+        self.view.save(&changes, Offset::new(self.applied)).unwrap();
+    }
+
+    fn restore(&self, backlog: &Backlog) -> Backlog {
+        let mut parts = Parts::default();
+        let scanned = self.view.scan(Table::Pending, &mut |key, value| {
+            pending::restore(&key[CLIENT.len() + 1..], value, &mut parts).expect("the row is legible");
+        });
+        scanned.unwrap();
+        parts.ends(backlog.low(), backlog.end(), backlog.oldest_bytes());
+        parts.into_backlog().expect("what was saved can be restored")
+    }
+
+    fn rows(&self) -> u64 {
+        self.view.scan(Table::Pending, &mut |_, _| {}).unwrap()
+    }
+}
+
+/// Everything that is due, as (sequence, offset, received).
+fn due(backlog: &Backlog, chunks: &dyn Chunks) -> Vec<(u64, u64, bool)> {
+    let (mut reader, mut batch) = (DueReader::default(), DueBatch::default());
+    let (mut from, mut found) = (0, Vec::new());
+    loop {
+        match backlog.fetch(from, &mut reader, &mut batch) {
+            Fetch::Nothing => return found,
+            Fetch::NotInMemory(first) => reader.give(chunks.load(CLIENT, first).unwrap()),
+            Fetch::Some => {
+                for run in batch.runs() {
+                    let messages = (0..u64::from(run.len))
+                        .map(|at| (run.sequence + at, run.offset.get() + at, run.is_received));
+                    found.extend(messages);
+                    from = run.sequence + u64::from(run.len);
+                }
+            }
+        }
+    }
+}
+
+/// Where nothing is to be read back.
+struct Nowhere;
+
+impl Chunks for Nowhere {
+    fn load(&self, _: &str, first: u64) -> Result<LoadedChunk, ChunkError> {
+        Err(ChunkError::Missing { first })
+    }
+}
+
+#[test]
+fn a_million_messages_for_one_who_takes_all_take_less_than_64_kib() {
+    let backlog = filled(0..1_000_000);
+    assert_eq!((backlog.pending(), backlog.pending_bytes()), (1_000_000, 240_000_000));
+    // Every chunk is in memory still: 489 of them, each with one run.
+    assert!(backlog.memory_bytes() < 256 << 10, "{} bytes", backlog.memory_bytes());
+    let mut saved = Saved::new();
+    let mut backlog = backlog;
+    saved.save(&mut backlog);
+    backlog.page_out(None);
+    assert!(backlog.memory_bytes() < 64 << 10, "{} bytes", backlog.memory_bytes());
+    assert_eq!(due(&backlog, &saved.view).len(), 1_000_000);
+}
+
+#[test]
+fn a_million_sparse_messages_take_less_than_256_kib_once_saved_and_after_a_restart() {
+    let mut backlog = filled((0..1_000_000).map(|at| at * 1000));
+    assert!(backlog.memory_bytes() < 5 << 20, "{} bytes before the save", backlog.memory_bytes());
+    let mut saved = Saved::new();
+    saved.save(&mut backlog);
+    backlog.page_out(None);
+    assert!(backlog.memory_bytes() < 256 << 10, "{} bytes", backlog.memory_bytes());
+    let restored = saved.restore(&backlog);
+    assert!(restored.memory_bytes() < 256 << 10, "{} bytes", restored.memory_bytes());
+    let found = due(&restored, &saved.view);
+    assert!(found.iter().zip(0..).all(|(found, at)| *found == (at, at * 1000, false)));
+    assert_eq!(found.len(), 1_000_000);
+}
+
+#[test]
+fn a_thousand_sessions_with_a_thousand_sparse_messages_each_take_less_than_6_mib() {
+    let mut backlogs: Vec<Backlog> = (0..1000).map(|_| Backlog::default()).collect();
+    for offset in 0..1_000_000 {
+        let backlog = &mut backlogs[(offset % 1000) as usize];
+        assert!(backlog.push(Offset::new(offset), &profile(QoS::AtLeastOnce), 240, &NO_LIMIT));
+    }
+    let memory = |backlogs: &[Backlog]| -> usize {
+        backlogs.iter().map(|backlog| size_of::<Backlog>() + backlog.memory_bytes()).sum()
+    };
+    assert!(memory(&backlogs) < 6 << 20, "{} bytes before the save", memory(&backlogs));
+    for backlog in &mut backlogs {
+        Saved::mark(backlog);
+        backlog.page_out(None);
+    }
+    assert!(memory(&backlogs) < 3 << 20, "{} bytes", memory(&backlogs));
+}
+
+impl Saved {
+    /// As if it had been saved.
+    fn mark(backlog: &mut Backlog) {
+        for chunk in backlog.unsaved_chunks() {
+            chunk.set_saved();
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_was_added_to_since_the_save_is_never_let_go_of() {
+    let mut backlog = filled(0..3000);
+    let mut saved = Saved::new();
+    saved.save(&mut backlog);
+    for offset in 3000..5000 {
+        backlog.push(Offset::new(offset), &profile(QoS::AtLeastOnce), 1, &NO_LIMIT);
+    }
+    backlog.page_out(None);
+    // The first chunk is in its row; the second was full only after the save.
+    let mut reader = DueReader::default();
+    let mut batch = DueBatch::default();
+    assert_eq!(backlog.fetch(0, &mut reader, &mut batch), Fetch::NotInMemory(0));
+    assert_eq!(backlog.fetch(2048, &mut reader, &mut batch), Fetch::Some);
+    assert_eq!(due(&backlog, &saved.view).len(), 5000);
+}
+
+#[test]
+fn what_is_about_to_be_delivered_stays() {
+    let mut backlog = filled(0..20_000);
+    Saved::mark(&mut backlog);
+    backlog.page_out(Some(5000));
+    let (mut reader, mut batch) = (DueReader::default(), DueBatch::default());
+    for (from, expected) in [
+        (0, Fetch::NotInMemory(0)),
+        (4095, Fetch::NotInMemory(2048)),
+        (4096, Fetch::Some),
+        (8191, Fetch::Some),
+        (8192, Fetch::NotInMemory(8192)),
+        (19_999, Fetch::Some),
+        (20_000, Fetch::Nothing),
+    ] {
+        assert_eq!(backlog.fetch(from, &mut reader, &mut batch), expected, "from {from}");
+    }
+}
+
+#[test]
+fn a_message_past_either_limit_is_not_added() {
+    let limits = BacklogLimits { messages_max: 3, bytes_max: 100 };
+    let mut backlog = Backlog::default();
+    for offset in 0..3 {
+        assert!(backlog.push(Offset::new(offset), &profile(QoS::AtLeastOnce), 10, &limits));
+    }
+    assert!(!backlog.push(Offset::new(3), &profile(QoS::AtLeastOnce), 10, &limits));
+    assert_eq!(backlog.acknowledge(0, 2), 2);
+    assert!(!backlog.push(Offset::new(3), &profile(QoS::AtLeastOnce), 91, &limits));
+    assert!(backlog.push(Offset::new(3), &profile(QoS::AtLeastOnce), 90, &limits));
+}
+
+#[test]
+fn every_message_keeps_its_own_profile_however_many_there_are() {
+    let mut backlog = Backlog::default();
+    let mut saved = Saved::new();
+    for id in 0..5000 {
+        assert!(backlog.push(Offset::new(u64::from(id)), &numbered(id % 1000), 1, &NO_LIMIT));
+    }
+    saved.save(&mut backlog);
+    backlog.page_out(None);
+    let (mut reader, mut batch) = (DueReader::default(), DueBatch::default());
+    for id in 0..5000 {
+        if let Fetch::NotInMemory(first) = backlog.fetch(u64::from(id), &mut reader, &mut batch) {
+            reader.give(saved.view.load(CLIENT, first).unwrap());
+            assert_eq!(backlog.fetch(u64::from(id), &mut reader, &mut batch), Fetch::Some);
+        }
+        assert_eq!(*batch.runs().next().unwrap().profile, numbered(id % 1000));
+    }
+    let mut largest = 0;
+    saved.view.scan(Table::Pending, &mut |_, row| largest = row.len().max(largest)).unwrap();
+    assert!(largest < 8 << 10, "a row of {largest} bytes");
+}
+
+#[test]
+fn a_profile_that_no_row_could_hold_is_refused() {
+    let ids: Arc<[u32]> = (0..20_000).collect();
+    let mut backlog = Backlog::default();
+    let huge = Profile { subscription_ids: Some(ids), ..profile(QoS::AtLeastOnce) };
+    assert!(!backlog.push(Offset::new(0), &huge, 1, &NO_LIMIT));
+    assert_eq!((backlog.end(), due(&backlog, &Nowhere)), (0, vec![]));
+}
+
+#[test]
+fn room_is_made_by_giving_up_the_oldest() {
+    let limits = BacklogLimits { messages_max: 5000, bytes_max: 5000 * 240 };
+    let mut backlog = filled(0..5000);
+    backlog.acknowledge(1, 1);
+    assert_eq!(
+        backlog.drop_oldest(1, 240, &limits),
+        1,
+        "for the bytes: what is acknowledged out of order still counts"
+    );
+    assert_eq!((backlog.low(), backlog.pending()), (2, 4998));
+    assert_eq!(backlog.drop_oldest(100, 0, &limits), 98);
+    assert_eq!((backlog.low(), backlog.pending()), (100, 4900));
+    assert_eq!(backlog.drop_oldest(1, 240 * 1000, &limits), 900);
+    assert_eq!(backlog.low(), 1000);
+    assert_eq!(backlog.drop_oldest(1, limits.bytes_max + 1, &limits), 0, "there will never be room");
+    assert_eq!(backlog.acknowledge(50, 10), 0, "a late acknowledgement changes nothing");
+    assert_eq!(backlog.drop_oldest(0, limits.bytes_max, &limits), 4000);
+    assert_eq!((backlog.pending(), backlog.pending_bytes(), backlog.oldest_offset()), (0, 0, None));
+    assert!(backlog.push(Offset::new(9999), &profile(QoS::AtLeastOnce), 240, &limits));
+}
+
+#[test]
+fn what_lies_below_an_offset_is_given_up_and_references_to_retained_messages_are_not() {
+    let mut backlog = Backlog::default();
+    let retained = Profile { is_retained: true, ..profile(QoS::AtLeastOnce) };
+    for offset in [3, 4] {
+        backlog.push(Offset::new(offset), &retained, 1, &NO_LIMIT);
+    }
+    assert_eq!((backlog.oldest_offset(), backlog.drop_before(Offset::new(100))), (None, 0));
+    for offset in [10, 11, 12, 20, 30] {
+        backlog.push(Offset::new(offset), &profile(QoS::AtLeastOnce), 1, &NO_LIMIT);
+    }
+    assert_eq!(backlog.oldest_offset(), Some(Offset::new(10)));
+    assert_eq!(backlog.drop_before(Offset::new(10)), 0);
+    assert_eq!(backlog.drop_before(Offset::new(12)), 4, "up to the last one below it, with what lies before");
+    assert_eq!(backlog.oldest_offset(), Some(Offset::new(12)));
+    assert_eq!(due(&backlog, &Nowhere).iter().map(|due| due.1).collect::<Vec<_>>(), [12, 20, 30]);
+    backlog.acknowledge(4, 1);
+    assert_eq!(backlog.oldest_offset(), Some(Offset::new(20)), "acknowledged in the middle of a chunk");
+}
+
+#[test]
+fn of_a_chunk_that_takes_no_more_all_is_given_up_or_nothing() {
+    let mut in_memory = filled(0..10_000);
+    let mut paged_out = filled(0..10_000);
+    Saved::mark(&mut paged_out);
+    paged_out.page_out(None);
+    for backlog in [&mut in_memory, &mut paged_out] {
+        assert_eq!(backlog.drop_before(Offset::new(3000)), 4096);
+        assert_eq!(backlog.oldest_offset(), Some(Offset::new(4096)));
+        assert_eq!(
+            backlog.drop_before(Offset::new(9000)),
+            9000 - 4096,
+            "the newest one goes message by message"
+        );
+        assert_eq!((backlog.low(), backlog.oldest_offset()), (9000, Some(Offset::new(9000))));
+    }
+}
+
+#[test]
+fn rows_of_what_is_done_with_go() {
+    let mut saved = Saved::new();
+    let mut backlog = filled(0..10_000);
+    backlog.acknowledge(5000, 10);
+    backlog.receive(6200, 1);
+    saved.save(&mut backlog);
+    assert_eq!(saved.rows(), 5 + 2);
+    backlog.acknowledge(0, 9000);
+    saved.save(&mut backlog);
+    assert_eq!(saved.rows(), 1);
+    backlog.acknowledge(9000, 1000);
+    saved.save(&mut backlog);
+    assert_eq!(saved.rows(), 0);
+    assert_eq!(saved.restore(&backlog).end(), 10_000);
+}
+
+#[test]
+fn rows_that_do_not_fit_together_make_no_backlog() {
+    let mut saved = Saved::new();
+    let mut backlog = filled(0..10_000);
+    saved.save(&mut backlog);
+    let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let scanned = saved.view.scan(Table::Pending, &mut |key, value| {
+        rows.insert(key[CLIENT.len() + 1..].to_vec(), value.to_vec());
+    });
+    scanned.unwrap();
+    let restore = |left_out: Option<usize>, low: u64, end: u64| {
+        let mut parts = Parts::default();
+        for (_, (key, value)) in rows.iter().enumerate().filter(|(at, _)| Some(*at) != left_out) {
+            pending::restore(key, value, &mut parts)?;
+        }
+        parts.ends(low, end, 0);
+        parts.into_backlog()
+    };
+    assert!(restore(None, 0, 10_000).is_some());
+    for left_out in 0..rows.len() {
+        assert!(restore(Some(left_out), 0, 10_000).is_none(), "without row {left_out}");
+    }
+    assert!(restore(None, 0, 9_999).is_none() && restore(None, 2048, 10_000).is_none());
+    for (key, value) in &rows {
+        for at in 0..value.len() {
+            let mut cut = Parts::default();
+            assert!(pending::restore(key, &value[..at], &mut cut).is_none());
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { gap: u64, count: u64, profile: u32, bytes: u64 },
+    Acknowledge(u64, u64),
+    Receive(u64, u64),
+    DropOldest(u64, u64),
+    DropBefore(u64),
+    Save,
+    PageOut(Option<u64>),
+    Restore,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (prop_oneof![Just(0), 1u64..3000], 1u64..900, 0u32..4, 0u64..5000)
+            .prop_map(|(gap, count, profile, bytes)| Step::Push { gap, count, profile, bytes }),
+        3 => (0u64..2500, 1u64..2500).prop_map(|(from, len)| Step::Acknowledge(from, len)),
+        1 => (0u64..2500, 1u64..40).prop_map(|(from, len)| Step::Receive(from, len)),
+        1 => (0u64..500, 0u64..100_000).prop_map(|(messages, bytes)| Step::DropOldest(messages, bytes)),
+        1 => (0u64..100_000).prop_map(Step::DropBefore),
+        2 => Just(Step::Save),
+        2 => proptest::option::of(0u64..9000).prop_map(Step::PageOut),
+        1 => Just(Step::Restore),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+#[derive(Default)]
+struct Model {
+    /// Offset, profile and whether it is received, by sequence.
+    pending: BTreeMap<u64, (u64, u32, bool)>,
+    end: u64,
+    offset: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Two backlogs take the same steps. One stays in memory, the other is saved, let go of and restored in between. Both agree with
+    /// each other in everything that decides what is added or given up, and with a plain map in what is due.
+    #[test]
+    fn a_backlog_is_a_map_of_pending_messages_wherever_its_chunks_are(steps in steps()) {
+        let limits = BacklogLimits { messages_max: 6000, bytes_max: 9_000_000 };
+        let mut model = Model::default();
+        let (mut whole, mut paged, mut saved) = (Backlog::default(), Backlog::default(), Saved::new());
+        // One who reads along, as a connection does.
+        let (mut reader, mut batch, mut next) = (DueReader::default(), DueBatch::default(), 0);
+        for step in steps {
+            let low = whole.low();
+            match step {
+                Step::Push { gap, count, profile, bytes } => {
+                    for _ in 0..count {
+                        model.offset += 1 + gap;
+                        let profile = Profile { is_retained: profile == 3, ..numbered(profile) };
+                        let offset = Offset::new(model.offset);
+                        let added = whole.push(offset, &profile, bytes, &limits);
+                        prop_assert_eq!(paged.push(offset, &profile, bytes, &limits), added);
+                        if added {
+                            let id = profile.subscription_ids.unwrap()[0];
+                            model.pending.insert(model.end, (model.offset, id, false));
+                            model.end += 1;
+                        }
+                    }
+                }
+                Step::Acknowledge(from, len) => {
+                    let before = model.pending.len();
+                    model.pending.retain(|sequence, _| !(low + from..low + from + len).contains(sequence));
+                    for backlog in [&mut whole, &mut paged] {
+                        prop_assert_eq!(backlog.acknowledge(low + from, len), (before - model.pending.len()) as u64);
+                    }
+                }
+                Step::Receive(from, len) => {
+                    for (_, message) in model.pending.range_mut(low + from..low + from + len) {
+                        message.2 = true;
+                    }
+                    whole.receive(low + from, len);
+                    paged.receive(low + from, len);
+                }
+                Step::DropOldest(messages, bytes) => {
+                    let dropped = whole.drop_oldest(messages, bytes, &limits);
+                    prop_assert_eq!(paged.drop_oldest(messages, bytes, &limits), dropped);
+                    prop_assert!(whole.pending() + messages <= limits.messages_max);
+                    prop_assert!(whole.pending_bytes() + bytes <= limits.bytes_max);
+                    for _ in 0..dropped {
+                        model.pending.pop_first();
+                    }
+                }
+                Step::DropBefore(offset) => {
+                    let dropped = whole.drop_before(Offset::new(offset));
+                    prop_assert_eq!(paged.drop_before(Offset::new(offset)), dropped);
+                    for _ in 0..dropped {
+                        model.pending.pop_first();
+                    }
+                    let mut left = model.pending.values().filter(|message| message.1 != 3);
+                    prop_assert!(left.all(|message| message.0 >= offset));
+                }
+                Step::Save => saved.save(&mut paged),
+                Step::PageOut(kept) => paged.page_out(kept),
+                Step::Restore => {
+                    saved.save(&mut paged);
+                    paged = saved.restore(&paged);
+                }
+            }
+            for backlog in [&whole, &paged] {
+                prop_assert_eq!(backlog.pending(), model.pending.len() as u64);
+                prop_assert_eq!(backlog.end(), model.end);
+                prop_assert_eq!(backlog.low(), model.pending.keys().next().copied().unwrap_or(model.end));
+                let oldest = model.pending.values().filter(|message| message.1 != 3).map(|message| message.0).min();
+                match backlog.oldest_offset() {
+                    Some(offset) => prop_assert!(oldest.is_none_or(|oldest| offset.get() <= oldest)),
+                    None => prop_assert_eq!(oldest, None),
+                }
+            }
+            if paged.fetch(next, &mut reader, &mut batch) == Fetch::Some {
+                for run in batch.runs() {
+                    for at in 0..u64::from(run.len) {
+                        let expected = model.pending.range(next..).next();
+                        let expected = expected.map(|(sequence, message)| (*sequence, message.0, message.2));
+                        next = run.sequence + at + 1;
+                        prop_assert_eq!(Some((next - 1, run.offset.get() + at, run.is_received)), expected);
+                    }
+                }
+            }
+            prop_assert_eq!(whole.pending_bytes(), paged.pending_bytes());
+            prop_assert_eq!(whole.oldest_bytes(), paged.oldest_bytes());
+        }
+        let expected: Vec<_> =
+            model.pending.iter().map(|(sequence, (offset, _, received))| (*sequence, *offset, *received)).collect();
+        prop_assert_eq!(&due(&whole, &Nowhere), &expected);
+        prop_assert_eq!(&due(&paged, &saved.view), &expected);
+        saved.save(&mut paged);
+        prop_assert_eq!(&due(&saved.restore(&paged), &saved.view), &expected);
+    }
+}
