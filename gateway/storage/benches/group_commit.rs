@@ -3,6 +3,10 @@
 //! Each figure stands beside the limit measured in the same run, on the same file system: append and `fdatasync` of
 //! groups of the same size on a bare file, and a bare `fdatasync` of one event. CPU is that of the whole process, which
 //! includes the producers. `BENCH_DIR` says where the files go; without it, the system's temporary directory.
+//!
+//! These runs are short. On a virtual machine most of their CPU goes to pages of the page cache that the machine has not
+//! used before, and whichever half of a row writes first pays for them: compare rates and CPU in `sustained`, which goes
+//! on long enough for that to even out.
 
 #![expect(
     clippy::panic,

@@ -1,7 +1,9 @@
 //! What compression costs and saves, and whether the log holds its rate for as long as it runs.
 //!
-//! Every figure stands beside that of a bare file which is appended to and synced in groups of the same size, in slices
-//! of the same run that take turns, on the same file system. Environment: `BENCH_DIR` says where the files go (without
+//! The long run stands beside bare files that are appended to and synced in groups of the same size, in slices that take
+//! turns, on the same file system. Both keep 1 GiB in files of 128 MiB and remove the oldest, because that decides what a
+//! byte costs: a virtual machine writes into pages of its cache that it has used before at several GB/s, and into new
+//! ones, which the host has to find first, at about a tenth of that. Environment: `BENCH_DIR` says where the files go (without
 //! it, the system's temporary directory), `SUSTAINED_SECS` how long the long run takes (20), `GROUP_KIB` how large a
 //! group may grow (the default of group commit), `COMPRESSION=lz4` what becomes of groups in the long run.
 
@@ -55,8 +57,8 @@ fn main() {
 /// None and LZ4 in turns, on payloads that can be compressed and on payloads that cannot.
 fn compressions(dir: &Path, options: GroupCommitOptions) {
     println!(
-        "\n{:<18}{:>11}{:>11}{:>12}{:>13}{:>15}",
-        "Compression", "events/s", "CPU µs/ev", "written/B", "read µs/ev", "faults/1000 ev"
+        "\n{:<18}{:>11}{:>11}{:>11}{:>12}{:>13}{:>13}",
+        "Compression", "events/s", "CPU µs/ev", "of it user", "written/B", "read µs/ev", "faults/kev"
     );
     for (name, payloads) in [("JSON", json()), ("random", random())] {
         for compression in [Compression::None, Compression::Lz4, Compression::None, Compression::Lz4] {
@@ -69,10 +71,11 @@ fn compressions(dir: &Path, options: GroupCommitOptions) {
             let used = usage.until_now();
             let events = run.events as f64;
             println!(
-                "{:<18}{:>11.0}{:>11.3}{:>12.2}{:>13.3}{:>15.1}",
+                "{:<18}{:>11.0}{:>11.3}{:>11.3}{:>12.2}{:>13.3}{:>13.1}",
                 format!("{name}, {compression:?}"),
                 run.rate(),
-                used.cpu.as_secs_f64() * 1e6 / events,
+                micros_each(used.cpu, run.events),
+                micros_each(used.user, run.events),
                 run.bytes_written as f64 / (events * useful_bytes()),
                 read_back(&rig),
                 used.faults as f64 / events * 1000.0,
@@ -95,15 +98,27 @@ fn read_back(rig: &Rig) -> f64 {
 fn sustained(dir: &Path, options: GroupCommitOptions, run: Duration) {
     println!("\nSustained, {} s, {:?}: 1 GiB live, the rest is trimmed", run.as_secs(), options.compression);
     println!(
-        "{:>6}{:>11}{:>11}{:>9}{:>11}{:>11}{:>10}{:>12}{:>11}",
-        "s", "events/s", "bare ev/s", "of bare", "CPU µs/ev", "faults/kev", "RSS MiB", "log MiB", "group KiB"
+        "{:>6}{:>11}{:>11}{:>9}{:>11}{:>11}{:>11}{:>10}{:>10}{:>11}",
+        "s",
+        "events/s",
+        "bare ev/s",
+        "of bare",
+        "CPU µs/ev",
+        "of it user",
+        "bare CPU",
+        "RSS MiB",
+        "log MiB",
+        "group KiB"
     );
     let log = dir.join("log");
     let rig = Rig::new(&log, SegmentsOptions::default(), options);
     let payloads = json();
-    let mut live = Live::default();
-    slice(&rig, &payloads, SLICE / 4, || live.trim(&rig));
-    let (started, mut total, mut bare_time, mut written, mut used) =
+    let (mut live, mut bare) = (Live::default(), Bare::new(dir.join("bare")));
+    while rig.commit.stats().bytes_written < LIVE_BYTES + LIVE_BYTES / 4 {
+        slice(&rig, &payloads, SLICE / 4, || live.trim(&rig));
+        bare.append(options.group_bytes_max, LIVE_BYTES / 4 / options.group_bytes_max as u64);
+    }
+    let (started, mut total, mut bare_seconds, mut written, mut used) =
         (Instant::now(), Slice::default(), 0.0, 0, Usage::default());
     let mut memory = vec![resident_mib()];
     while started.elapsed() < run {
@@ -113,31 +128,34 @@ fn sustained(dir: &Path, options: GroupCommitOptions, run: Duration) {
         written += write_bytes() - io;
         let group_bytes = slice.bytes_written / slice.groups;
         // As many groups of the same size, so that both write the same bytes.
-        let bare = bare(dir, group_bytes as usize, slice.groups);
+        let usage = Usage::now();
+        let seconds = bare.append(group_bytes as usize, slice.groups);
+        let bare_used = usage.until_now();
         println!(
-            "{:>6.0}{:>11.0}{:>11.0}{:>8.0}%{:>11.3}{:>11.1}{:>10}{:>12}{:>11}",
+            "{:>6.0}{:>11.0}{:>11.0}{:>8.0}%{:>11.3}{:>11.3}{:>11.3}{:>10}{:>10}{:>11}",
             started.elapsed().as_secs_f64(),
             slice.rate(),
-            slice.events as f64 / bare,
-            bare / slice.seconds * 100.0,
-            slice_used.cpu.as_secs_f64() * 1e6 / slice.events as f64,
-            slice_used.faults as f64 / slice.events as f64 * 1000.0,
+            slice.events as f64 / seconds,
+            seconds / slice.seconds * 100.0,
+            micros_each(slice_used.cpu, slice.events),
+            micros_each(slice_used.user, slice.events),
+            micros_each(bare_used.cpu, slice.events),
             resident_mib(),
             rig.commit.stats().log_bytes >> 20,
             group_bytes >> 10,
         );
         memory.push(resident_mib());
-        bare_time += bare;
+        bare_seconds += seconds;
         total = total.and(&slice);
         used = used.and(&slice_used);
     }
     let events = total.events as f64;
     println!(
-        "all: {:.0} events/s, {:.0} % of the bare file, {:.3} µs of CPU each; {:.2} bytes written for a byte by group \
+        "all: {:.0} events/s, {:.0} % of the bare files, {:.3} µs of CPU each; {:.2} bytes written for a byte by group \
          commit, {:.2} by the process",
         total.rate(),
-        bare_time / total.seconds * 100.0,
-        used.cpu.as_secs_f64() * 1e6 / events,
+        bare_seconds / total.seconds * 100.0,
+        micros_each(used.cpu, total.events),
         total.bytes_written as f64 / (events * useful_bytes()),
         written as f64 / (events * useful_bytes()),
     );
@@ -277,42 +295,75 @@ impl Live {
     }
 }
 
-/// Seconds that it takes to append and sync groups on a bare file, which is then removed.
-fn bare(dir: &Path, bytes: usize, groups: u64) -> f64 {
-    let path = dir.join("bare");
-    let file = File::create(&path).unwrap();
-    let buffer = vec![7; bytes];
-    let started = Instant::now();
-    for group in 0..groups {
-        file.write_all_at(&buffer, group * bytes as u64).unwrap();
-        file.sync_data().unwrap();
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    drop(file);
-    fs::remove_file(path).unwrap();
-    File::open(dir).unwrap().sync_all().unwrap();
-    seconds
+/// Bare files that keep what the log keeps: the last [`LIVE_BYTES`], in files of the same size.
+struct Bare {
+    dir: PathBuf,
+    files: VecDeque<(PathBuf, File)>,
+    begun: u64,
+    /// Bytes of the last one.
+    at: u64,
 }
 
-/// Processor time and page faults of the process.
+impl Bare {
+    fn new(dir: PathBuf) -> Self {
+        fs::create_dir_all(&dir).unwrap();
+        Self { dir, files: VecDeque::new(), begun: 0, at: u64::MAX }
+    }
+
+    /// Seconds that it takes to append and sync so many groups of so many bytes. Files come and go off the clock.
+    fn append(&mut self, bytes: usize, groups: u64) -> f64 {
+        let (buffer, mut took) = (vec![7; bytes], Duration::ZERO);
+        for _ in 0..groups {
+            if self.at >= SegmentsOptions::default().segment_bytes {
+                self.begin();
+            }
+            let (_, file) = self.files.back().unwrap();
+            let started = Instant::now();
+            file.write_all_at(&buffer, self.at).unwrap();
+            file.sync_data().unwrap();
+            took += started.elapsed();
+            self.at += bytes as u64;
+        }
+        took.as_secs_f64()
+    }
+
+    fn begin(&mut self) {
+        let path = self.dir.join(self.begun.to_string());
+        let file = File::create(&path).unwrap();
+        self.files.push_back((path, file));
+        (self.begun, self.at) = (self.begun + 1, 0);
+        if self.files.len() as u64 > LIVE_BYTES / SegmentsOptions::default().segment_bytes + 1
+            && let Some((path, _)) = self.files.pop_front()
+        {
+            fs::remove_file(path).unwrap();
+        }
+        File::open(&self.dir).unwrap().sync_all().unwrap();
+    }
+}
+
+/// What the process has used: processor time, the part of it outside of the system, and page faults.
 #[derive(Default)]
 struct Usage {
     cpu: Duration,
+    user: Duration,
     faults: u64,
 }
 
 impl Usage {
     fn now() -> Self {
-        Self { cpu: cpu(), faults: field("/proc/self/stat", 9) }
+        // Linux counts these in hundredths of a second, whatever its own clock.
+        let user = Duration::from_millis(10 * field("/proc/self/stat", 13));
+        Self { cpu: cpu(), user, faults: field("/proc/self/stat", 9) }
     }
 
     fn until_now(&self) -> Self {
         let now = Self::now();
-        Self { cpu: now.cpu - self.cpu, faults: now.faults - self.faults }
+        Self { cpu: now.cpu - self.cpu, user: now.user - self.user, faults: now.faults - self.faults }
     }
 
     fn and(&self, other: &Self) -> Self {
-        Self { cpu: self.cpu + other.cpu, faults: self.faults + other.faults }
+        let (cpu, user) = (self.cpu + other.cpu, self.user + other.user);
+        Self { cpu, user, faults: self.faults + other.faults }
     }
 }
 
@@ -336,6 +387,10 @@ fn write_bytes() -> u64 {
 fn on_disk_mib(dir: &Path) -> u64 {
     let files = fs::read_dir(dir).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().blocks() * 512).sum::<u64>() >> 20
+}
+
+fn micros_each(time: Duration, events: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / events as f64
 }
 
 fn useful_bytes() -> f64 {

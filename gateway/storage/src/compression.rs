@@ -189,4 +189,26 @@ mod tests {
             assert!(!header.is_whole(&frame, SALT), "{claimed}");
         }
     }
+
+    fn golden(hex: &str) -> Vec<u8> {
+        let digits: String = hex.split_whitespace().collect();
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// A group written once and readable for good. What LZ4 makes of the same entries may change, what it means may not.
+    #[test]
+    fn the_golden_compressed_group_holds_the_entries_of_the_golden_group() {
+        let salt = 0x0123_4567_89ab_cdef;
+        let plain = golden(include_str!("../golden/group-v1.hex"));
+        let packed = golden(include_str!("../golden/group-v1-lz4.hex"));
+        let header = FrameHeader::parse(&packed, salt).unwrap();
+        assert!(header.is_whole(&packed, salt) && header.is_packed() && header.is_known());
+        assert_eq!((header.first, header.entries), (Offset::new(1_000_000), 15));
+        let mut entries = Vec::new();
+        assert!(unpack(&packed[FRAME_HEADER_LEN..], &mut entries));
+        assert_eq!(entries, plain[FRAME_HEADER_LEN..]);
+        let info = GroupInfo { first: header.first, entries: 15, time_ms: header.time_ms };
+        let again = Packer::new(1000).pack(&plain, &info, salt).unwrap().to_vec();
+        assert_eq!(again[..8], packed[..8], "magic, version and flags");
+    }
 }

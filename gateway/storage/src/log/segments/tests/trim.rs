@@ -1,5 +1,7 @@
 //! Space that comes back, directories that are synced, and files that are left.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Files of this directory that are open although they are gone, and keep their space.
@@ -101,4 +103,83 @@ fn the_only_file_of_a_trimmed_log_is_never_away_while_another_takes_its_place() 
     drop(log);
     let log = files.open();
     assert_eq!((log.size_bytes(), log.reader().bounds().0), (size, Offset::new(70)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(u32),
+    /// How much of a hundredth of what there is lies below the offset, and which removal fails, if there are so many.
+    Trim(u64, Option<u64>),
+    FailedSync,
+    Restart,
+    PowerCut(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1_u32..9).prop_map(Step::Append),
+        3 => (0_u64..120, proptest::option::of(1_u64..4)).prop_map(|(part, fails)| Step::Trim(part, fails)),
+        1 => Just(Step::FailedSync),
+        1 => Just(Step::Restart),
+        1 => (0_usize..200).prop_map(Step::PowerCut),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever happens to a log, what it says is left can be read, without a gap, and has the size it says.
+    #[test]
+    fn a_log_that_is_trimmed_restarted_and_cut_off_is_whole(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut files = Files::<700>::new();
+        let mut log = files.open();
+        // What is certainly gone, and how far the log goes.
+        let (mut earliest, mut end) = (0, 0);
+        for (n, step) in steps.into_iter().enumerate() {
+            let time_ms = n as u64;
+            match step {
+                Step::Append(entries) => {
+                    append(&mut log, entries, time_ms).unwrap();
+                    log.sync().unwrap();
+                    end += u64::from(entries);
+                }
+                Step::Trim(part, fails) => {
+                    if let Some(nth) = fails {
+                        files.faults().fail_remove(nth);
+                    }
+                    let before = earliest + (end - earliest) * part / 100;
+                    let trimmed = log.trimmer().trim(Offset::new(before));
+                    let now = log.reader().bounds().0.get();
+                    prop_assert!(earliest <= now && (now == earliest || now <= before));
+                    earliest = now;
+                    if let Ok(trimmed) = trimmed {
+                        prop_assert_eq!(trimmed.earliest.get(), now);
+                    }
+                    files.faults().fail_remove(u64::MAX);
+                }
+                Step::FailedSync => {
+                    files.faults().fail_sync(1);
+                    let failed = append(&mut log, 3, time_ms).and_then(|_| log.sync());
+                    prop_assert!(failed.is_err());
+                    log.reopen().unwrap();
+                }
+                Step::Restart | Step::PowerCut(_) => {
+                    let size = log.size_bytes();
+                    drop(log);
+                    if let Step::PowerCut(torn) = step {
+                        files.lose_power(torn);
+                    }
+                    log = files.open();
+                    // A file whose removal had failed is there again.
+                    let now = log.reader().bounds().0.get();
+                    prop_assert!(now <= earliest);
+                    earliest = now;
+                    prop_assert_eq!(log.size_bytes(), size);
+                }
+            }
+            prop_assert_eq!(log.next_offset(), Offset::new(end));
+            prop_assert_eq!(log.reader().bounds(), (Offset::new(earliest), Offset::new(end)));
+            prop_assert_eq!(read_all(log.reader().as_ref(), earliest, 500), ((earliest..end).collect(), vec![]));
+        }
+    }
 }
