@@ -111,7 +111,7 @@ pub trait Log: Send {
     /// The end of this log that gives space back.
     fn trimmer(&self) -> Arc<dyn LogTrimmer>;
 
-    /// Bytes of the log, as far as they are in use.
+    /// Bytes of the log, as far as they are in use. Cheap: it is asked under a lock after every group.
     fn size_bytes(&self) -> u64;
 }
 
