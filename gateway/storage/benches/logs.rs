@@ -34,6 +34,7 @@ const GROUP_BYTES_MAX: usize = 256 << 10;
 const EVENTS_MAX: u64 = 2_000_000;
 /// What trimming leaves of a log.
 const KEPT_EVENTS: u64 = 100_000;
+const TRIMMED_SEGMENT_BYTES: u64 = 16 << 20;
 const TRIM_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug)]
@@ -78,19 +79,23 @@ fn main() {
     }
 }
 
-fn open(kind: Kind, dir: &Path) -> Box<dyn Log> {
+fn open(kind: Kind, load: Load, dir: &Path) -> Box<dyn Log> {
     match kind {
         Kind::Segments => {
-            let options = SegmentsOptions { segment_bytes: 16 << 20, ..SegmentsOptions::default() };
+            let mut options = SegmentsOptions::default();
+            if load == Load::Trimmed {
+                // Small enough for something to be trimmed.
+                options.segment_bytes = TRIMMED_SEGMENT_BYTES;
+            }
             Box::new(SegmentsLog::open(dir, options).unwrap().0)
         }
         Kind::Sled => Box::new(SledLog::open(dir, SledLogOptions::default()).unwrap().0),
-        Kind::Memory => Box::new(MemoryLog::with_unit(16 << 20)),
+        Kind::Memory => Box::new(MemoryLog::with_unit(TRIMMED_SEGMENT_BYTES as usize)),
     }
 }
 
 fn measure(kind: Kind, load: Load, dir: &Path, run: Duration) {
-    let log = open(kind, dir);
+    let log = open(kind, load, dir);
     let reader = log.reader();
     let receipts = Arc::new(ReceiptCell::new());
     let sink = {

@@ -4,6 +4,12 @@
 //! checkpoint in the middle of it; `tests/golden/v1-sled` has the same log in sled. A change that needs other bytes needs a new format version and a new directory. Only
 //! when `GATEWAY_WRITE_GOLDEN` names a directory is one written, to be looked at and moved here by hand.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails, in its helpers too"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
