@@ -277,6 +277,38 @@ fn a_group_that_is_not_whole_at_the_end_is_removed_and_reported() {
 }
 
 #[test]
+fn a_power_cut_at_any_byte_leaves_whole_groups_and_everything_synced() {
+    let mut store = Store::new();
+    let mut log = store.open();
+    fill(&mut log, &[3, 2]);
+    append(&mut log, 5, 3000).unwrap();
+    append_large(&mut log, 3000, 4000);
+    drop(log);
+    let (before, stable) = (files(store.dir.path()), store.plan.stable.lock().unwrap().clone());
+    let db = store.dir.path().join("db");
+    let written = (0..before[&db].len()).filter(|at| stable[&db].get(*at) != Some(&before[&db][*at])).count();
+    assert!(written > 3500, "both groups are in the file, and neither is durable");
+    let mut ends = Vec::new();
+    // A fixed walk over where the power may have failed, the first and the last byte included.
+    for cut in (0..=written).step_by(written / 24).chain([written - 1, written]) {
+        for (path, bytes) in &before {
+            fs::write(path, bytes).unwrap();
+        }
+        *store.plan.stable.lock().unwrap() = stable.clone();
+        store.lose_power(cut);
+        let mut log = store.open();
+        let end = log.next_offset().get();
+        assert!([5, 10, 11].contains(&end), "{cut} of {written} bytes: the log ends at {end}");
+        assert_eq!(read(&log), ((0..end).collect(), vec![]), "{cut} of {written} bytes");
+        append(&mut log, 2, 5000).unwrap();
+        log.sync().unwrap();
+        ends.push(end);
+    }
+    assert_eq!((ends.first(), ends.last()), (Some(&5), Some(&11)));
+    assert!(ends.is_sorted(), "more bytes never mean fewer groups: {ends:?}");
+}
+
+#[test]
 fn a_second_opening_of_the_same_directory_is_refused_and_names_the_cause() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
