@@ -13,22 +13,23 @@
     reason = "a benchmark is a program for people: it prints, and it may stop at the first error"
 )]
 
+#[expect(dead_code, reason = "the parts for a log of segments only are for the other benchmarks")]
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::Waker;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gateway_storage::{
-    CommittedGroup, Event, GroupCommit, GroupCommitOptions, Log, LogReader, MemoryLog, Offset, ReceiptCell,
-    SegmentsLog, SegmentsOptions, SledLog, SledLogOptions, Staging, SubmitError, Ticket, Urgency,
+    CommittedGroup, GroupCommit, GroupCommitOptions, Log, LogReader, MemoryLog, Offset, ReceiptCell,
+    SegmentsLog, SegmentsOptions, SledLog, SledLogOptions, Staging,
 };
-use rustix::time::{ClockId, clock_gettime};
 
-const PAYLOAD_BYTES: usize = 240;
-const TOPIC: &str = "devices/pump-0042/pressure";
-const BATCH: usize = 32;
+use self::common::{BATCH, PAYLOAD_BYTES, TOPIC, cpu, event, submit, unparker};
+
 const GROUP_BYTES_MAX: usize = 256 << 10;
 /// A line ends here at the latest, for the log in memory keeps everything.
 const EVENTS_MAX: u64 = 2_000_000;
@@ -172,44 +173,6 @@ fn trim(commit: &GroupCommit, reader: &dyn LogReader, stop: &AtomicBool) -> u64 
         trims += u64::from(commit.trim(before).unwrap().segments > 0);
     }
     trims
-}
-
-fn submit(commit: &GroupCommit, staging: &mut Staging, waker: &Waker, last: Option<Ticket>) -> Ticket {
-    loop {
-        match commit.submit(staging, Urgency::Now, waker, last) {
-            Ok(ticket) => return ticket,
-            Err(SubmitError::Full) => thread::park(),
-            Err(other) => panic!("the log of a benchmark does not fail: {other}"),
-        }
-    }
-}
-
-fn event(payload: &[u8]) -> Event<'_> {
-    Event {
-        client_id: "pump-0042",
-        topic: TOPIC,
-        qos: 1,
-        retain: false,
-        received_ms: 1_767_225_600_123,
-        expires_at_ms: 0,
-        properties: &[],
-        payload,
-    }
-}
-
-fn unparker() -> Waker {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    Waker::from(Arc::new(Unpark(thread::current())))
-}
-
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Bytes this process has handed to the system to be written.
