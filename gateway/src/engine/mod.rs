@@ -218,6 +218,10 @@ impl Engine {
             trimming: Arc::default(),
             applier: Arc::new(Mutex::new(Some(thread))),
         };
+        // The size of the log is known from the first commit or trim on. Nothing lies below zero.
+        if let Err(error) = engine.commit.trim(Offset::ZERO) {
+            tracing::warn!(%error, "the log can not be trimmed");
+        }
         // Before anybody reads a stream it begins where it should.
         engine.stream_needs(&mut Vec::new(), engine.end(), crate::clock::unix_ms());
         if rules_differ {
@@ -330,10 +334,10 @@ impl Engine {
         &self.shared.chunks
     }
 
-    /// Whether the log has reached its limit, so that events are refused.
+    /// Whether the log has reached its limit, but for less than half a percent: events are refused, the large ones first.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.commit.stats().log_bytes >= self.log_bytes_max
+        self.commit.stats().log_bytes >= self.log_bytes_max - self.log_bytes_max / 256
     }
 
     /// The committer's figures.
