@@ -18,14 +18,19 @@ use tokio::sync::watch;
 use crate::event::Event;
 use crate::fleet::{Orders, gateway_up};
 use crate::tally::Tally;
-use crate::wire::Wire;
+use crate::wire::{Wire, ends};
 
 /// What a consumer has received; read while it runs.
 pub(crate) struct Ledger(Mutex<(Tally, u32)>);
 
 impl Ledger {
     pub(crate) fn new(publishers: usize) -> Self {
-        Self(Mutex::new((Tally::new(publishers), 0)))
+        Self::of(Tally::new(publishers))
+    }
+
+    /// With a tally of the caller's.
+    pub(crate) const fn of(tally: Tally) -> Self {
+        Self(Mutex::new((tally, 0)))
     }
 
     /// The tally, and how many times the connection broke.
@@ -101,6 +106,8 @@ impl Consumer {
                             assert!(ack.reason_codes.iter().eq([ReasonCode::GrantedQos1]), "{ack:?}");
                             subscribed.send_replace(true);
                         }
+                        // The end of the connection follows.
+                        Packet::Disconnect(last) if ends(last.reason_code) => {}
                         other => panic!("{}: {other:?}", self.hello.client_id),
                     }
                     true

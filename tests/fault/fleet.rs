@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gateway_protocol::codec::{PublishFrame, encode_publish};
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::event::Event;
-use crate::wire::Wire;
+use crate::wire::{Wire, ends};
 
 /// Events that one publisher has unacknowledged at most. At 100 events/s it needs one or two; the rest is for
 /// catching up.
@@ -53,6 +54,28 @@ pub(crate) struct Publisher {
     pub(crate) address: SocketAddr,
     pub(crate) events_per_second: f64,
     pub(crate) began: Instant,
+    /// When its events were acknowledged, for those who want to know.
+    pub(crate) acknowledged: Option<Acknowledged>,
+}
+
+/// When the events of one publisher were acknowledged, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Acknowledged(Arc<Mutex<Vec<Instant>>>);
+
+impl Acknowledged {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.lock().len() as u32
+    }
+
+    /// How many there were before this moment.
+    pub(crate) fn count_before(&self, moment: Instant) -> u32 {
+        self.lock().partition_point(|at| *at < moment) as u32
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Publisher {
@@ -122,6 +145,8 @@ impl Publisher {
                             window.acknowledge(ack.packet_id);
                             acknowledged += 1;
                         }
+                        // The end of the connection follows.
+                        Packet::Disconnect(last) if ends(last.reason_code) => {}
                         other => panic!("publisher {}: {other:?}", self.number),
                     }
                     true
@@ -129,6 +154,9 @@ impl Publisher {
                 _ = ticks.tick() => {}
             }
             counts.acknowledged.fetch_add(acknowledged, Ordering::Relaxed);
+            if let Some(moments) = &self.acknowledged {
+                moments.lock().extend((0..acknowledged).map(|_| Instant::now()));
+            }
         }
     }
 

@@ -48,7 +48,8 @@ impl Scene {
         let publishers = (0..PUBLISHERS)
             .map(|number| {
                 let events_per_second = f64::from(load.events_per_second) / f64::from(PUBLISHERS);
-                let publisher = Publisher { number, address: gateway.mqtt(), events_per_second, began };
+                let address = gateway.mqtt();
+                let publisher = Publisher { number, address, events_per_second, began, acknowledged: None };
                 let (orders, counts) = (orders.subscribe(), counts.clone());
                 tokio::spawn(async move { publisher.run(orders, &counts).await })
             })

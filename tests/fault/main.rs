@@ -19,7 +19,10 @@ mod event;
 mod exactly_once;
 mod fleet;
 mod kill;
+mod lab;
+mod power;
 mod tally;
+mod traffic;
 mod wire;
 
 use gateway_tests::Gateway;
@@ -29,6 +32,7 @@ use gateway_tests::Gateway;
 struct Load {
     kills: u32,
     restarts: u32,
+    cuts: u32,
     seed: u64,
     events_per_second: u32,
 }
@@ -44,6 +48,7 @@ impl Load {
         Self {
             kills: number("GATEWAY_KILLS", 5) as u32,
             restarts: number("GATEWAY_RESTARTS", 5) as u32,
+            cuts: number("GATEWAY_CUTS", 10) as u32,
             seed: number("GATEWAY_SEED", 20_260_131),
             events_per_second: number("GATEWAY_RATE", rate) as u32,
         }

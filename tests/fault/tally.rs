@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     /// Received for the first time after a later one of the same publisher.
     pub(crate) out_of_order: u64,
     pub(crate) received: u64,
+    /// What was published first may be gone: of each publisher, whatever comes first is where it begins.
+    from_anywhere: bool,
     examples: Vec<String>,
 }
 
@@ -30,8 +32,14 @@ impl Tally {
             duplicates: 0,
             out_of_order: 0,
             received: 0,
+            from_anywhere: false,
             examples: Vec::new(),
         }
+    }
+
+    /// Of a receiver that may begin in the middle.
+    pub(crate) fn from_anywhere(publishers: usize) -> Self {
+        Self { from_anywhere: true, ..Self::new(publishers) }
     }
 
     pub(crate) fn take(&mut self, event: Event) {
@@ -47,7 +55,7 @@ impl Tally {
             return;
         }
         let expected = std::mem::replace(next, event.number + 1);
-        if event.number > expected {
+        if event.number > expected && !(self.from_anywhere && expected == 0) {
             self.missing.extend((expected..event.number).map(|number| Event { number, ..event }));
             self.note(format!("{event:?} where {expected} was to come"));
         }
@@ -57,6 +65,11 @@ impl Tally {
         if self.examples.len() < EXAMPLES {
             self.examples.push(example);
         }
+    }
+
+    /// The number after the last one received of a publisher.
+    pub(crate) fn next_of(&self, publisher: usize) -> u32 {
+        self.next[publisher]
     }
 
     /// Acknowledged to their publishers, and not received. `published`: how many each publisher has had acknowledged.

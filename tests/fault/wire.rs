@@ -81,7 +81,13 @@ impl Wire {
     }
 }
 
-/// The gateway is in its drain.
-fn ends(reason: ReasonCode) -> bool {
-    matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::ServerUnavailable)
+/// The gateway is in its drain, or its store takes nothing.
+pub(crate) fn ends(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::ServerShuttingDown
+            | ReasonCode::ServerUnavailable
+            | ReasonCode::ServerBusy
+            | ReasonCode::QuotaExceeded
+    )
 }

@@ -67,18 +67,40 @@ impl Metrics {
     }
 }
 
+/// What `/readyz` says at the admin listener at `admin`; the error is its body, with the reasons.
+///
+/// # Errors
+/// When the gateway is not ready.
+///
+/// # Panics
+/// When there is no sensible answer.
+pub fn readiness(admin: SocketAddr) -> Result<(), String> {
+    match ask(admin, "/readyz") {
+        (200, _) => Ok(()),
+        (503, body) => Err(body),
+        other => panic!("/readyz: {other:?}"),
+    }
+}
+
 /// The body of an answer 200 to a GET.
 fn get(address: SocketAddr, path: &str) -> String {
+    let (status, body) = ask(address, path);
+    assert_eq!(status, 200, "{path}: {body}");
+    body
+}
+
+/// Status and body of the answer to a GET.
+fn ask(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).expect("the admin listener accepts");
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer in time");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
-    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     assert!(
         !head.to_ascii_lowercase().contains("transfer-encoding"),
         "chunks are not understood here: {head}"
     );
-    body.to_owned()
+    (status.expect("an HTTP status"), body.to_owned())
 }

@@ -36,7 +36,7 @@ pub use frame::{Frame, Message};
 pub use gateway::{Gateway, GatewayOptions};
 pub use hello::{Hello, Will};
 pub use memory::{Memory, memory_of};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, readiness};
 pub use output::Output;
 pub use program::{Program, Subscriber, publish_with_mosquitto};
 

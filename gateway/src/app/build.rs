@@ -10,7 +10,8 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
-use gateway_storage::{GroupCommitOptions, LogKind, SegmentsOptions, StoreOptions, recovery};
+use gateway_storage::log::segments::disk::Disk;
+use gateway_storage::{GroupCommitOptions, LogKind, SegmentsOptions, SledLogOptions, StoreOptions, recovery};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -21,9 +22,9 @@ const LAZY_DELAY: Duration = Duration::from_millis(50);
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Opens the log, restores the view, and builds what connections share. Blocks on the disk.
-pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartError> {
+pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> Result<Context, StartError> {
     let storage = &config.storage;
-    let store = recovery::open(&storage.data_dir, store_options(storage)?)
+    let store = recovery::open(&storage.data_dir, store_options(storage, disk))
         .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
     if let Some(torn) = &store.log_report.torn_tail {
         tracing::warn!(
@@ -98,15 +99,15 @@ pub(super) fn context(config: &Config, threads: usize) -> Result<Context, StartE
     })
 }
 
-fn store_options(storage: &StorageConfig) -> Result<StoreOptions, StartError> {
+fn store_options(storage: &StorageConfig, disk: Arc<dyn Disk>) -> StoreOptions {
     let log = match storage.log {
         config::LogKind::Segments => LogKind::Segments(SegmentsOptions {
             segment_bytes: storage.segment_bytes,
             ..SegmentsOptions::default()
         }),
-        config::LogKind::Sled => return Err(StartError::NotBuilt { what: "storage.log = \"sled\"" }),
+        config::LogKind::Sled => LogKind::Sled(SledLogOptions::default()),
     };
-    Ok(StoreOptions { log, reserve_bytes: storage.reserve_bytes, ..StoreOptions::default() })
+    StoreOptions { log, reserve_bytes: storage.reserve_bytes, disk, ..StoreOptions::default() }
 }
 
 const fn durability(configured: Durability) -> gateway_storage::Durability {

@@ -15,6 +15,7 @@ use crate::listener::TcpAcceptor;
 use crate::telemetry::{Metrics, TelemetryError};
 use gateway_protocol::ReasonCode;
 use gateway_storage::CommitState;
+use gateway_storage::log::segments::disk::{Disk, RealDisk};
 use gateway_storage::recovery::StoreError;
 use std::io;
 use std::net::SocketAddr;
@@ -40,12 +41,6 @@ pub enum StartError {
         dir: String,
         /// Why.
         source: StoreError,
-    },
-    /// The configuration asks for something that this build does not have.
-    #[error("{what} is not part of this build")]
-    NotBuilt {
-        /// What it asks for.
-        what: &'static str,
     },
     /// The view can not be restored.
     #[error(transparent)]
@@ -119,6 +114,14 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_on(config, Arc::new(RealDisk)).await
+    }
+
+    /// As [`Gateway::start`], the files of the store on a disk of the caller's: for tests of what a disk may do.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, StartError> {
         let metrics = Metrics::install()?;
         observe::describe();
         let admin =
@@ -142,7 +145,7 @@ impl Gateway {
         let config = Arc::new(config);
         let opening = tokio::task::spawn_blocking({
             let config = config.clone();
-            move || build::context(&config, threads)
+            move || build::context(&config, disk, threads)
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
         let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });

@@ -1,0 +1,171 @@
+//! Publishers and a durable subscriber on a gateway in this process, and the reckoning after it has come back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_tests::{Client, Hello, ProtocolVersion, QoS, ReasonCode, wait};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::consumer::{Consumer, Ledger};
+use crate::event::Event;
+use crate::fleet::{Acknowledged, Counts, Orders, Publisher};
+use crate::tally::Tally;
+
+/// The name of the durable subscriber.
+pub(crate) const BACKEND: &str = "backend";
+/// How long reading back may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Clients on a runtime of their own.
+pub(crate) struct Traffic {
+    runtime: Runtime,
+    publishers: u32,
+    orders: watch::Sender<Orders>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) acknowledged: Vec<Acknowledged>,
+    /// What the durable subscriber has received.
+    pub(crate) backend: Arc<Ledger>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Connects and subscribes the durable subscriber, then begins to publish.
+    pub(crate) fn begin(address: SocketAddr, publishers: u32, events_per_second: u32) -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
+        let orders = watch::Sender::new(Orders { gateway_up: true, publish: true });
+        // One more, for the last event of all.
+        let backend = Arc::new(Ledger::new(publishers as usize + 1));
+        let mut traffic = Self {
+            runtime,
+            publishers,
+            orders,
+            counts: Arc::default(),
+            acknowledged: vec![Acknowledged::default(); publishers as usize],
+            backend,
+            tasks: Vec::new(),
+        };
+        traffic.acknowledged = (0..publishers).map(|_| Acknowledged::default()).collect();
+        let subscribed = traffic.listen(address, traffic.backend.clone(), false);
+        let end = Instant::now() + READ_TIMEOUT;
+        wait::until("SUBACK", READ_TIMEOUT, || subscribed.borrow().then_some(()));
+        assert!(Instant::now() < end);
+        let began = Instant::now();
+        let events_per_second = f64::from(events_per_second) / f64::from(publishers);
+        for number in 0..publishers {
+            let acknowledged = Some(traffic.acknowledged[number as usize].clone());
+            let publisher = Publisher { number, address, events_per_second, began, acknowledged };
+            let (orders, counts) = (traffic.orders.subscribe(), traffic.counts.clone());
+            let task = traffic.runtime.spawn(async move {
+                publisher.run(orders, &counts).await;
+            });
+            traffic.tasks.push(task);
+        }
+        traffic
+    }
+
+    /// The durable subscriber listens. Set once it has subscribed.
+    fn listen(&mut self, address: SocketAddr, ledger: Arc<Ledger>, again: bool) -> watch::Receiver<bool> {
+        let hello = Hello::durable(ProtocolVersion::V5, BACKEND);
+        let consumer = Consumer { address, hello, filter: "devices/#", deaths: None };
+        let subscribed = watch::Sender::new(again);
+        let is_subscribed = subscribed.subscribe();
+        let orders = self.orders.subscribe();
+        let task = self.runtime.spawn(async move { consumer.run(orders, &ledger, subscribed).await });
+        self.tasks.push(task);
+        is_subscribed
+    }
+
+    /// Nobody connects any more; whoever is connected goes on.
+    pub(crate) fn stop_connecting(&self) {
+        self.orders.send_modify(|orders| orders.gateway_up = false);
+    }
+
+    /// No new events; resolves when everything is acknowledged.
+    pub(crate) fn finish(&self, limit: Duration) {
+        self.orders.send_modify(|orders| orders.publish = false);
+        wait::until("the last acknowledgements", limit, || {
+            // The first task is the durable subscriber.
+            self.tasks[1..].iter().all(JoinHandle::is_finished).then_some(())
+        });
+    }
+
+    /// Nobody does anything any more. How many events each publisher has had acknowledged.
+    pub(crate) fn abort(&mut self) -> Vec<u32> {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            match self.runtime.block_on(task) {
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                _ => {}
+            }
+        }
+        self.acknowledged.iter().map(Acknowledged::count).collect()
+    }
+
+    /// On the gateway as it came back: the rest of what waited for the durable subscriber, and the stream from its
+    /// earliest event on. What both have received in all.
+    pub(crate) fn read_back(&mut self, address: SocketAddr, stream: Tally) -> Books {
+        self.orders.send_modify(|orders| orders.gateway_up = true);
+        self.listen(address, self.backend.clone(), true);
+        let stream = Arc::new(Ledger::of(stream));
+        let hello = Hello::new(ProtocolVersion::V5, "replay");
+        let replay = Consumer { address, hello, filter: "$stream/telemetry/earliest/#", deaths: None };
+        let (orders, own) = (self.orders.subscribe(), stream.clone());
+        let task =
+            self.runtime.spawn(async move { replay.run(orders, &own, watch::Sender::new(false)).await });
+        self.tasks.push(task);
+        // Both receive in the order of the log: once the last event of all is there, everything is.
+        publish_last(address, Event { publisher: self.publishers, number: 0 });
+        let last = self.publishers as usize;
+        for (who, ledger) in [("the durable subscriber", &self.backend), ("the stream", &stream)] {
+            wait::until(who, READ_TIMEOUT, || (ledger.look().0.next_of(last) > 0).then_some(()));
+        }
+        self.abort();
+        Books { backend: self.backend.clone(), stream }
+    }
+}
+
+/// What was received in all.
+pub(crate) struct Books {
+    pub(crate) backend: Arc<Ledger>,
+    pub(crate) stream: Arc<Ledger>,
+}
+
+impl Books {
+    /// Nothing of `acknowledged` is missing, nothing is out of order, nothing is in the stream twice.
+    pub(crate) fn assert_complete(&self, acknowledged: &[u32]) {
+        self.backend.look().0.assert_complete("the durable subscriber", acknowledged);
+        let (stream, _) = &*self.stream.look();
+        stream.assert_complete("the stream", acknowledged);
+    }
+
+    /// Events of `acknowledged` that are missing: by the subscriber, and by the stream.
+    pub(crate) fn lost(&self, acknowledged: &[u32]) -> (u64, u64) {
+        (self.backend.look().0.lost(acknowledged), self.stream.look().0.lost(acknowledged))
+    }
+}
+
+/// Publishes one event and waits until it is acknowledged.
+pub(crate) fn publish_last(address: SocketAddr, event: Event) {
+    let (mut client, _) = Client::connect(address, &Hello::new(ProtocolVersion::V5, "last"));
+    let topic = format!("devices/{}/telemetry", event.publisher);
+    let properties = gateway_protocol::Properties::default();
+    let packet_id = client.send_publish_with(&topic, &event.payload(), QoS::AtLeastOnce, properties);
+    let reason = client.await_puback(packet_id.expect("QoS 1"));
+    assert_eq!(reason, ReasonCode::Success);
+    client.leave();
+}
+
+/// Events by publisher, as ranges, for messages.
+pub(crate) fn ranges(events: impl IntoIterator<Item = Event>) -> String {
+    let mut by_publisher: BTreeMap<u32, (u32, u32, u32)> = BTreeMap::new();
+    for event in events {
+        let range = by_publisher.entry(event.publisher).or_insert((event.number, event.number, 0));
+        *range = (range.0.min(event.number), range.1.max(event.number), range.2 + 1);
+    }
+    format!("{by_publisher:?}")
+}
