@@ -17,10 +17,12 @@
 mod consumer;
 mod event;
 mod exactly_once;
+mod failing_disk;
 mod fleet;
 mod kill;
 mod lab;
 mod power;
+mod stalls;
 mod tally;
 mod traffic;
 mod wire;
@@ -33,6 +35,8 @@ struct Load {
     kills: u32,
     restarts: u32,
     cuts: u32,
+    faults: u32,
+    stall_secs: u32,
     seed: u64,
     events_per_second: u32,
 }
@@ -49,6 +53,8 @@ impl Load {
             kills: number("GATEWAY_KILLS", 5) as u32,
             restarts: number("GATEWAY_RESTARTS", 5) as u32,
             cuts: number("GATEWAY_CUTS", 10) as u32,
+            faults: number("GATEWAY_FAULTS", 40) as u32,
+            stall_secs: number("GATEWAY_STALL_SECS", 5) as u32,
             seed: number("GATEWAY_SEED", 20_260_131),
             events_per_second: number("GATEWAY_RATE", rate) as u32,
         }

@@ -12,9 +12,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::Load;
 use crate::lab::disk::LabDisk;
-use crate::lab::{InProcess, config, copy, logs};
+use crate::lab::{InProcess, config, copy, logs, pause};
 use crate::tally::Tally;
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, slots};
 
 const PUBLISHERS: u32 = 20;
 const EVENTS_PER_SECOND: u32 = 3_000;
@@ -45,15 +45,11 @@ impl Cut {
     fn new(load: &Load, number: u32, durability: &str) -> Self {
         let seed = load.seed.wrapping_add(u64::from(number));
         let trimmed = number % 2 == 1;
-        let mut sets = vec![
+        let sets = vec![
             format!("storage.durability={durability}"),
             format!("storage.interval_ms={}", INTERVAL.as_millis()),
             "storage.view_save_interval_ms=100".to_owned(),
         ];
-        if trimmed {
-            // 3,000 events/s are half a megabyte each second.
-            sets.push("stream.0.max_bytes=128KiB".to_owned());
-        }
         Self { seed, sets, trimmed }
     }
 
@@ -67,6 +63,10 @@ impl Cut {
         let mut lab = config(&data, &self.sets.iter().map(|set| &**set).collect::<Vec<_>>());
         // Smaller than may be configured: files are begun, sealed and removed all the time.
         lab.storage.segment_bytes = if self.trimmed { 32 << 10 } else { 128 << 10 };
+        if self.trimmed {
+            // 3,000 events/s are half a megabyte each second.
+            lab.streams.iter_mut().for_each(|stream| stream.max_bytes = 128 << 10);
+        }
         let gateway = InProcess::start(lab.clone(), Arc::new(disk.clone())).expect("it starts");
         let mut traffic = Traffic::begin(gateway.mqtt, PUBLISHERS, EVENTS_PER_SECOND);
         let alive = Duration::from_millis(rng.random_range(ALIVE_MS));
@@ -83,7 +83,10 @@ impl Cut {
             None => acknowledged.clone(),
             Some(window) => {
                 let before = cut_at - window - disk.longest_sync() - LATE;
-                traffic.acknowledged.iter().map(|moments| moments.count_before(before)).collect()
+                let mut due: Vec<u32> =
+                    traffic.acknowledged.iter().map(|moments| moments.count_before(before)).collect();
+                due.resize(slots(PUBLISHERS), 0);
+                due
             }
         };
 
@@ -96,7 +99,7 @@ impl Cut {
         let gateway =
             InProcess::start(lab, Arc::new(RealDisk)).unwrap_or_else(|error| panic!("{salvage}: {error}"));
         let started = starting.elapsed();
-        let slots = PUBLISHERS as usize + 1;
+        let slots = slots(PUBLISHERS);
         let stream = if self.trimmed { Tally::from_anywhere(slots) } else { Tally::new(slots) };
         let books = traffic.read_back(gateway.mqtt, stream);
         let total: u32 = acknowledged.iter().sum();
@@ -135,14 +138,6 @@ fn ruin_view(view: &Path, fate: ViewFate, rng: &mut ChaCha8Rng) {
                 file.set_len(rng.random_range(0..=len)).unwrap();
             }
         }
-    }
-}
-
-/// Lets the load go on.
-fn pause(duration: Duration) {
-    let end = Instant::now() + duration;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        std::thread::park_timeout(left);
     }
 }
 

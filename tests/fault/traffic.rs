@@ -17,8 +17,15 @@ use crate::tally::Tally;
 
 /// The name of the durable subscriber.
 pub(crate) const BACKEND: &str = "backend";
+/// Publishers of the test's own beside those of the traffic; the last of them publishes the last event of all.
+const EXTRA: u32 = 4;
 /// How long reading back may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Publishers there are at most, for a [`Tally`].
+pub(crate) const fn slots(publishers: u32) -> usize {
+    (publishers + EXTRA) as usize
+}
 
 /// Clients on a runtime of their own.
 pub(crate) struct Traffic {
@@ -38,22 +45,19 @@ impl Traffic {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
         let orders = watch::Sender::new(Orders { gateway_up: true, publish: true });
-        // One more, for the last event of all.
-        let backend = Arc::new(Ledger::new(publishers as usize + 1));
+        let backend = Arc::new(Ledger::new(slots(publishers)));
         let mut traffic = Self {
             runtime,
             publishers,
             orders,
             counts: Arc::default(),
-            acknowledged: vec![Acknowledged::default(); publishers as usize],
+            // Not `vec![..; n]`: each has its own.
+            acknowledged: (0..publishers).map(|_| Acknowledged::default()).collect(),
             backend,
             tasks: Vec::new(),
         };
-        traffic.acknowledged = (0..publishers).map(|_| Acknowledged::default()).collect();
         let subscribed = traffic.listen(address, traffic.backend.clone(), false);
-        let end = Instant::now() + READ_TIMEOUT;
         wait::until("SUBACK", READ_TIMEOUT, || subscribed.borrow().then_some(()));
-        assert!(Instant::now() < end);
         let began = Instant::now();
         let events_per_second = f64::from(events_per_second) / f64::from(publishers);
         for number in 0..publishers {
@@ -103,7 +107,9 @@ impl Traffic {
                 _ => {}
             }
         }
-        self.acknowledged.iter().map(Acknowledged::count).collect()
+        let mut counts: Vec<u32> = self.acknowledged.iter().map(Acknowledged::count).collect();
+        counts.resize(slots(self.publishers), 0);
+        counts
     }
 
     /// On the gateway as it came back: the rest of what waited for the durable subscriber, and the stream from its
@@ -119,8 +125,8 @@ impl Traffic {
             self.runtime.spawn(async move { replay.run(orders, &own, watch::Sender::new(false)).await });
         self.tasks.push(task);
         // Both receive in the order of the log: once the last event of all is there, everything is.
-        publish_last(address, Event { publisher: self.publishers, number: 0 });
-        let last = self.publishers as usize;
+        let last = slots(self.publishers) - 1;
+        publish_last(address, Event { publisher: last as u32, number: 0 });
         for (who, ledger) in [("the durable subscriber", &self.backend), ("the stream", &stream)] {
             wait::until(who, READ_TIMEOUT, || (ledger.look().0.next_of(last) > 0).then_some(()));
         }

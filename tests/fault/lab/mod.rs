@@ -11,7 +11,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::app::{Gateway, StartError};
 use gateway::config::{Config, DEFAULT_TOML, LoadOptions};
@@ -112,5 +112,13 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in entries.map_while(Result::ok) {
         copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+/// Lets whatever goes on go on.
+pub(crate) fn pause(duration: Duration) {
+    let end = Instant::now() + duration;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
     }
 }

@@ -90,8 +90,7 @@ pub(crate) enum Fate {
     Sectors,
 }
 
-const FATES: [Fate; 6] =
-    [Fate::Dropped, Fate::Kept, Fate::Torn, Fate::Zeros, Fate::Garbage, Fate::Sectors];
+const FATES: [Fate; 6] = [Fate::Dropped, Fate::Kept, Fate::Torn, Fate::Zeros, Fate::Garbage, Fate::Sectors];
 
 impl Node {
     fn after(&self, fate: Fate, rng: &mut ChaCha8Rng) -> Vec<u8> {
