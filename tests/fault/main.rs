@@ -19,6 +19,7 @@ mod event;
 mod exactly_once;
 mod failing_disk;
 mod fleet;
+mod flips;
 mod kill;
 mod lab;
 mod power;
@@ -37,6 +38,7 @@ struct Load {
     cuts: u32,
     faults: u32,
     stall_secs: u32,
+    flips: u32,
     seed: u64,
     events_per_second: u32,
 }
@@ -54,6 +56,7 @@ impl Load {
             restarts: number("GATEWAY_RESTARTS", 5) as u32,
             cuts: number("GATEWAY_CUTS", 10) as u32,
             faults: number("GATEWAY_FAULTS", 40) as u32,
+            flips: number("GATEWAY_FLIPS", 60) as u32,
             stall_secs: number("GATEWAY_STALL_SECS", 5) as u32,
             seed: number("GATEWAY_SEED", 20_260_131),
             events_per_second: number("GATEWAY_RATE", rate) as u32,
