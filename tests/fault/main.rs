@@ -20,6 +20,7 @@ mod exactly_once;
 mod failing_disk;
 mod fleet;
 mod flips;
+mod full_disk;
 mod kill;
 mod lab;
 mod power;

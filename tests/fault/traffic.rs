@@ -36,7 +36,8 @@ pub(crate) struct Traffic {
     pub(crate) acknowledged: Vec<Acknowledged>,
     /// What the durable subscriber has received.
     pub(crate) backend: Arc<Ledger>,
-    tasks: Vec<JoinHandle<()>>,
+    writers: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Traffic {
@@ -54,7 +55,8 @@ impl Traffic {
             // Not `vec![..; n]`: each has its own.
             acknowledged: (0..publishers).map(|_| Acknowledged::default()).collect(),
             backend,
-            tasks: Vec::new(),
+            writers: Vec::new(),
+            readers: Vec::new(),
         };
         let subscribed = traffic.listen(address, traffic.backend.clone(), false);
         wait::until("SUBACK", READ_TIMEOUT, || subscribed.borrow().then_some(()));
@@ -67,7 +69,7 @@ impl Traffic {
             let task = traffic.runtime.spawn(async move {
                 publisher.run(orders, &counts).await;
             });
-            traffic.tasks.push(task);
+            traffic.writers.push(task);
         }
         traffic
     }
@@ -80,7 +82,7 @@ impl Traffic {
         let is_subscribed = subscribed.subscribe();
         let orders = self.orders.subscribe();
         let task = self.runtime.spawn(async move { consumer.run(orders, &ledger, subscribed).await });
-        self.tasks.push(task);
+        self.readers.push(task);
         is_subscribed
     }
 
@@ -89,27 +91,43 @@ impl Traffic {
         self.orders.send_modify(|orders| orders.gateway_up = false);
     }
 
-    /// No new events; resolves when everything is acknowledged.
+    /// No new events; returns when everything is acknowledged.
     pub(crate) fn finish(&self, limit: Duration) {
         self.orders.send_modify(|orders| orders.publish = false);
         wait::until("the last acknowledgements", limit, || {
-            // The first task is the durable subscriber.
-            self.tasks[1..].iter().all(JoinHandle::is_finished).then_some(())
+            self.writers.iter().all(JoinHandle::is_finished).then_some(())
         });
     }
 
     /// Nobody does anything any more. How many events each publisher has had acknowledged.
     pub(crate) fn abort(&mut self) -> Vec<u32> {
-        for task in self.tasks.drain(..) {
+        for task in self.writers.drain(..).chain(self.readers.drain(..)) {
             task.abort();
             match self.runtime.block_on(task) {
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 _ => {}
             }
         }
+        self.acknowledged_now()
+    }
+
+    /// How many events each publisher has had acknowledged so far.
+    pub(crate) fn acknowledged_now(&self) -> Vec<u32> {
         let mut counts: Vec<u32> = self.acknowledged.iter().map(Acknowledged::count).collect();
         counts.resize(slots(self.publishers), 0);
         counts
+    }
+
+    /// Reads the stream from its earliest event on, and goes on reading.
+    pub(crate) fn read_stream(&mut self, address: SocketAddr, tally: Tally) -> Arc<Ledger> {
+        let ledger = Arc::new(Ledger::of(tally));
+        let hello = Hello::new(ProtocolVersion::V5, "replay");
+        let replay = Consumer { address, hello, filter: "$stream/telemetry/earliest/#", deaths: None };
+        let (orders, own) = (self.orders.subscribe(), ledger.clone());
+        let task =
+            self.runtime.spawn(async move { replay.run(orders, &own, watch::Sender::new(false)).await });
+        self.readers.push(task);
+        ledger
     }
 
     /// On the gateway as it came back: the rest of what waited for the durable subscriber, and the stream from its
@@ -117,13 +135,7 @@ impl Traffic {
     pub(crate) fn read_back(&mut self, address: SocketAddr, stream: Tally) -> Books {
         self.orders.send_modify(|orders| orders.gateway_up = true);
         self.listen(address, self.backend.clone(), true);
-        let stream = Arc::new(Ledger::of(stream));
-        let hello = Hello::new(ProtocolVersion::V5, "replay");
-        let replay = Consumer { address, hello, filter: "$stream/telemetry/earliest/#", deaths: None };
-        let (orders, own) = (self.orders.subscribe(), stream.clone());
-        let task =
-            self.runtime.spawn(async move { replay.run(orders, &own, watch::Sender::new(false)).await });
-        self.tasks.push(task);
+        let stream = self.read_stream(address, stream);
         // Both receive in the order of the log: once the last event of all is there, everything is.
         let last = slots(self.publishers) - 1;
         publish_last(address, Event { publisher: last as u32, number: 0 });

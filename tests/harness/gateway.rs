@@ -28,6 +28,8 @@ pub struct GatewayOptions {
     /// Listen on ports that the kernel gives to no outgoing connection. A gateway that is killed and restarted many
     /// times among clients that keep connecting would else find its port taken, now and then, by one of them.
     pub on_unassigned_ports: bool,
+    /// The data directory; None: one of its own.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A gateway on a directory of its own, which goes when this goes. When the test fails, what it said on standard
@@ -117,7 +119,7 @@ impl Gateway {
     /// What it keeps.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.options.data_dir.clone().unwrap_or_else(|| self.dir.path().join("data"))
     }
 
     /// Somewhere for the test's own files.
