@@ -91,7 +91,7 @@ impl Script {
                 self.meet_the_fault();
             }
             // One window is always held back, so that there is something to drain when the fault strikes.
-            if self.acknowledged % (2 * u32::from(WINDOW)) == 0 {
+            if self.acknowledged.is_multiple_of(2 * u32::from(WINDOW)) {
                 self.drain(QUIET / 10);
             }
         }

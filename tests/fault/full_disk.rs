@@ -17,9 +17,17 @@ use crate::traffic::{Traffic, slots};
 
 const PUBLISHERS: u32 = 20;
 const EVENTS_PER_SECOND: u32 = 2_000;
+/// Small files, so that little is reserved ahead of what is written.
+const SETS: [&str; 5] = [
+    "mqtt.max_packet_bytes=64KiB",
+    "storage.group_bytes_max=256KiB",
+    "storage.segment_bytes=1MiB",
+    "storage.view_save_interval_ms=500",
+    "storage.reserve_bytes=4MiB",
+];
 /// Of the file system, and what is left of it when the disk is about to be full.
 const SIZE: u64 = 96 << 20;
-const LEFT: u64 = 1 << 20;
+const LEFT: u64 = 256 << 10;
 /// Until the rest is used up.
 const FULL: Duration = Duration::from_secs(30);
 /// How long it stays full.
@@ -105,8 +113,7 @@ fn a_full_file_system_stops_intake_and_nothing_else() {
 }
 
 fn run(small: &Small) {
-    let mut sets = known(&["storage.reserve_bytes=4MiB"]);
-    sets.extend(["storage.segment_bytes=4MiB", "storage.view_save_interval_ms=500"].map(str::to_owned));
+    let sets = known(&SETS);
     let data_dir = Some(small.path().join("data"));
     let mut gateway = Gateway::start_with(GatewayOptions { sets, data_dir, on_unassigned_ports: true });
     let mut traffic = Traffic::begin(gateway.mqtt(), PUBLISHERS, EVENTS_PER_SECOND);

@@ -1,6 +1,7 @@
 //! A fleet publishes at QoS 1, a durable subscriber listens, and the process at one end or the other is killed at
 //! random moments.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,18 +15,37 @@ use tokio::task::{JoinHandle, block_in_place};
 use crate::Load;
 use crate::consumer::{Consumer, Deaths, Ledger};
 use crate::fleet::{Counts, Orders, Publisher, WINDOW};
+use crate::lab::{earliest, known, trims};
+use crate::tally::Tally;
 
-const PUBLISHERS: u32 = 100;
+const PUBLISHERS: u32 = 200;
 /// `mqtt.max_inflight`: deliveries that the subscriber may have unacknowledged when somebody dies.
 const SUBSCRIBER_WINDOW: u64 = 1_024;
 /// From one kill's ready line to the next kill, in milliseconds.
-const ALIVE_MS: std::ops::Range<u64> = 300..1_500;
+const ALIVE_MS: Range<u64> = 100..900;
+/// The same while the log is trimmed, which is looked at every second.
+const ALIVE_TRIMMING_MS: Range<u64> = 800..3_000;
+/// From start to ready, at worst.
+const READY: Duration = Duration::from_secs(5);
 /// A receiver that gets nothing for this long gets nothing more.
 const STALLED: Duration = Duration::from_secs(30);
+
+/// A log that is trimmed all the time: small files, a stream of a few of them, and a view that is saved often.
+const TRIMMING: [&str; 7] = [
+    "mqtt.max_packet_bytes=64KiB",
+    "storage.group_bytes_max=256KiB",
+    "storage.segment_bytes=1MiB",
+    "storage.view_save_interval_ms=200",
+    "storage.reserve_bytes=1MiB",
+    "storage.max_bytes=24MiB",
+    "stream.0.max_bytes=4MiB",
+];
 
 /// A gateway under load.
 struct Scene {
     load: Load,
+    /// The stream begins in the middle.
+    trimmed: bool,
     gateway: Gateway,
     orders: watch::Sender<Orders>,
     counts: Arc<Counts>,
@@ -36,14 +56,15 @@ struct Scene {
 }
 
 impl Scene {
-    async fn begin(load: Load, version: ProtocolVersion, deaths: Option<Deaths>) -> Self {
-        let options = GatewayOptions { on_unassigned_ports: true, ..GatewayOptions::default() };
+    async fn begin(load: Load, version: ProtocolVersion, deaths: Option<Deaths>, sets: &[&str]) -> Self {
+        let options =
+            GatewayOptions { sets: known(sets), on_unassigned_ports: true, ..GatewayOptions::default() };
         let gateway = block_in_place(|| Gateway::start_with(options));
         let orders = watch::Sender::new(Orders { gateway_up: true, publish: true });
         let counts = Arc::new(Counts::default());
         let hello = Hello::durable(version, "backend");
         let consumer = Consumer { address: gateway.mqtt(), hello, filter: "devices/#", deaths };
-        let (ledger, consumer) = spawn(consumer, &orders).await;
+        let (ledger, consumer) = spawn(consumer, Tally::new(PUBLISHERS as usize), &orders).await;
         let began = Instant::now();
         let publishers = (0..PUBLISHERS)
             .map(|number| {
@@ -54,7 +75,8 @@ impl Scene {
                 tokio::spawn(async move { publisher.run(orders, &counts).await })
             })
             .collect();
-        Self { load, gateway, orders, counts, ledger, consumer, publishers, began }
+        let trimmed = !sets.is_empty();
+        Self { load, trimmed, gateway, orders, counts, ledger, consumer, publishers, began }
     }
 
     /// Has the fleet finish and the subscriber catch up, replays the stream, and holds all of it against the
@@ -80,7 +102,11 @@ impl Scene {
             filter: "$stream/telemetry/earliest/#",
             deaths: None,
         };
-        let (replayed, replayer) = spawn(replay, &self.orders).await;
+        let tally = match self.trimmed {
+            true => Tally::from_anywhere(PUBLISHERS as usize),
+            false => Tally::new(PUBLISHERS as usize),
+        };
+        let (replayed, replayer) = spawn(replay, tally, &self.orders).await;
         await_all(&replayed, &published, &replayer).await;
         replayer.abort();
         let replayed_for = replaying.elapsed();
@@ -106,6 +132,12 @@ impl Scene {
             summary_of(starts),
         );
 
+        let slowest = starts.iter().max().copied().unwrap_or_default();
+        assert!(slowest < READY, "{slowest:?} from start to ready");
+        if self.trimmed && trims() {
+            let earliest = block_in_place(|| earliest(&self.gateway.data_dir().join("log")));
+            assert!(earliest > 0, "nothing was trimmed: this run says little");
+        }
         subscriber.assert_complete("the durable subscriber", &published);
         replay.assert_complete("the stream", &published);
         // What is in the log twice was published twice.
@@ -131,8 +163,12 @@ impl Scene {
 }
 
 /// Starts a consumer and waits for its SUBACK.
-async fn spawn(consumer: Consumer, orders: &watch::Sender<Orders>) -> (Arc<Ledger>, JoinHandle<()>) {
-    let ledger = Arc::new(Ledger::new(PUBLISHERS as usize));
+async fn spawn(
+    consumer: Consumer,
+    tally: Tally,
+    orders: &watch::Sender<Orders>,
+) -> (Arc<Ledger>, JoinHandle<()>) {
+    let ledger = Arc::new(Ledger::of(tally));
     let subscribed = watch::Sender::new(false);
     let mut is_subscribed = subscribed.subscribe();
     let (orders, own) = (orders.subscribe(), ledger.clone());
@@ -176,11 +212,11 @@ fn summary_of(starts: &[Duration]) -> String {
 }
 
 /// Kills and restarts the gateway so many times.
-async fn kill_gateway(scene: &mut Scene) -> Vec<Duration> {
+async fn kill_gateway(scene: &mut Scene, alive_ms: Range<u64>) -> Vec<Duration> {
     let mut rng = ChaCha8Rng::seed_from_u64(scene.load.seed);
     let mut starts = Vec::new();
     for kill in 0..scene.load.kills {
-        let alive = Duration::from_millis(rng.random_range(ALIVE_MS));
+        let alive = Duration::from_millis(rng.random_range(alive_ms.clone()));
         tokio::time::sleep(alive).await;
         scene.orders.send_modify(|orders| orders.gateway_up = false);
         let start = block_in_place(|| {
@@ -196,23 +232,31 @@ async fn kill_gateway(scene: &mut Scene) -> Vec<Duration> {
         assert!(!scene.consumer.is_finished(), "the consumer has panicked");
     }
     // The last start is under load as well.
-    tokio::time::sleep(Duration::from_millis(ALIVE_MS.start)).await;
+    tokio::time::sleep(Duration::from_millis(alive_ms.start)).await;
     starts
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_gateway_is_killed() {
     let load = Load::from_environment();
-    let mut scene = Scene::begin(load, ProtocolVersion::V5, None).await;
-    let starts = kill_gateway(&mut scene).await;
+    let mut scene = Scene::begin(load, ProtocolVersion::V5, None, &[]).await;
+    let starts = kill_gateway(&mut scene, ALIVE_MS).await;
     scene.end("gateway killed", u64::from(load.kills), &starts).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_gateway_is_killed_while_it_trims() {
+    let load = Load::from_environment().part();
+    let mut scene = Scene::begin(load, ProtocolVersion::V5, None, &TRIMMING).await;
+    let starts = kill_gateway(&mut scene, ALIVE_TRIMMING_MS).await;
+    scene.end("gateway killed while it trims", u64::from(load.kills), &starts).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_consumer_is_killed() {
-    let load = Load::from_environment();
+    let load = Load::from_environment().part();
     let deaths = Deaths { seed: load.seed, lives_ms: 20..400, away_ms: 0..300 };
-    let scene = Scene::begin(load, ProtocolVersion::V3_1_1, Some(deaths)).await;
+    let scene = Scene::begin(load, ProtocolVersion::V3_1_1, Some(deaths), &[]).await;
     let enough = u64::from(load.kills) * 2;
     while u64::from(scene.ledger.look().1) < enough {
         assert!(!scene.consumer.is_finished(), "the consumer has panicked");
@@ -224,10 +268,10 @@ async fn nothing_acknowledged_is_lost_when_the_consumer_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_both_are_killed() {
-    let load = Load::from_environment();
+    let load = Load::from_environment().part();
     let deaths = Deaths { seed: load.seed, lives_ms: 100..600, away_ms: 0..900 };
-    let mut scene = Scene::begin(load, ProtocolVersion::V5, Some(deaths)).await;
-    let starts = kill_gateway(&mut scene).await;
+    let mut scene = Scene::begin(load, ProtocolVersion::V5, Some(deaths), &[]).await;
+    let starts = kill_gateway(&mut scene, ALIVE_MS).await;
     let kills = u64::from(load.kills) + u64::from(scene.ledger.look().1) + 1;
     scene.end("both killed", kills, &starts).await;
 }

@@ -1,11 +1,12 @@
 //! Publishers and a durable subscriber on a gateway in this process, and the reckoning after it has come back.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Client, Hello, ProtocolVersion, QoS, ReasonCode, wait};
+use gateway_protocol::Properties;
+use gateway_protocol::packet::Packet;
+use gateway_tests::{Hello, ProtocolVersion, QoS, ReasonCode, wait};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,7 +14,9 @@ use tokio::task::JoinHandle;
 use crate::consumer::{Consumer, Ledger};
 use crate::event::Event;
 use crate::fleet::{Acknowledged, Counts, Orders, Publisher};
+use crate::lab::try_connect;
 use crate::tally::Tally;
+use crate::wire::ends;
 
 /// The name of the durable subscriber.
 pub(crate) const BACKEND: &str = "backend";
@@ -167,23 +170,18 @@ impl Books {
     }
 }
 
-/// Publishes one event and waits until it is acknowledged.
+/// Publishes one event, again if it is refused for lack of room, and waits until it is acknowledged.
 pub(crate) fn publish_last(address: SocketAddr, event: Event) {
-    let (mut client, _) = Client::connect(address, &Hello::new(ProtocolVersion::V5, "last"));
     let topic = format!("devices/{}/telemetry", event.publisher);
-    let properties = gateway_protocol::Properties::default();
-    let packet_id = client.send_publish_with(&topic, &event.payload(), QoS::AtLeastOnce, properties);
-    let reason = client.await_puback(packet_id.expect("QoS 1"));
-    assert_eq!(reason, ReasonCode::Success);
-    client.leave();
-}
-
-/// Events by publisher, as ranges, for messages.
-pub(crate) fn ranges(events: impl IntoIterator<Item = Event>) -> String {
-    let mut by_publisher: BTreeMap<u32, (u32, u32, u32)> = BTreeMap::new();
-    for event in events {
-        let range = by_publisher.entry(event.publisher).or_insert((event.number, event.number, 0));
-        *range = (range.0.min(event.number), range.1.max(event.number), range.2 + 1);
-    }
-    format!("{by_publisher:?}")
+    wait::until("the last acknowledgement", READ_TIMEOUT, || {
+        let (mut client, _) = try_connect(address, &Hello::new(ProtocolVersion::V5, "last"))?;
+        client.send_publish_with(&topic, &event.payload(), QoS::AtLeastOnce, Properties::default());
+        match client.receive(READ_TIMEOUT).ok()?.packet() {
+            Packet::PubAck(ack) => assert_eq!(ack.reason_code, ReasonCode::Success),
+            Packet::Disconnect(last) if ends(last.reason_code) => return None,
+            other => panic!("the last event: {other:?}"),
+        }
+        client.leave();
+        Some(())
+    });
 }

@@ -122,3 +122,10 @@ pub(crate) fn pause(duration: Duration) {
         std::thread::park_timeout(left);
     }
 }
+
+/// The first offset that the log still has.
+pub(crate) fn earliest(log: &Path) -> u64 {
+    let names = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().file_name());
+    let firsts = names.filter_map(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
+    firsts.min().unwrap_or(0)
+}

@@ -129,9 +129,10 @@ impl Node {
             Fate::Sectors => {
                 for sector in (first / SECTOR..=end / SECTOR).map(|sector| sector * SECTOR) {
                     if rng.random_bool(0.5) {
-                        for at in sector.max(first)..(sector + SECTOR).min(end) {
-                            contents[at] = self.synced.get(at).copied().unwrap_or(0);
-                        }
+                        let lost = sector.max(first)..(sector + SECTOR).min(end);
+                        let before = self.synced.get(lost.start..).unwrap_or_default();
+                        let before = before.iter().copied().chain(std::iter::repeat(0));
+                        contents[lost].iter_mut().zip(before).for_each(|(byte, before)| *byte = before);
                     }
                 }
             }
