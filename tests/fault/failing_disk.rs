@@ -169,7 +169,13 @@ impl Script {
         });
         let resumed = lifted.elapsed();
         assert!(resumed < RESUMED, "{}: took {resumed:?} to go on", self.name);
-        assert_eq!(readiness(self.gateway.admin), Ok(()), "{}: /readyz", self.name);
+        // Saving the view may be a little later.
+        wait::until_it(
+            &format!("{}: /readyz", self.name),
+            STEP,
+            || readiness(self.gateway.admin),
+            Result::is_ok,
+        );
         self.resumed = Some(resumed);
     }
 

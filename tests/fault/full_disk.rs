@@ -146,10 +146,9 @@ fn run(small: &Small) {
     fs::remove_file(filler).unwrap();
     let freed = Instant::now();
     let before = acknowledged(&traffic);
-    wait::until("intake goes on", STEP, || {
-        (acknowledged(&traffic) > before + 100 && readiness(gateway.admin()).is_ok()).then_some(())
-    });
+    wait::until("intake goes on", STEP, || (acknowledged(&traffic) > before + 100).then_some(()));
     let resumed = freed.elapsed();
+    wait::until_it("/readyz", STEP, || readiness(gateway.admin()), Result::is_ok);
     assert!(resumed < RESUMED, "intake took {resumed:.1?} to go on");
     traffic.finish(STEP);
     traffic.stop_connecting();

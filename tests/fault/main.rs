@@ -1,9 +1,25 @@
-//! Faults at the level of the process: the gateway is killed under load, its consumers are killed, and nothing that
-//! was acknowledged may be missing afterwards.
+//! Faults of the process, of the disk under it and of the power: nothing that was acknowledged may be missing
+//! afterwards, and what stood still goes on by itself.
 //!
-//! `GATEWAY_KILLS` is the number of kills and `GATEWAY_RESTARTS` that of restarts amid QoS 2 flows (5 unless set),
-//! `GATEWAY_SEED` the seed of their moments, `GATEWAY_RATE` the events per second in all (10,000 for a release build
-//! of the gateway, 2,000 for a debug build).
+//! - [`kill`], [`exactly_once`]: the program is killed under load, and so are its consumers.
+//! - [`full_disk`]: the program on a file system that is really full.
+//! - [`power`], [`failing_disk`], [`stalls`], [`flips`]: a gateway in this process on a disk of the test's own
+//!   ([`lab`]), which loses what was not synced, fails, takes its time, or has a bit flipped.
+//!
+//! Sizes are for a change; the long form is had by environment variables, best with `cargo nextest run --profile long`:
+//!
+//! | variable | unless set | long | what |
+//! |---|---:|---:|---|
+//! | `GATEWAY_KILLS` | 50 | 1000 | kills of the program; variations of that run take a tenth |
+//! | `GATEWAY_RESTARTS` | 5 | 200 | restarts amid QoS 2 flows |
+//! | `GATEWAY_RATE` | 20000 | | events per second in all, of the kills |
+//! | `GATEWAY_CUTS` | 10 | 200 | power cuts; half as many where acknowledgements do not wait for a sync |
+//! | `GATEWAY_FAULTS` | 40 | 480 | faults of the disk, spread over the 120 operations of a run: each of them in four ways |
+//! | `GATEWAY_STALL_SECS` | 5 | 30 | length of the long stall |
+//! | `GATEWAY_FLIPS` | 60 | 10000 | flipped bits |
+//! | `GATEWAY_SEED` | 20260131 | | seed of everything that is left to chance; every run prints its own |
+//!
+//! A debug build of the program is killed 5 times at 2,000 events per second.
 
 #![allow(
     clippy::unwrap_used,

@@ -20,13 +20,13 @@ use crate::traffic::{Traffic, slots};
 const PUBLISHERS: u32 = 20;
 const EVENTS_PER_SECOND: u32 = 3_000;
 /// From the first publish to the cut, in milliseconds.
-const ALIVE_MS: std::ops::Range<u64> = 150..900;
+const ALIVE_MS: std::ops::Range<u64> = 250..1_000;
 /// The same where the log is to be trimmed meanwhile, which is looked at every second and waits for a checkpoint.
 const ALIVE_TRIMMING_MS: std::ops::Range<u64> = 2_200..4_200;
 /// `storage.interval_ms` where acknowledgements do not wait for a sync.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// What a thread may be late on a machine that has other things to do.
-const LATE: Duration = Duration::from_millis(250);
+const LATE: Duration = Duration::from_millis(100);
 
 /// What is found of the view.
 #[derive(Clone, Copy, Debug)]

@@ -236,6 +236,14 @@ impl Disk for LabDisk {
         state.wreck.sync_names(dir);
         Ok(())
     }
+
+    fn available(&self, dir: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        match state.fault {
+            Some(Fault { errno: Errno::NoSpace, lasting: true, .. }) if state.struck => Ok(0),
+            _ => RealDisk.available(dir),
+        }
+    }
 }
 
 #[derive(Debug)]
