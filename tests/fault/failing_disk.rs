@@ -170,12 +170,7 @@ impl Script {
         let resumed = lifted.elapsed();
         assert!(resumed < RESUMED, "{}: took {resumed:?} to go on", self.name);
         // Saving the view may be a little later.
-        wait::until_it(
-            &format!("{}: /readyz", self.name),
-            STEP,
-            || readiness(self.gateway.admin),
-            Result::is_ok,
-        );
+        wait::until(&format!("{}: /readyz", self.name), STEP, || readiness(self.gateway.admin).ok());
         self.resumed = Some(resumed);
     }
 

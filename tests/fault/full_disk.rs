@@ -148,7 +148,7 @@ fn run(small: &Small) {
     let before = acknowledged(&traffic);
     wait::until("intake goes on", STEP, || (acknowledged(&traffic) > before + 100).then_some(()));
     let resumed = freed.elapsed();
-    wait::until_it("/readyz", STEP, || readiness(gateway.admin()), Result::is_ok);
+    wait::until("/readyz", STEP, || readiness(gateway.admin()).ok());
     assert!(resumed < RESUMED, "intake took {resumed:.1?} to go on");
     traffic.finish(STEP);
     traffic.stop_connecting();
