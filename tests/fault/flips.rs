@@ -1,6 +1,7 @@
 //! One bit of the files of a store is flipped, each time another one. Whatever is delivered afterwards is as it was
 //! published; what is missing lay in the group that was hit, and is reported.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
@@ -13,21 +14,22 @@ use gateway_protocol::ProtocolVersion;
 use gateway_protocol::codec::{PublishFrame, encode_publish};
 use gateway_protocol::packet::{Ack, Packet};
 use gateway_storage::log::segments::disk::RealDisk;
-use gateway_tests::{Client, Hello, QoS};
+use gateway_tests::{Client, Hello, QoS, wait};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Load;
 use crate::event::Event;
 use crate::lab::disk::{LabDisk, find};
-use crate::lab::{InProcess, config, copy, logs, try_connect};
-use crate::tally::Tally;
+use crate::lab::{InProcess, config, copy, earliest, logs, trims, try_connect};
 use crate::traffic::{BACKEND, publish_last};
 
 const PUBLISHERS: u32 = 3;
 /// Events of each publisher that the view has seen, and those that only the log has.
 const SAVED: u32 = 70;
 const UNSAVED: u32 = 30;
+/// Events of each publisher that the durable subscriber has acknowledged where the log is trimmed.
+const CONSUMED: u32 = 40;
 const EVENTS: u32 = SAVED + UNSAVED;
 /// Events that are sent at once, and so are stored as one group.
 const BURST: u32 = 10;
@@ -45,10 +47,13 @@ struct Store {
     groups: Vec<(PathBuf, Range<usize>)>,
     /// Everything but locks, with how far it is not just zeros.
     files: Vec<(PathBuf, usize, usize)>,
+    /// What is delivered without a flip: by the stream, and to the durable subscriber.
+    undamaged: Vec<Vec<Event>>,
 }
 
 impl Store {
-    fn make() -> Self {
+    /// `trimmed`: part of it has been consumed, and the log begins behind that.
+    fn make(trimmed: bool) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (live, data) = (dir.path().join("live"), dir.path().join("data"));
         let disk = LabDisk::default();
@@ -58,9 +63,29 @@ impl Store {
         let hello = Hello::durable(ProtocolVersion::V5, BACKEND);
         let (mut backend, _) = Client::connect(gateway.mqtt, &hello);
         backend.subscribe(&[("devices/#", QoS::AtLeastOnce)]);
+        if trimmed {
+            publish(&gateway, 0..CONSUMED);
+            for _ in 0..CONSUMED * PUBLISHERS {
+                take(&mut backend);
+            }
+        }
         backend.leave();
-        publish(&gateway, 0..SAVED);
+        publish(&gateway, if trimmed { CONSUMED } else { 0 }..SAVED);
         gateway.stop();
+        if trimmed && trims() {
+            // Of a log that is rather full, what can go goes at once.
+            let writes = disk.writes();
+            let of_log = writes.iter().filter(|(path, _, _)| path.starts_with(live.join("log")));
+            let written: usize = of_log.map(|(_, _, len)| len).sum();
+            let mut tight = config.clone();
+            tight.storage.max_bytes = written as u64 * 10 / 8;
+            tight.streams[0].max_bytes = 16 << 10;
+            let gateway = InProcess::start(tight, Arc::new(disk.clone())).expect("it starts");
+            // Something is committed, however little.
+            Client::connect(gateway.mqtt, &Hello::durable(ProtocolVersion::V5, "somebody")).0.leave();
+            wait::until("the log is trimmed", STEP, || (earliest(&live.join("log")) > 0).then_some(()));
+            gateway.stop();
+        }
         config.storage.view_save_interval = Duration::from_secs(600);
         let gateway = InProcess::start(config.clone(), Arc::new(disk.clone())).expect("it starts");
         publish(&gateway, SAVED..EVENTS);
@@ -76,7 +101,10 @@ impl Store {
         let mut files = Vec::new();
         list(&data, &data, &mut files);
         files.sort();
-        Self { _dir: dir, data, config, groups, files }
+        let mut store = Self { _dir: dir, data, config, groups, files, undamaged: Vec::new() };
+        let undamaged = store.deliver(None).expect("it starts");
+        store.undamaged = undamaged;
+        store
     }
 
     /// A bit somewhere: every file is as likely as any other of its kind, and within it the part that holds data.
@@ -179,88 +207,106 @@ enum Outcome {
     Refused,
 }
 
-fn try_flip(store: &Store, flip: &Flip) -> Outcome {
-    let dir = tempfile::tempdir().expect("a directory");
-    let data = dir.path().join("data");
-    copy(&store.data, &data);
-    flip.apply(&data);
-    let mark = logs::mark();
-    let mut config = store.config.clone();
-    config.storage.data_dir = data;
-    let gateway = match InProcess::start(config, Arc::new(RealDisk)) {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            let words = error.to_string();
-            assert!(words.split(' ').count() >= WORDS_MIN, "{flip}: it did not start: {words}");
-            eprintln!("{flip}: {words}");
-            return Outcome::Refused;
+impl Store {
+    /// Starts a gateway on a copy with one bit flipped, and reads the stream and what waits for the durable subscriber.
+    ///
+    /// # Errors
+    /// What it says when it does not start.
+    fn deliver(&self, flip: Option<&Flip>) -> Result<Vec<Vec<Event>>, String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        copy(&self.data, &data);
+        if let Some(flip) = flip {
+            flip.apply(&data);
         }
-    };
-    let hit = store.hit(flip);
-    let published = [EVENTS; PUBLISHERS as usize];
-    let last = PUBLISHERS as usize;
-    let (backend, present) =
-        try_connect(gateway.mqtt, &Hello::durable(ProtocolVersion::V5, BACKEND)).expect("accepted");
-    let (mut reader, _) = Client::connect(gateway.mqtt, &Hello::new(ProtocolVersion::V5, "reader"));
-    reader.subscribe(&[("$stream/telemetry/earliest/#", QoS::AtLeastOnce)]);
-    publish_last(gateway.mqtt, Event { publisher: PUBLISHERS, number: 0 });
-    let mut outcome = Outcome::Complete;
-    for (who, mut client) in [("the stream", reader), ("the durable subscriber", backend)] {
-        if !present && who != "the stream" {
-            panic!("{flip}: the session is lost");
+        let mut config = self.config.clone();
+        config.storage.data_dir = data;
+        let gateway = InProcess::start(config, Arc::new(RealDisk)).map_err(|error| error.to_string())?;
+        let (mut reader, _) = Client::connect(gateway.mqtt, &Hello::new(ProtocolVersion::V5, "reader"));
+        reader.subscribe(&[("$stream/telemetry/earliest/#", QoS::AtLeastOnce)]);
+        let hello = Hello::durable(ProtocolVersion::V5, BACKEND);
+        let (backend, present) = try_connect(gateway.mqtt, &hello).expect("accepted");
+        assert!(present, "{flip:?}: the session is lost");
+        let last = Event { publisher: PUBLISHERS, number: 0 };
+        publish_last(gateway.mqtt, last);
+        let delivered = [reader, backend].map(|mut client| {
+            let mut events = Vec::new();
+            while events.last() != Some(&last) {
+                events.push(take(&mut client));
+            }
+            events
+        });
+        gateway.stop();
+        Ok(delivered.into())
+    }
+
+    fn try_flip(&self, flip: &Flip) -> Outcome {
+        let mark = logs::mark();
+        let delivered = match self.deliver(Some(flip)) {
+            Ok(delivered) => delivered,
+            Err(words) => {
+                assert!(words.split(' ').count() >= WORDS_MIN, "{flip}: it did not start: {words}");
+                eprintln!("{flip}: {words}");
+                return Outcome::Refused;
+            }
+        };
+        let panicked = logs::since(mark, |line| line.contains("panic") && !line.contains("store panicked"));
+        assert!(panicked.is_empty(), "{flip}: {panicked:#?}");
+        let hit = self.hit(flip);
+        let mut outcome = Outcome::Complete;
+        let receivers = ["the stream", "the durable subscriber"];
+        for (who, (undamaged, delivered)) in receivers.iter().zip(self.undamaged.iter().zip(&delivered)) {
+            let there: HashSet<&Event> = delivered.iter().collect();
+            let (kept, missing): (Vec<_>, Vec<_>) =
+                undamaged.iter().copied().partition(|event| there.contains(event));
+            assert_eq!(kept, *delivered, "{flip}: {who}: twice, or out of order");
+            let beyond: Vec<_> = missing.iter().filter(|event| !hit.contains(event)).collect();
+            assert!(beyond.is_empty(), "{flip}: {who}: lost beyond the group that was hit: {beyond:?}");
+            if !missing.is_empty() {
+                let reported = logs::since(mark, |line| {
+                    (line.contains(" ERROR ") || line.contains(" WARN "))
+                        && ["damaged", "middle of a group", "broken", "lost"]
+                            .iter()
+                            .any(|word| line.contains(word))
+                });
+                let missing = missing.len();
+                assert!(!reported.is_empty(), "{flip}: {who}: {missing} events are missing without a word");
+                outcome = Outcome::Lost;
+            }
         }
-        let mut tally = Tally::new(last + 1);
-        while tally.next_of(last) == 0 {
-            let frame = client.receive(STEP).unwrap_or_else(|ended| panic!("{flip}: {who}: {ended:?}"));
-            let Packet::Publish(publish) = frame.packet() else { panic!("{flip}: {who}: {frame:?}") };
-            // Nothing is delivered that was not published.
-            tally.take(Event::read(publish.payload));
+        outcome
+    }
+}
+
+/// Takes a delivery and acknowledges it. Nothing is delivered that was not published.
+fn take(client: &mut Client) -> Event {
+    loop {
+        let frame = client.receive(STEP).expect("a delivery");
+        if let Packet::Publish(publish) = frame.packet() {
             client.send(&Packet::PubAck(Ack::success(publish.packet_id.expect("QoS 1"))));
-        }
-        assert_eq!(tally.duplicates, 0, "{flip}: {who}");
-        assert_eq!(tally.out_of_order, 0, "{flip}: {who}");
-        let missing = tally.missing(&published);
-        let beyond: Vec<_> = missing.iter().filter(|event| !hit.contains(event)).collect();
-        assert!(beyond.is_empty(), "{flip}: {who}: lost beyond the group that was hit: {beyond:?}");
-        if !missing.is_empty() {
-            let reported = logs::since(mark, |line| {
-                (line.contains(" ERROR ") || line.contains(" WARN "))
-                    && ["damaged", "middle of a group", "broken", "lost"]
-                        .iter()
-                        .any(|word| line.contains(word))
-            });
-            assert!(
-                !reported.is_empty(),
-                "{flip}: {who}: {} events are missing without a word",
-                missing.len()
-            );
-            outcome = Outcome::Lost;
+            return Event::read(publish.payload);
         }
     }
-    gateway.stop();
-    let panicked = logs::since(mark, |line| line.contains("panic") && !line.contains("store panicked"));
-    assert!(panicked.is_empty(), "{flip}: {panicked:#?}");
-    outcome
 }
 
 #[test]
 fn a_flipped_bit_costs_what_it_hits_and_is_reported() {
     let _shown = logs::ShownOnFailure;
     let load = Load::from_environment();
-    let store = Store::make();
+    let stores = [false, true].map(Store::make);
     let mut rng = ChaCha8Rng::seed_from_u64(load.seed);
     let began = Instant::now();
     let mut outcomes = Vec::new();
-    for _ in 0..load.flips {
-        let flip = store.choose(&mut rng);
-        outcomes.push(try_flip(&store, &flip));
+    for nth in 0..load.flips {
+        let store = &stores[nth as usize % stores.len()];
+        outcomes.push(store.try_flip(&store.choose(&mut rng)));
     }
     let count = |outcome| outcomes.iter().filter(|found| **found == outcome).count();
     eprintln!(
         "bit flips, seed {}: {} over {} files in {:.1?}: {} cost nothing, {} their group, {} kept it from starting",
         load.seed,
         load.flips,
-        store.files.len(),
+        stores.iter().map(|store| store.files.len()).sum::<usize>(),
         began.elapsed(),
         count(Outcome::Complete),
         count(Outcome::Lost),

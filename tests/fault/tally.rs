@@ -91,16 +91,6 @@ impl Tally {
         self.next.iter().zip(published).all(|(next, published)| next >= published)
     }
 
-    /// What is missing of the first `published` of each publisher.
-    pub(crate) fn missing(&self, published: &[u32]) -> Vec<Event> {
-        let mut missing: Vec<Event> = self.missing.iter().copied().collect();
-        for (publisher, (next, published)) in self.next.iter().zip(published).enumerate() {
-            missing.extend((*next..*published).map(|number| Event { publisher: publisher as u32, number }));
-        }
-        missing.sort_unstable();
-        missing
-    }
-
     /// Nothing lost, nothing out of order.
     pub(crate) fn assert_complete(&self, who: &str, published: &[u32]) {
         let lost = self.lost(published);
