@@ -59,6 +59,10 @@ impl Store {
         let disk = LabDisk::default();
         let mut config = config(&live, &["storage.view_save_interval_ms=100"]);
         config.storage.segment_bytes = 12 << 10;
+        let all_bytes = config.streams[0].max_bytes;
+        if trimmed {
+            config.streams[0].max_bytes = 16 << 10;
+        }
         let gateway = InProcess::start(config.clone(), Arc::new(disk.clone())).expect("it starts");
         let hello = Hello::durable(ProtocolVersion::V5, BACKEND);
         let (mut backend, _) = Client::connect(gateway.mqtt, &hello);
@@ -78,8 +82,7 @@ impl Store {
             let of_log = writes.iter().filter(|(path, _, _)| path.starts_with(live.join("log")));
             let written: usize = of_log.map(|(_, _, len)| len).sum();
             let mut tight = config.clone();
-            tight.storage.max_bytes = written as u64 * 10 / 8;
-            tight.streams[0].max_bytes = 16 << 10;
+            tight.storage.max_bytes = written as u64 * 100 / 85;
             let gateway = InProcess::start(tight, Arc::new(disk.clone())).expect("it starts");
             // Something is committed, however little.
             Client::connect(gateway.mqtt, &Hello::durable(ProtocolVersion::V5, "somebody")).0.leave();
@@ -87,6 +90,7 @@ impl Store {
             gateway.stop();
         }
         config.storage.view_save_interval = Duration::from_secs(600);
+        config.streams[0].max_bytes = all_bytes;
         let gateway = InProcess::start(config.clone(), Arc::new(disk.clone())).expect("it starts");
         publish(&gateway, SAVED..EVENTS);
         // As a kill would leave it.
