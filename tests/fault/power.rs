@@ -99,6 +99,9 @@ impl Cut {
         let view = [ViewFate::Earlier, ViewFate::Truncated, ViewFate::Missing][rng.random_range(0..3)];
         ruin_view(&found.join("view"), view, &mut rng);
         lab.storage.data_dir.clone_from(&found);
+        // What is trimmed while it is read is passed over, so nothing more is.
+        lab.storage.max_bytes = 1 << 30;
+        lab.streams.iter_mut().for_each(|stream| stream.max_bytes = 1 << 30);
         let starting = Instant::now();
         let mark = logs::mark();
         let gateway =
