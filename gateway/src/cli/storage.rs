@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use gateway::config::format_size;
 use gateway_storage::Offset;
-use gateway_storage::offline::{ExportReport, LogFormat, RepairReport, VerifyReport};
+use gateway_storage::offline::{ExportReport, Finding, LogFormat, RepairReport, VerifyReport};
 
 use super::ConfigArgs;
 
@@ -106,10 +106,13 @@ impl fmt::Display for Verified<'_> {
         }
         match view {
             Some(applied) => writeln!(f, "  view         applied up to offset {applied}")?,
-            None => writeln!(f, "  view         none that can be used")?,
+            None if findings.iter().any(is_about_view) => {
+                writeln!(f, "  view         none that can be used")?
+            }
+            None => writeln!(f, "  view         none yet; the next start makes it")?,
         }
         if checkpoints.is_empty() {
-            writeln!(f, "  checkpoints  none that can be used")?;
+            writeln!(f, "  checkpoint   none")?;
         }
         for checkpoint in checkpoints {
             let (applied, size) = (checkpoint.applied, format_size(checkpoint.bytes));
@@ -174,6 +177,10 @@ impl fmt::Display for Exported<'_> {
             more => write!(f, "\n  and {more} more, not listed"),
         }
     }
+}
+
+fn is_about_view(finding: &Finding) -> bool {
+    matches!(finding, Finding::ViewUnusable(_) | Finding::ViewBehind { .. })
 }
 
 fn count(number: u64, what: &str) -> String {
