@@ -157,7 +157,7 @@ fn run(small: &Small) {
     gateway.kill();
     let published = traffic.abort();
     let start = gateway.restart();
-    let books = traffic.read_back(gateway.mqtt(), Tally::new(slots(PUBLISHERS)));
+    let books = traffic.read_back(gateway.mqtt(), false);
     let (stream, _) = &*books.stream.look();
     eprintln!(
         "full disk: /readyz said so after {full_after:.1?}; {trickle} events acknowledged in {FULL_FOR:?} meanwhile; stored events \

@@ -14,7 +14,6 @@ use rand_chacha::ChaCha8Rng;
 use crate::Load;
 use crate::lab::disk::LabDisk;
 use crate::lab::{InProcess, config, copy, earliest, logs, pause, trims};
-use crate::tally::Tally;
 use crate::traffic::{Traffic, slots};
 
 const PUBLISHERS: u32 = 20;
@@ -99,17 +98,14 @@ impl Cut {
         let view = [ViewFate::Earlier, ViewFate::Truncated, ViewFate::Missing][rng.random_range(0..3)];
         ruin_view(&found.join("view"), view, &mut rng);
         lab.storage.data_dir.clone_from(&found);
-        // What is trimmed while it is read is passed over, so nothing more is.
+        // There is room for the last event of all.
         lab.storage.max_bytes = 1 << 30;
-        lab.streams.iter_mut().for_each(|stream| stream.max_bytes = 1 << 30);
         let starting = Instant::now();
         let mark = logs::mark();
         let gateway =
             InProcess::start(lab, Arc::new(RealDisk)).unwrap_or_else(|error| panic!("{salvage}: {error}"));
         let started = starting.elapsed();
-        let slots = slots(PUBLISHERS);
-        let stream = if self.trimmed { Tally::from_anywhere(slots) } else { Tally::new(slots) };
-        let books = traffic.read_back(gateway.mqtt, stream);
+        let books = traffic.read_back(gateway.mqtt, self.trimmed);
         let total: u32 = acknowledged.iter().sum();
         let earliest = earliest(&found.join("log"));
         eprintln!(

@@ -72,6 +72,11 @@ impl Tally {
         self.next[publisher]
     }
 
+    /// Something was passed over and has not come so far.
+    pub(crate) fn has_gaps(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
     /// Acknowledged to their publishers, and not received. `published`: how many each publisher has had acknowledged.
     pub(crate) fn lost(&self, published: &[u32]) -> u64 {
         let passed_over =

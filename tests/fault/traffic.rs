@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::consumer::{Consumer, Ledger};
 use crate::event::Event;
 use crate::fleet::{Acknowledged, Counts, Orders, Publisher};
-use crate::lab::try_connect;
+use crate::lab::{pause, try_connect};
 use crate::tally::Tally;
 use crate::wire::ends;
 
@@ -22,6 +22,9 @@ use crate::wire::ends;
 pub(crate) const BACKEND: &str = "backend";
 /// Publishers of the test's own beside those of the traffic; the last of them publishes the last event of all.
 const EXTRA: u32 = 4;
+/// How often a log is trimmed, and how often one that is trimmed is read at most.
+const TRIMS_EVERY: Duration = Duration::from_secs(1);
+const TRIES: u32 = 5;
 /// How long reading back may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -134,17 +137,27 @@ impl Traffic {
     }
 
     /// On the gateway as it came back: the rest of what waited for the durable subscriber, and the stream from its
-    /// earliest event on. What both have received in all.
-    pub(crate) fn read_back(&mut self, address: SocketAddr, stream: Tally) -> Books {
+    /// earliest event on. What both have received in all. `trimmed`: the stream begins in the middle.
+    pub(crate) fn read_back(&mut self, address: SocketAddr, trimmed: bool) -> Books {
         self.orders.send_modify(|orders| orders.gateway_up = true);
         self.listen(address, self.backend.clone(), true);
-        let stream = self.read_stream(address, stream);
         // Both receive in the order of the log: once the last event of all is there, everything is.
         let last = slots(self.publishers) - 1;
         publish_last(address, Event { publisher: last as u32, number: 0 });
-        for (who, ledger) in [("the durable subscriber", &self.backend), ("the stream", &stream)] {
-            wait::until(who, READ_TIMEOUT, || (ledger.look().0.next_of(last) > 0).then_some(()));
-        }
+        let is_there = |ledger: &Ledger| (ledger.look().0.next_of(last) > 0).then_some(());
+        wait::until("the durable subscriber", READ_TIMEOUT, || is_there(&self.backend));
+        let mut tries = 0;
+        let stream = loop {
+            let new = if trimmed { Tally::from_anywhere } else { Tally::new };
+            let stream = self.read_stream(address, new(slots(self.publishers)));
+            wait::until("the stream", READ_TIMEOUT, || is_there(&stream));
+            tries += 1;
+            // What is trimmed while it is read is passed over; the next reader begins behind it.
+            if !trimmed || tries == TRIES || !stream.look().0.has_gaps() {
+                break stream;
+            }
+            pause(TRIMS_EVERY);
+        };
         self.abort();
         Books { backend: self.backend.clone(), stream }
     }
