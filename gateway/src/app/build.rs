@@ -65,6 +65,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
                     WhenQueueFull::DropOldest => engine::WhenFull::DropOldest,
                     WhenQueueFull::EndSession => engine::WhenFull::EndSession,
                 },
+                losses: 0, // The log knows better.
             },
             segment_bytes: storage.segment_bytes,
             recent_bytes: RECENT_BYTES,

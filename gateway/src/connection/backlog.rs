@@ -282,6 +282,7 @@ mod tests {
                 backlog: BacklogLimits { messages_max: 100_000, bytes_max: 1 << 30 },
                 share: ShareStrategy::RoundRobin,
                 when_full: WhenFull::DropNewest,
+                losses: 0,
             },
             segment_bytes: 1 << 20,
             recent_bytes: 1 << 20,

@@ -183,7 +183,9 @@ impl Engine {
             chunks: saved.clone(),
         });
         let fresh = log.next_offset() == Offset::ZERO;
-        let rules_differ = fresh || applier.rules() != options.rules;
+        let losses = applier.rules().losses.wrapping_add(u32::from(applier.has_losses()));
+        let rules = Rules { losses, ..options.rules };
+        let rules_differ = fresh || applier.rules() != rules;
         let view = Arc::new(ViewWriter::start(saved, checkpoints, reserve.clone())?);
         let (hand_over, groups) = sync_channel(HAND_OVER_GROUPS);
         let loop_ = ApplyLoop {
@@ -225,7 +227,7 @@ impl Engine {
         // Before anybody reads a stream it begins where it should.
         engine.stream_needs(&mut Vec::new(), engine.end(), crate::clock::unix_ms());
         if rules_differ {
-            engine.change_rules(&options.rules);
+            engine.change_rules(&rules);
         }
         metrics::restored(engine.sessions().iter().map(|session| session.state().backlog.pending()).sum());
         engine.close_sessions_left_open();

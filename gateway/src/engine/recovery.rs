@@ -111,7 +111,7 @@ fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<()
         for skipped in &page.skipped {
             tracing::error!(?skipped, "a damaged part of the log was passed over");
         }
-        applier.apply(&page.batch, at);
+        applier.apply_page(&page, at);
         applier.take_at_limit().for_each(drop); // It was said when it happened.
         if let Some(error) = applier.take_failure() {
             return Err(error.into());

@@ -38,6 +38,10 @@ pub struct Rules {
     /// What gives way in a full backlog. Logs of before there was a choice do not say it.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// How often a replay has passed over a part of the log that can not be read. What follows in the log was said under other numbers than
+    /// those the replay gave, until the entry that says one more of these.
+    #[serde(default)]
+    pub losses: u32,
 }
 
 impl Rules {
@@ -70,7 +74,7 @@ mod tests {
         let rules = Rules::decode(&before).expect("they are legible");
         assert_eq!(
             rules,
-            Rules { backlog, share: ShareStrategy::Publisher, when_full: WhenFull::DropNewest }
+            Rules { backlog, share: ShareStrategy::Publisher, when_full: WhenFull::DropNewest, losses: 0 }
         );
         let now = Rules { when_full: WhenFull::EndSession, ..rules };
         assert_eq!(Rules::decode(&now.encode()), Some(now));

@@ -44,6 +44,8 @@ pub struct SessionState {
     pub resumed: bool,
     /// Removed from the table; a connection that still holds it gets nothing more.
     pub removed: bool,
+    /// A replay has passed over a part of the log: acknowledgements of these numbers and later ones meant other messages.
+    pub(super) doubtful_from: Option<u64>,
     pub(super) waker: Option<Waker>,
     pub(super) unsaved: Unsaved,
 }
@@ -55,6 +57,13 @@ pub(super) struct Unsaved {
     pub(super) listed: bool,
     /// Filters added or replaced (true) or removed (false).
     pub(super) filters: BTreeMap<Box<str>, bool>,
+}
+
+impl SessionState {
+    /// How many of `len` numbers from `sequence` on mean what they say.
+    pub(super) fn undoubted(&self, sequence: u64, len: u64) -> u64 {
+        self.doubtful_from.map_or(len, |from| len.min(from.saturating_sub(sequence)))
+    }
 }
 
 impl DurableSession {

@@ -159,6 +159,7 @@ fn open_log(
     options: &StoreOptions,
     reserve: &Path,
 ) -> Result<(Box<dyn Log>, RecoveryReport), OpenError> {
+    refuse_other_kind(data_dir, options)?;
     let open = || -> Result<(Box<dyn Log>, RecoveryReport), OpenError> {
         match options.log {
             LogKind::Segments(segments) => {
@@ -180,6 +181,21 @@ fn open_log(
         }
         opened => opened,
     }
+}
+
+/// A log of the other kind would be left behind with everything in it, and an empty one be begun.
+fn refuse_other_kind(data_dir: &Path, options: &StoreOptions) -> Result<(), OpenError> {
+    let dir = data_dir.join("log");
+    let (has_other, found, configured) = match options.log {
+        LogKind::Segments(_) => (dir.join("sled").join("db").exists(), "sled", "segments"),
+        LogKind::Sled(_) => {
+            let names = options.disk.list(&dir);
+            let names = names.map_err(|source| OpenError::Io { doing: "list", path: dir.clone(), source })?;
+            let is_segment = |name: &std::ffi::OsString| Path::new(name).extension() == Some("log".as_ref());
+            (names.iter().any(is_segment), "segments", "sled")
+        }
+    };
+    if has_other { Err(OpenError::OtherKind { dir, found, configured }) } else { Ok(()) }
 }
 
 /// The view as it is, or as it could be made; `log` is where the log begins and ends.

@@ -19,7 +19,7 @@ use super::snapshot::pending::{ChunkError, Chunks};
 use super::streams::Usages;
 use super::table::Table;
 use crate::router::{GroupMatch, Match, RouteCache};
-use gateway_storage::{Batch, Entry, Offset};
+use gateway_storage::{Batch, Entry, Offset, Page};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -56,7 +56,6 @@ pub(super) struct Applied {
     pub(super) acknowledged: u64,
 }
 
-#[cfg(test)]
 impl Applied {
     pub(super) fn add(&mut self, more: &Self) {
         self.events += more.events;
@@ -90,6 +89,8 @@ pub(super) struct Applier {
     over_quota: Vec<Box<str>>,
     /// Sessions whose backlog was at a limit, by their keys, for the gateway's log.
     at_limit: HashMap<u64, AtLimit>,
+    /// Parts of the log that were passed over, and that the rules do not know of yet.
+    losses: u32,
     /// Where backlogs read back what they have let go of, and the error that ended the applying.
     chunks: Option<Arc<dyn Chunks>>,
     failure: Option<ChunkError>,
@@ -110,6 +111,7 @@ impl Applier {
             removed: Vec::new(),
             over_quota: Vec::new(),
             at_limit: HashMap::new(),
+            losses: 0,
             chunks: None,
             failure: None,
         }
@@ -132,10 +134,55 @@ impl Applier {
 
     /// Applies the entries of `batch` from offset `from` on.
     pub(super) fn apply(&mut self, batch: &Batch, from: Offset) -> Applied {
+        self.apply_range(batch, batch.index_from(from)..batch.len())
+    }
+
+    /// Applies what a page of the log brought, from offset `from` on. Where a part of it can not be read, messages are missing: later ones
+    /// get smaller numbers than they had, and what clients acknowledged of them is not to be taken for others. They get those again.
+    pub(super) fn apply_page(&mut self, page: &Page, from: Offset) -> Applied {
+        let mut applied = Applied::default();
+        let mut at = page.batch.index_from(from);
+        for skipped in &page.skipped {
+            let end = page.batch.index_from(skipped.end).max(at);
+            applied
+                .add(&self.apply_range(&page.batch, at..page.batch.index_from(skipped.first).clamp(at, end)));
+            self.note_loss();
+            at = end;
+        }
+        applied.add(&self.apply_range(&page.batch, at..page.batch.len()));
+        applied
+    }
+
+    fn note_loss(&mut self) {
+        self.losses += 1;
+        for session in self.table.sessions() {
+            let mut state = session.state();
+            let end = state.backlog.end();
+            state.doubtful_from.get_or_insert(end);
+        }
+    }
+
+    /// Whether parts of the log were passed over since the rules last said so.
+    pub(super) fn has_losses(&self) -> bool {
+        self.losses > 0
+    }
+
+    fn change_rules(&mut self, rules: Rules) {
+        if rules.losses != self.rules.losses {
+            self.losses = 0;
+            for session in self.table.sessions() {
+                session.state().doubtful_from = None;
+            }
+        }
+        self.rules = rules;
+        self.rules_unsaved = true;
+    }
+
+    fn apply_range(&mut self, batch: &Batch, range: std::ops::Range<usize>) -> Applied {
         let mut applied = Applied::default();
         let table = self.table.clone();
         let mut usage = table.streams.usage();
-        for index in batch.index_from(from)..batch.len() {
+        for index in range {
             if self.failure.is_some() {
                 break;
             }
@@ -183,7 +230,8 @@ impl Applier {
                 let Some(session) = self.table.session(client_id) else { return };
                 let mut state = session.state();
                 for (sequence, len) in AckRuns::decode(runs) {
-                    applied.acknowledged += state.backlog.acknowledge(sequence, u64::from(len));
+                    let len = state.undoubted(sequence, u64::from(len));
+                    applied.acknowledged += state.backlog.acknowledge(sequence, len);
                 }
                 list_unsaved(&mut self.unsaved, &session, &mut state);
             }
@@ -195,7 +243,8 @@ impl Applier {
             }
             Entry::DeliveryReceived { client_id, runs } => self.change(client_id, |state| {
                 for (sequence, len) in AckRuns::decode(runs) {
-                    state.backlog.receive(sequence, u64::from(len));
+                    let len = state.undoubted(sequence, u64::from(len));
+                    state.backlog.receive(sequence, len);
                 }
                 true
             }),
@@ -209,8 +258,7 @@ impl Applier {
             }
             Entry::RulesChanged { rules } => {
                 if let Some(rules) = Rules::decode(rules) {
-                    self.rules = rules;
-                    self.rules_unsaved = true;
+                    self.change_rules(rules);
                 }
             }
             Entry::BacklogCut { client_id, before } => self.cut(client_id, Offset::new(before), applied),

@@ -24,7 +24,11 @@ impl Applier {
         let session = match &resumed {
             Some(session) => session.clone(),
             None if expiry_secs == 0 => return,
-            None => self.restore(client_id, SessionState::default()),
+            None => {
+                // Its beginning may be what was lost, and then the client counts from there.
+                let doubtful_from = (self.has_losses() && !clean_start).then_some(0);
+                self.restore(client_id, SessionState { doubtful_from, ..SessionState::default() })
+            }
         };
         let mut state = session.state();
         state.connected = true;

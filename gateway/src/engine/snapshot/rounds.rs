@@ -76,7 +76,12 @@ mod tests {
             let (view, _) = View::open(dir.path().join("view"), ViewOptions::default()).unwrap();
             let (view, table) = (Arc::new(view), Arc::new(Table::new(&[])));
             let backlog = BacklogLimits { messages_max: 100_000, bytes_max: 1 << 30 };
-            let rules = Rules { backlog, share: ShareStrategy::RoundRobin, when_full: WhenFull::DropNewest };
+            let rules = Rules {
+                backlog,
+                share: ShareStrategy::RoundRobin,
+                when_full: WhenFull::DropNewest,
+                losses: 0,
+            };
             let mut applier = Applier::new(table.clone(), rules);
             applier.read_chunks_from(view.clone());
             let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(RealDisk)).unwrap();

@@ -54,6 +54,7 @@ const RULES: Rules = Rules {
     backlog: BacklogLimits { messages_max: 1000, bytes_max: 1 << 20 },
     share: ShareStrategy::RoundRobin,
     when_full: WhenFull::DropNewest,
+    losses: 0,
 };
 
 const WAIT: Duration = Duration::from_secs(20);

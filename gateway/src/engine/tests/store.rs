@@ -349,3 +349,56 @@ fn a_stream_gives_way_before_events_are_refused_for_its_sake() {
     let (_, bytes, events) = files.engine.stream_usage().remove(0);
     assert!(bytes > 20_000 && events > 50, "it keeps most of what there is room for: {bytes} bytes");
 }
+
+/// Flips a bit in the group that begins at `offset`.
+fn damage(dir: &std::path::Path, offset: Offset) {
+    for entry in fs::read_dir(dir.join("log")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let is_it = |frame: &[u8]| frame.starts_with(b"GWGR") && frame[16..24] == offset.get().to_le_bytes();
+        if let Some(at) = bytes.windows(40).position(is_it) {
+            bytes[at + 400] ^= 1;
+            fs::write(path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("no group begins at {offset}");
+}
+
+#[test]
+fn a_lost_part_of_the_log_costs_its_own_messages_and_no_acknowledgement_is_taken_for_another() {
+    let mut files = Files::new(Setup::default());
+    files.commit(&[opened("a"), subscribed("a", "x")]);
+    let mut groups = Vec::new();
+    for _ in 0..12 {
+        groups.push(files.engine.end());
+        files.publish("x", 10);
+    }
+    files.commit(&[acknowledged("a", &(0..70).collect::<Vec<_>>(), &mut Vec::new())]);
+    files.engine.shutdown();
+    let Files { hands, dir, .. } = files;
+    drop(hands);
+    // The third group is damaged, and the view has to be made from the log.
+    damage(dir.path(), groups[2]);
+    fs::remove_dir_all(dir.path().join("view")).unwrap();
+    files = Files::open(dir, Setup::default());
+    let left = |files: &Files| -> Vec<u64> {
+        let session = files.engine.session("a").unwrap();
+        pending(files.engine.chunks().as_ref(), &session)
+            .into_iter()
+            .map(|(_, offset)| offset.get())
+            .collect()
+    };
+    let unacknowledged: Vec<u64> = (groups[7].get()..groups[11].get() + 10).collect();
+    let waiting = left(&files);
+    assert!(unacknowledged.iter().all(|offset| waiting.contains(offset)), "{waiting:?}");
+
+    // What is acknowledged from now on counts, at this start and at those after it.
+    let end = files.engine.session("a").unwrap().end();
+    files.commit(&[acknowledged("a", &(0..end).collect::<Vec<_>>(), &mut Vec::new())]);
+    assert_eq!(left(&files), [0; 0]);
+    for keep_view in [true, false] {
+        files = files.restart(keep_view, Setup::default());
+        assert_eq!(left(&files), [0; 0]);
+    }
+}

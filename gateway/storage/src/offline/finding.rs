@@ -70,6 +70,8 @@ pub enum Finding {
     NothingToRebuildFrom {
         /// Where the log begins.
         earliest: Offset,
+        /// Where it ends.
+        end: Offset,
     },
 }
 
@@ -169,11 +171,10 @@ impl fmt::Display for Finding {
                  the log any more"
             ),
             Self::Checkpoint { reason, .. } => write!(f, "{reason}"),
-            Self::NothingToRebuildFrom { earliest } => write!(
+            Self::NothingToRebuildFrom { earliest, .. } => write!(
                 f,
                 "no view and no checkpoint can be used, and the log begins at offset {earliest}: a gateway does not \
-                 start on it. Sessions, subscriptions, Retained Messages and pending deliveries from before that \
-                 offset are lost"
+                 start on it. Sessions, subscriptions, Retained Messages and pending deliveries are lost"
             ),
         }
     }

@@ -110,9 +110,9 @@ fn step_for(place: &Place, finding: &Finding) -> Option<RepairStep> {
             target.push(".broken");
             Some(RepairStep::SetCheckpointAside { file: file.clone(), target: target.into() })
         }
-        Finding::NothingToRebuildFrom { earliest } => {
-            Some(RepairStep::WriteEmptyCheckpoint { applied: *earliest })
-        }
+        // Not where the log begins: what is left of it would be applied to an empty view, in which acknowledgements mean other
+        // messages than those they were given for.
+        Finding::NothingToRebuildFrom { end, .. } => Some(RepairStep::WriteEmptyCheckpoint { applied: *end }),
         Finding::DamagedGroups(_)
         | Finding::Hole { .. }
         | Finding::Unreadable { .. }
@@ -186,8 +186,8 @@ impl fmt::Display for RepairStep {
             }
             Self::WriteEmptyCheckpoint { applied } => write!(
                 f,
-                "write an empty checkpoint at offset {applied}, where the log begins: sessions, subscriptions, \
-                 Retained Messages and pending deliveries from before it are given up"
+                "write an empty checkpoint at offset {applied}, where the log ends: sessions, subscriptions, \
+                 Retained Messages and pending deliveries are given up; streams keep what the log has"
             ),
         }
     }

@@ -191,7 +191,8 @@ fn verify_start(report: &mut VerifyReport) {
         _ => false,
     });
     if report.view.is_none() && !rebuildable && !newer {
-        report.add(Finding::NothingToRebuildFrom { earliest });
+        let end = report.log.end;
+        report.add(Finding::NothingToRebuildFrom { earliest, end });
     }
 }
 

@@ -346,3 +346,20 @@ fn a_reserve_is_made_at_the_first_start_and_found_at_the_next() {
         close(store);
     }
 }
+
+#[test]
+fn a_log_of_another_kind_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = |log| StoreOptions { log, view: SMALL, reserve_bytes: 0, ..StoreOptions::default() };
+    let kinds =
+        || [LogKind::Segments(SEGMENTS), LogKind::Sled(crate::log::SledLogOptions { cache_bytes: 8 << 20 })];
+    for (made, asked) in [(0, 1), (1, 0)] {
+        let dir = dir.path().join(made.to_string());
+        let [segments, sled] = kinds();
+        let store = open(&dir, options(if made == 0 { segments } else { sled })).unwrap();
+        close(store);
+        let [segments, sled] = kinds();
+        let error = open(&dir, options(if asked == 0 { segments } else { sled })).unwrap_err();
+        assert!(matches!(&error, StoreError::Log(OpenError::OtherKind { .. })), "{error}");
+    }
+}

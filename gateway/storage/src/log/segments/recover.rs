@@ -95,6 +95,19 @@ pub enum OpenError {
         /// The flags found.
         flags: u16,
     },
+    /// The directory has a log of another kind than the one asked for.
+    #[error(
+        "{} holds a log of the kind \"{found}\", and storage.log asks for \"{configured}\": a log stays what it was made as",
+        dir.display()
+    )]
+    OtherKind {
+        /// Which directory.
+        dir: PathBuf,
+        /// What it holds.
+        found: &'static str,
+        /// What was asked for.
+        configured: &'static str,
+    },
     /// Both copies of a header are damaged and no other file can stand in.
     #[error("the header of {} is damaged, and no other segment is left to tell how to read it", file.display())]
     DamagedHeader {
