@@ -167,7 +167,7 @@ impl Ingest {
 
     /// What live subscribers get of this read, if anything.
     pub fn take_live(&mut self) -> Option<Arc<Batch>> {
-        (!self.live.is_empty()).then(|| Arc::new(std::mem::take(&mut self.live).into_batch()))
+        (!self.live.is_empty()).then(|| Arc::new(self.live.take_batch()))
     }
 }
 

@@ -113,9 +113,8 @@ async fn exactly_once_both_ways_across_restarts() {
         subscriber.assert_exactly_once(&published);
     }
     let recognized: u64 = subscribers.iter().map(|subscriber| subscriber.ledger.look().recognized).sum();
-    for taken_up in [count(&counts.published_again), count(&counts.released_again), recognized] {
-        assert!(taken_up > 0 || load.restarts == 0, "no restart met such a flow: this run says little");
-    }
+    let taken_up = count(&counts.published_again) + count(&counts.released_again) + recognized;
+    assert!(taken_up > 0 || load.restarts == 0, "no restart met a flow under way: this run says nothing");
     assert_stream_has_each_once(&gateway, &orders, &published).await;
     block_in_place(|| {
         let damage = gateway.said(|line| line.contains("damaged") || line.contains("set aside"));

@@ -81,7 +81,10 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
                 ..GroupCommitOptions::default()
             },
         },
-        Box::new(move |batch| dispatcher.dispatch(batch)),
+        Box::new(move |batch| {
+            // Nobody waits here: who published waits for the receipt.
+            let _ = dispatcher.dispatch(batch);
+        }),
     )?;
     let retained = RetainedLimits {
         messages_max: config.mqtt.retained_max_messages,

@@ -138,6 +138,6 @@ fn publish_sys_topics(context: &Context, now_ms: u64) {
     ];
     context.sys_topics.replace(&values, now_ms);
     if let Some(batch) = context.sys_topics.batch(|topic| context.live.read(|router| router.wants(topic))) {
-        context.dispatchers.borrow().dispatch(&batch);
+        let _ = context.dispatchers.borrow().dispatch(&batch);
     }
 }

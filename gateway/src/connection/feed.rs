@@ -27,6 +27,8 @@ pub(super) struct Feed {
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
+    /// Others were let run before what has come is sent.
+    pub(super) has_waited: bool,
     /// The store does not give what is due: the connection is to be closed.
     pub(super) failure: Option<ReasonCode>,
 }

@@ -11,6 +11,7 @@
 //! ```
 
 mod backlog;
+mod brake;
 mod feed;
 mod handshake;
 mod io;

@@ -1,5 +1,6 @@
 //! What the client sends: packets to decisions, publishes to the log, receipts to acknowledgements.
 
+use super::brake::Brake;
 use super::metrics;
 use super::task::{Connection, Outcome};
 use crate::clock;
@@ -10,6 +11,7 @@ use gateway_protocol::packet::Publish;
 use gateway_protocol::session::{Event, Lane};
 use gateway_protocol::{PacketId, QoS, ReasonCode};
 use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
+use std::sync::Arc;
 use std::task::Waker;
 
 /// Acknowledgements that one receipt releases.
@@ -206,9 +208,12 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         batch.counts.report();
-        self.session.handle_durable(batch.free, out);
-        if let Some(live) = ingest.take_live() {
-            self.context.dispatchers.borrow().dispatch(&live);
+        let behind = ingest.take_live().and_then(|live| self.context.dispatchers.borrow().dispatch(&live));
+        match behind {
+            Some(outbox) if !Arc::ptr_eq(&outbox, &self.outbox) => {
+                self.brake = Some(Brake::on(outbox, batch.free));
+            }
+            _ => self.session.handle_durable(batch.free, out),
         }
         let owed = Owed { ticket: None, publishes: batch.publishes, replies: batch.replies };
         if ingest.stored.is_empty() {

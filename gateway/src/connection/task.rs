@@ -1,6 +1,7 @@
 //! The loop of a connection: what came in, what is durable now, what there is to send.
 
 use super::backlog::DurableFeed;
+use super::brake::Brake;
 use super::feed::Feed;
 use super::receive::Owed;
 use super::{Context, io};
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) owed: VecDeque<Owed>,
     /// Staged entries for which the open group had no room, and what is owed for them. While there are any, nothing is read.
     pub(super) held: Option<Box<(Staging, Owed)>>,
+    /// A subscriber is behind: acknowledgements wait for it.
+    pub(super) brake: Option<Box<Brake>>,
     pub(super) last_ticket: Option<Ticket>,
     /// The engine's routing epoch at the last submit.
     pub(super) last_epoch: u64,
@@ -130,6 +133,7 @@ impl Connection {
             unsent: Vec::new(),
             owed: VecDeque::new(),
             held: None,
+            brake: None,
             last_ticket: None,
             last_epoch: 0,
             has_will,
@@ -193,7 +197,9 @@ impl Connection {
         if let Some(reason) = self.submit_held(cx) {
             return self.close(reason, out);
         }
-        if let Err(reason) = self.release_receipts(out) {
+        if self.brake.is_some() && super::brake::holds(&mut self.brake, &mut self.session, cx, out) {
+            // What was published is acknowledged, and more of it read, when a subscriber has caught up.
+        } else if let Err(reason) = self.release_receipts(out) {
             return self.close(reason, out);
         }
         if let Some(outcome) = self.wind_up(out) {
@@ -218,6 +224,10 @@ impl Connection {
             return self.close(ReasonCode::QuotaExceeded, out);
         }
         if self.unsent.is_empty() && self.closing.is_none() {
+            if self.lets_others_first(out) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             moved |= self.feed_client(cx, out);
             if let Some(reason) = self.feed.failure.take() {
                 return self.close(reason, out);
@@ -237,6 +247,14 @@ impl Connection {
             Some(reason) => Poll::Ready(Some(Outcome::Closed(reason))),
             None => Poll::Pending,
         }
+    }
+
+    /// A subscriber that was woken lets those run first that are about to publish: one write for what all of them bring costs hardly more
+    /// than one for the first of it. Once for each time; what is to be sent anyway is not held up.
+    fn lets_others_first(&mut self, out: &[u8]) -> bool {
+        let first = !self.feed.has_waited && out.is_empty() && self.outbox.bytes() > 0;
+        self.feed.has_waited = first;
+        first
     }
 
     fn close(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Poll<Option<Outcome>> {
@@ -259,6 +277,7 @@ impl Connection {
 
     fn can_read(&self) -> bool {
         self.held.is_none()
+            && self.brake.is_none()
             && self.session.wants_read()
             && self.unsent.len() < UNSENT_BYTES_MAX
             && self.owed.len() < OWED_GROUPS_MAX

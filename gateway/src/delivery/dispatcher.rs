@@ -55,8 +55,8 @@ impl Dispatcher {
         }
     }
 
-    /// Queues every event of `batch` for its live subscribers.
-    pub fn dispatch(&mut self, batch: &Arc<Batch>) {
+    /// Queues every event of `batch` for its live subscribers. Answers one that is behind, if any: whoever published waits for it.
+    pub fn dispatch(&mut self, batch: &Arc<Batch>) -> Option<Arc<Outbox>> {
         let epoch = self.router.epoch();
         let mut at = 0;
         while at < batch.len() {
@@ -67,7 +67,7 @@ impl Dispatcher {
             at = run.end as usize;
             self.dispatch_run(epoch, &run);
         }
-        self.hand_out(batch);
+        self.hand_out(batch)
     }
 
     fn dispatch_run(&mut self, epoch: u64, run: &Run<'_>) {
@@ -137,23 +137,29 @@ impl Dispatcher {
         }
     }
 
-    fn hand_out(&mut self, batch: &Arc<Batch>) {
+    fn hand_out(&mut self, batch: &Arc<Batch>) -> Option<Arc<Outbox>> {
         let mut routed = 0;
         let mut dropped = 0;
+        let mut behind = None;
         let shipment = Arc::new(match self.shares.len() {
-            0 => return,
+            0 => return None,
             1 => Shipment::for_one(batch.clone()),
             _ => Shipment::for_several(batch.clone()),
         });
         for (outbox, picks) in self.shares.drain(..) {
             routed += events(&picks);
-            dropped += outbox.push(&shipment, picks);
+            let pushed = outbox.push(&shipment, picks);
+            dropped += pushed.dropped;
+            if pushed.is_behind {
+                behind = Some(outbox);
+            }
         }
         self.share_of.clear();
         metrics::routed(routed as u64);
         if dropped > 0 {
             metrics::dropped(Dropped::OutboxFull, dropped as u64);
         }
+        behind
     }
 }
 

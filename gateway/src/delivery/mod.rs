@@ -13,5 +13,5 @@ mod shipment;
 mod tests;
 
 pub use dispatcher::{Dispatcher, LiveRouter};
-pub use outbox::{Outbox, OutboxId, Parcel, Pick, Picks, WhenFull};
+pub use outbox::{Outbox, OutboxId, Parcel, Pick, Picks, Pushed, WhenFull};
 pub use shipment::Shipment;

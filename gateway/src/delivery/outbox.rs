@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 /// Names an outbox in the routing table; never used twice in one run of the gateway.
 pub type OutboxId = u64;
@@ -105,7 +106,25 @@ struct Queue {
     bytes: usize,
     overflowed: bool,
     closed: bool,
+    /// Since when it is past its mark.
+    behind_since: Option<Instant>,
+    /// Publishers that wait for it.
+    waiting: Vec<Waker>,
 }
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Messages that had no room.
+    pub dropped: usize,
+    /// The queue is past its mark, and publishers wait for it.
+    pub is_behind: bool,
+}
+
+/// A queue is behind when it is fuller than this part of its limit, until it is at half of that.
+const MARK: usize = 4;
+/// How long publishers wait for a queue that stays behind. Then it is slow for good, until it has caught up.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Charged for each parcel and each pick beside the batch.
 const PARCEL_OVERHEAD: usize = 64;
@@ -133,25 +152,39 @@ impl Outbox {
         }
     }
 
-    /// Queues what there is room for and wakes the subscriber. Returns how many messages were dropped.
-    pub fn push(&self, shipment: &Arc<Shipment>, picks: Picks) -> usize {
+    /// Queues what there is room for and wakes the subscriber.
+    pub fn push(&self, shipment: &Arc<Shipment>, picks: Picks) -> Pushed {
         let count = events(&picks);
         let (parcel, bytes) = pack(shipment, picks);
         let mut queue = self.lock();
         if queue.closed {
-            return count;
+            return Pushed { dropped: count, is_behind: false };
         }
-        if bytes > self.bytes_max.saturating_sub(queue.bytes) {
+        let has_room = bytes <= self.bytes_max.saturating_sub(queue.bytes);
+        if has_room {
+            queue.bytes += bytes;
+            queue.parcels.push_back((parcel, bytes));
+        } else {
             queue.overflowed |= self.when_full == WhenFull::Disconnect;
-            drop(queue);
-            self.waker.wake_by_ref();
-            return count;
         }
-        queue.bytes += bytes;
-        queue.parcels.push_back((parcel, bytes));
+        if queue.bytes > self.bytes_max / MARK {
+            queue.behind_since.get_or_insert_with(Instant::now);
+        }
+        let is_behind = queue.brakes();
         drop(queue);
         self.waker.wake_by_ref();
-        0
+        Pushed { dropped: if has_room { 0 } else { count }, is_behind }
+    }
+
+    /// Whether those who publish into it wait; then `waker` is woken when that is over, but for patience that runs out.
+    #[must_use]
+    pub fn brakes(&self, waker: &Waker) -> bool {
+        let mut queue = self.lock();
+        let brakes = queue.brakes();
+        if brakes && !queue.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
+            queue.waiting.push(waker.clone());
+        }
+        brakes
     }
 
     /// The oldest parcel.
@@ -161,6 +194,12 @@ impl Outbox {
         queue.bytes = queue.bytes.saturating_sub(bytes);
         if queue.parcels.is_empty() {
             queue.parcels = VecDeque::new();
+        }
+        if queue.behind_since.is_some() && queue.bytes <= self.bytes_max / MARK / 2 {
+            queue.behind_since = None;
+            let waiting = std::mem::take(&mut queue.waiting);
+            drop(queue);
+            wake(waiting);
         }
         Some(parcel)
     }
@@ -187,12 +226,27 @@ impl Outbox {
     pub fn close(&self) -> usize {
         let mut queue = self.lock();
         let left = queue.parcels.iter().map(|(parcel, _)| parcel.len()).sum();
+        let waiting = std::mem::take(&mut queue.waiting);
         *queue = Queue { closed: true, ..Queue::default() };
+        drop(queue);
+        wake(waiting);
         left
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn brakes(&self) -> bool {
+        self.behind_since.is_some_and(|since| since.elapsed() < PATIENCE)
+    }
+}
+
+fn wake(waiting: Vec<Waker>) {
+    for waker in waiting {
+        waker.wake();
     }
 }
 

@@ -154,8 +154,49 @@ fn a_closed_outbox_takes_nothing_and_says_what_was_left() {
         subscription_ids: None,
     };
     let shipment = Arc::new(Shipment::for_one(batch(&[("a", 0)])));
-    assert_eq!(closed.push(&shipment, [pick.clone()].into()), 0);
+    assert_eq!(closed.push(&shipment, [pick.clone()].into()).dropped, 0);
     assert_eq!(closed.close(), 1);
-    assert_eq!(closed.push(&shipment, [pick].into()), 1);
+    assert_eq!(closed.push(&shipment, [pick].into()).dropped, 1);
     assert_eq!(closed.bytes(), 0);
+}
+
+#[derive(Default)]
+struct Rung(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Rung {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn publishers_wait_for_a_subscriber_that_is_behind_until_it_has_caught_up_or_gone() {
+    let router = Arc::new(LiveRouter::default());
+    let mut dispatcher = Dispatcher::new(router.clone());
+    let rung = Arc::new(Rung::default());
+    let waker: Waker = rung.clone().into();
+    let count = || rung.0.load(std::sync::atomic::Ordering::SeqCst);
+    let events = [("a", 1); 8];
+    for is_closed in [false, true] {
+        let before = count();
+        let subscriber = outbox(1, "subscriber", false, 64 << 10, WhenFull::Drop);
+        subscribe(&router, &subscriber, "#", QoS::AtLeastOnce, false);
+        assert!(dispatcher.dispatch(&batch(&events)).is_none(), "there is room enough");
+        assert!(!subscriber.brakes(&waker));
+        let behind = std::iter::repeat_with(|| dispatcher.dispatch(&batch(&events))).take(20).flatten().last();
+        assert_eq!(behind.map(|outbox| outbox.id), Some(1));
+        assert!(subscriber.brakes(&waker) && subscriber.brakes(&waker));
+        if is_closed {
+            subscriber.close();
+        } else {
+            while count() == before {
+                assert!(subscriber.bytes() > 0, "it is woken before all is gone");
+                assert!(subscriber.brakes(&waker) && subscriber.pop().is_some());
+            }
+        }
+        assert_eq!(count(), before + 1, "once, however often it asked");
+        assert!(!subscriber.brakes(&waker));
+        let all = TopicFilter::parse("#").unwrap();
+        router.change(|router| router.unsubscribe(1, all));
+    }
 }

@@ -117,6 +117,23 @@ impl Staging {
         Batch::unlogged(self.bytes.into_vec(), self.index)
     }
 
+    /// As [`Staging::into_batch`], and the staging area goes on with room for as much again: whoever stages batch after batch does not grow
+    /// its buffers each time. A batch that would waste half of its memory is copied out.
+    pub fn take_batch(&mut self) -> Batch {
+        let (bytes, index) = (self.bytes.as_vec(), &self.index);
+        if bytes.len() < bytes.capacity() / 2 || index.len() < index.capacity() / 2 {
+            let batch = Batch::unlogged(bytes.as_slice().into(), index.as_slice().into());
+            self.clear();
+            return batch;
+        }
+        let next = Self {
+            bytes: ByteBuf::with_capacity(bytes.len().min(KEPT_BYTES_MAX)),
+            index: Vec::with_capacity(index.len().min(KEPT_BYTES_MAX / size_of::<EntryIndex>())),
+            events: 0,
+        };
+        std::mem::replace(self, next).into_batch()
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.as_vec()
     }
