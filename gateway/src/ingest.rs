@@ -8,11 +8,16 @@
 
 use crate::engine::{Engine, Interest};
 use crate::router::RouteCache;
-use gateway_protocol::ReasonCode;
+use gateway_protocol::codec::varint_len;
 use gateway_protocol::packet::Publish;
 use gateway_protocol::property::{PropertiesBuf, PropertyId};
-use gateway_storage::{Batch, Event, Staging};
+use gateway_protocol::{ProtocolVersion, ReasonCode};
+use gateway_storage::verbatim::{Fields, Traits};
+use gateway_storage::{Batch, Event, StageError, Staging, Verbatim};
 use std::sync::Arc;
+
+/// The first byte of a PUBLISH at QoS 0.
+const PUBLISH: u8 = 0x30;
 
 /// Topics whose takers one worker remembers.
 const TOPICS_CACHED: usize = 65_536;
@@ -22,6 +27,8 @@ const TOPICS_CACHED: usize = 65_536;
 pub struct Publisher<'a> {
     /// The Client Identifier.
     pub client_id: &'a str,
+    /// The version its packets are of.
+    pub version: ProtocolVersion,
     /// Publishes of this client are on their way to the log under an older routing: until those are stored, later ones go the same
     /// way, whoever wants them, so that no message overtakes another on its topic.
     pub after_stored: bool,
@@ -75,7 +82,7 @@ pub struct Ingest {
     takers: RouteCache<Takers>,
     /// For the log. What is left in it after the read belongs to the caller.
     pub stored: Staging,
-    live: Staging,
+    live: Live,
     properties: PropertiesBuf,
     limits: RetainedLimits,
 }
@@ -102,19 +109,20 @@ impl Ingest {
         Self {
             takers: RouteCache::new(TOPICS_CACHED),
             stored: Staging::new(),
-            live: Staging::new(),
+            live: Live::default(),
             properties: PropertiesBuf::new(),
             limits,
         }
     }
 
-    /// Stages one publish. `now_ms` is the time of the read, since the Unix epoch.
+    /// Stages one publish, received as `packet`. `now_ms` is the time of the read, since the Unix epoch.
     pub fn publish(
         &mut self,
         engine: &Engine,
         live: &impl LiveInterest,
         publisher: Publisher<'_>,
         publish: &Publish<'_>,
+        packet: &[u8],
         now_ms: u64,
     ) -> Outcome {
         if publish.topic.starts_with('$') {
@@ -149,11 +157,19 @@ impl Ingest {
             properties,
             payload: publish.payload,
         };
-        let staging = if stored { &mut self.stored } else { &mut self.live };
-        match (staging.push_event(&event), stored) {
-            (Ok(()), true) => Outcome::Stored,
-            (Ok(()), false) => Outcome::Live,
-            (Err(_), _) => Outcome::Refused(Refusal::TooLarge),
+        if stored {
+            return match self.stored.push_event(&event) {
+                Ok(()) => Outcome::Stored,
+                Err(_) => Outcome::Refused(Refusal::TooLarge),
+            };
+        }
+        let is_unchanged = std::ptr::eq(properties, publish.properties.raw());
+        if is_unchanged && self.live.keep_packet(publisher, &event, packet) {
+            return Outcome::Live;
+        }
+        match self.live.keep_event(&event) {
+            Ok(()) => Outcome::Live,
+            Err(_) => Outcome::Refused(Refusal::TooLarge),
         }
     }
 
@@ -167,7 +183,67 @@ impl Ingest {
 
     /// What live subscribers get of this read, if anything.
     pub fn take_live(&mut self) -> Option<Arc<Batch>> {
-        (!self.live.is_empty()).then(|| Arc::new(self.live.take_batch()))
+        self.live.take().map(Arc::new)
+    }
+}
+
+/// What a read brings for live subscribers: packets as they came, or, from the first on that can not go on like that, events.
+#[derive(Default)]
+struct Live {
+    packets: Verbatim,
+    events: Staging,
+}
+
+impl Live {
+    /// Keeps a packet for live subscribers as it came, without DUP and RETAIN; false where that is not possible.
+    fn keep_packet(&mut self, publisher: Publisher<'_>, event: &Event<'_>, packet: &[u8]) -> bool {
+        if !self.events.is_empty() {
+            return false;
+        }
+        let Event { topic, properties, payload, .. } = *event;
+        let identifier = if event.qos == 0 { 0 } else { 2 };
+        let length = if publisher.version.is_v5() { varint_len(properties.len()) } else { 0 };
+        let Some(properties_at) = packet.len().checked_sub(payload.len() + properties.len()) else {
+            return false;
+        };
+        let Some(topic_at) = properties_at.checked_sub(length + identifier + topic.len()) else {
+            return false;
+        };
+        let fields = Fields {
+            topic_at,
+            topic_len: topic.len(),
+            properties_at,
+            properties_len: properties.len(),
+            payload_len: payload.len(),
+        };
+        let traits = Traits {
+            qos: event.qos,
+            retain: event.retain,
+            received_ms: event.received_ms,
+            expires_at_ms: event.expires_at_ms,
+        };
+        if self.packets.is_empty() {
+            self.packets.begin(publisher.client_id, publisher.version.level());
+        }
+        self.packets.push(packet, PUBLISH | (event.qos << 1), &fields, &traits)
+    }
+
+    /// Keeps an event for live subscribers. What was kept as packets goes before it, in the same form: a read is one batch, in order.
+    fn keep_event(&mut self, event: &Event<'_>) -> Result<(), StageError> {
+        if !self.packets.is_empty() {
+            let packets = self.packets.take_batch();
+            for event in (0..packets.len()).filter_map(|at| packets.event(at)) {
+                self.events.push_event(&event)?;
+            }
+        }
+        self.events.push_event(event)
+    }
+
+    fn take(&mut self) -> Option<Batch> {
+        if !self.packets.is_empty() {
+            return Some(self.packets.take_batch());
+        }
+        (!self.events.is_empty()).then(|| self.events.take_batch())
     }
 }
 

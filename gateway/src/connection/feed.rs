@@ -9,7 +9,7 @@ use crate::router::Grant;
 use crate::stream::Next;
 use crate::sys_topics;
 use gateway_protocol::property::{PropertiesBuf, Property};
-use gateway_protocol::session::{Delivery, Frames, Sent};
+use gateway_protocol::session::{Delivery, FramesIn, Sent};
 use gateway_protocol::{QoS, ReasonCode, TopicFilter};
 use gateway_storage::{Batch, Event, Offset};
 use std::collections::VecDeque;
@@ -180,7 +180,7 @@ impl Connection {
     }
 
     /// The frames that this client gets like everybody else, if it does.
-    fn common_frames<'s>(&self, shipment: &'s Shipment, pick: &Pick) -> Option<&'s Frames> {
+    fn common_frames<'s>(&self, shipment: &'s Shipment, pick: &Pick) -> Option<FramesIn<'s>> {
         if pick.subscription_ids.is_some() || pick.retain_as_published {
             return None;
         }
@@ -188,7 +188,12 @@ impl Connection {
         self.session.takes_frames(frames).then_some(frames)
     }
 
-    fn send_frames(&mut self, frames: &Frames, events: std::ops::Range<usize>, out: &mut Vec<u8>) -> usize {
+    fn send_frames(
+        &mut self,
+        frames: FramesIn<'_>,
+        events: std::ops::Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> usize {
         let room = self.context.settings.write_bytes.saturating_sub(out.len());
         let (sent, in_flight) = self.session.handle_frames(frames, events, room, out);
         self.feed.counts.sent_live(QoS::AtMostOnce, sent - in_flight);

@@ -69,7 +69,10 @@ impl Connection {
                     used += consumed;
                     batch.counts.packets += 1;
                     match self.session.handle_packet(now, packet, out) {
-                        Ok(event) => outcome = self.take_event(event, &mut ingest, &mut batch, out),
+                        Ok(event) => {
+                            let packet = rest.get(..consumed).unwrap_or_default();
+                            outcome = self.take_event(event, packet, &mut ingest, &mut batch, out);
+                        }
                         Err(closed) => outcome = Some(Outcome::Closed(closed.reason)),
                     }
                 }
@@ -89,12 +92,13 @@ impl Connection {
     fn take_event(
         &mut self,
         event: Event<'_>,
+        packet: &[u8],
         ingest: &mut Ingest,
         batch: &mut ReadBatch,
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         match event {
-            Event::Publish(publish) => self.take_publish(&publish, ingest, batch),
+            Event::Publish(publish) => self.take_publish(&publish, packet, ingest, batch),
             Event::Released { packet_id } => self.release(packet_id, &mut ingest.stored, batch, out),
             Event::Received { sequence } => self.remember(sequence, &mut ingest.stored, batch),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe, &mut ingest.stored, batch, out),
@@ -115,11 +119,18 @@ impl Connection {
         None
     }
 
-    fn take_publish(&mut self, publish: &Publish<'_>, ingest: &mut Ingest, batch: &mut ReadBatch) {
+    fn take_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        packet: &[u8],
+        ingest: &mut Ingest,
+        batch: &mut ReadBatch,
+    ) {
         batch.counts.event(publish.qos);
         let engine = &self.context.engine;
         let publisher = Publisher {
             client_id: &self.client_id,
+            version: self.session.version(),
             after_stored: !self.owed.is_empty() && engine.interest_epoch() != self.last_epoch,
         };
         let resolved = Publish {
@@ -127,7 +138,7 @@ impl Connection {
             retain: publish.retain && self.context.limits.retain_available,
             ..*publish
         };
-        let outcome = ingest.publish(engine, &*self.context.live, publisher, &resolved, batch.now_ms);
+        let outcome = ingest.publish(engine, &*self.context.live, publisher, &resolved, packet, batch.now_ms);
         match outcome {
             // Counted when it is stored.
             ingest::Outcome::Stored => {}

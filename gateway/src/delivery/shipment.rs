@@ -1,9 +1,11 @@
 //! A batch on its way to live subscribers, and its frames, encoded once for all who get them in the same form.
 //!
-//! The first subscriber that wants a form encodes it, the others copy. For a single subscriber that would be one copy more than encoding
-//! straight into its output, so a shipment knows whether it has several.
+//! Where the batch holds the very packets that were received ([`gateway_storage::Verbatim`]), and a subscriber speaks the same version, those
+//! are the frames. Otherwise the first subscriber that wants a form encodes it, the others copy. For a single subscriber that would be one
+//! copy more than encoding straight into its output, so a shipment knows whether it has several.
 
-use gateway_protocol::session::{FrameOf, Frames};
+use gateway_protocol::codec::varint_len;
+use gateway_protocol::session::{FrameOf, Frames, FramesIn};
 use gateway_protocol::{ProtocolVersion, QoS};
 use gateway_storage::Batch;
 use std::sync::{Arc, OnceLock};
@@ -19,7 +21,15 @@ const FORMS: usize = 4;
 pub struct Shipment {
     batch: Arc<Batch>,
     is_shared: bool,
-    forms: [OnceLock<Option<Frames>>; FORMS],
+    forms: [OnceLock<Option<Encoded>>; FORMS],
+}
+
+#[derive(Debug)]
+enum Encoded {
+    /// In bytes of their own.
+    Apart(Frames),
+    /// Where they were received.
+    Verbatim(Frames),
 }
 
 impl Shipment {
@@ -51,20 +61,48 @@ impl Shipment {
     /// to encode its own: there is only one, an event expires (what is left of its time differs from moment to moment), or it is of QoS 2
     /// and granted as such.
     #[must_use]
-    pub fn frames(&self, version: ProtocolVersion, granted: QoS) -> Option<&Frames> {
-        if !self.is_shared {
+    pub fn frames(&self, version: ProtocolVersion, granted: QoS) -> Option<FramesIn<'_>> {
+        // Whoever keeps packets names them by the level of their version.
+        let is_verbatim = self.batch.form() == version.level();
+        if !self.is_shared && !is_verbatim {
             return None;
         }
         let form = usize::from(version.is_v5()) * 2 + usize::from(granted != QoS::AtMostOnce);
-        let frames = self.forms.get(form)?.get_or_init(|| self.encode(version, granted)).as_ref()?;
-        (granted != QoS::ExactlyOnce || !self.has_qos2()).then_some(frames)
+        let encoded = self.forms.get(form)?.get_or_init(|| {
+            let verbatim = is_verbatim.then(|| self.locate(version, granted)).flatten();
+            verbatim.or_else(|| self.is_shared.then(|| self.encode(version, granted)).flatten())
+        });
+        match encoded.as_ref()? {
+            Encoded::Verbatim(frames) => Some(frames.within(self.batch.bytes())),
+            Encoded::Apart(frames) => {
+                (granted != QoS::ExactlyOnce || !self.has_qos2()).then_some(frames.own())
+            }
+        }
     }
 
     fn has_qos2(&self) -> bool {
         (0..self.batch.len()).any(|at| self.batch.raw_event(at).is_some_and(|event| event.qos == 2))
     }
 
-    fn encode(&self, version: ProtocolVersion, granted: QoS) -> Option<Frames> {
+    /// The packets that were received, if all of them can be sent like that.
+    fn locate(&self, version: ProtocolVersion, granted: QoS) -> Option<Encoded> {
+        let mut frames = Frames::with_capacity(version, self.batch.len(), 0);
+        for at in 0..self.batch.len() {
+            let event = self.batch.raw_event(at)?;
+            if event.expires_at_ms != 0 || event.qos > granted.as_u8() {
+                return None;
+            }
+            let properties = match version.is_v5() {
+                true => varint_len(event.properties.len()) + event.properties.len(),
+                false => 0,
+            };
+            let behind_id = properties + event.payload.len();
+            frames.locate(self.batch.bytes(), self.batch.place(at)?, behind_id).then_some(())?;
+        }
+        Some(Encoded::Verbatim(frames))
+    }
+
+    fn encode(&self, version: ProtocolVersion, granted: QoS) -> Option<Encoded> {
         let events = self.batch.len();
         let mut frames =
             Frames::with_capacity(version, events, self.batch.byte_len() + events * FRAME_OVERHEAD);
@@ -84,6 +122,6 @@ impl Shipment {
                 return None;
             }
         }
-        Some(frames)
+        Some(Encoded::Apart(frames))
     }
 }

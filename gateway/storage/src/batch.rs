@@ -22,6 +22,9 @@ pub struct Batch {
     /// At least one unless the batch is empty; ascending.
     groups: Vec<GroupSpan>,
     empty_at: Offset,
+    /// Who published the records of [`crate::Verbatim`], and what those are.
+    publisher: Box<str>,
+    form: u8,
     /// Where the memory goes when the last reader is done with it.
     pool: Option<Arc<BufferPool>>,
 }
@@ -55,16 +58,41 @@ pub struct RawEvent<'a> {
 
 impl Batch {
     pub(crate) fn new(bytes: Vec<u8>, index: Vec<EntryIndex>, groups: Vec<GroupSpan>) -> Self {
-        Self { bytes, index, groups, empty_at: Offset::ZERO, pool: None }
+        Self { bytes, index, groups, empty_at: Offset::ZERO, publisher: Box::default(), form: 0, pool: None }
     }
 
     pub(crate) fn empty_at(offset: Offset) -> Self {
-        Self { bytes: Vec::new(), index: Vec::new(), groups: Vec::new(), empty_at: offset, pool: None }
+        let mut batch = Self::default();
+        batch.empty_at = offset;
+        batch
     }
 
     pub(crate) fn unlogged(bytes: Vec<u8>, index: Vec<EntryIndex>) -> Self {
         let groups = vec![GroupSpan { first_index: 0, first: Offset::ZERO, time_ms: 0 }];
         Self::new(bytes, index, groups)
+    }
+
+    pub(crate) fn verbatim(bytes: Vec<u8>, index: Vec<EntryIndex>, publisher: Box<str>, form: u8) -> Self {
+        let mut batch = Self::unlogged(bytes, index);
+        (batch.publisher, batch.form) = (publisher, form);
+        batch
+    }
+
+    /// What the records of the batch are, in the words of whoever made it ([`crate::Verbatim`]); 0: entries of the log.
+    pub fn form(&self) -> u8 {
+        self.form
+    }
+
+    /// The bytes that its records lie in.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where the record at this index lies in [`Batch::bytes`].
+    #[inline]
+    pub fn place(&self, i: usize) -> Option<std::ops::Range<usize>> {
+        let entry = self.index.get(i)?;
+        Some(entry.start as usize..entry.start as usize + entry.len as usize)
     }
 
     /// Makes the batch give its memory back to `pool` when it is dropped.
@@ -106,19 +134,19 @@ impl Batch {
 
     /// The entry at this index. Control entries are decoded each time.
     pub fn entry(&self, i: usize) -> Option<Entry<'_>> {
-        self.index.get(i)?.entry_in(&self.bytes)
+        self.index.get(i)?.entry_in(&self.bytes, &self.publisher)
     }
 
     /// The event at this index, in constant time; None for a control entry or beyond the end.
     #[inline]
     pub fn event(&self, i: usize) -> Option<Event<'_>> {
-        self.index.get(i)?.event_in(&self.bytes)
+        self.index.get(i)?.event_in(&self.bytes, &self.publisher)
     }
 
     /// The event at this index as bytes, for those who compare and copy: nothing is looked at again.
     #[inline]
     pub fn raw_event(&self, i: usize) -> Option<RawEvent<'_>> {
-        self.index.get(i)?.raw_event_in(&self.bytes)
+        self.index.get(i)?.raw_event_in(&self.bytes, &self.publisher)
     }
 
     /// The kind of the entry at this index.

@@ -53,19 +53,22 @@ impl EntryIndex {
         slice(bytes, self.start, self.len)
     }
 
-    /// The event, put together from its places. None for control entries.
+    /// The event, put together from its places. None for control entries. `publisher` is who published what does not say it itself.
     #[inline]
-    pub(crate) fn event_in<'a>(&self, bytes: &'a [u8]) -> Option<Event<'a>> {
+    pub(crate) fn event_in<'a>(&self, bytes: &'a [u8], publisher: &'a str) -> Option<Event<'a>> {
         if self.kind != EntryKind::Event {
             return None;
         }
         let entry = self.bytes_in(bytes)?;
-        let client_id = slice(entry, u32::from(self.client_id_at), u32::from(self.client_id_len))?;
+        // Validated once when the entry was staged or read; looking again costs a few nanoseconds and keeps this crate
+        // free of unsafe code.
+        let client_id = match self.client_id_at {
+            0 => publisher,
+            at => str::from_utf8(slice(entry, u32::from(at), u32::from(self.client_id_len))?).ok()?,
+        };
         let topic = slice(entry, self.topic_at, u32::from(self.topic_len))?;
         Some(Event {
-            // Validated once when the entry was staged or read; looking again costs a few nanoseconds and keeps
-            // this crate free of unsafe code.
-            client_id: str::from_utf8(client_id).ok()?,
+            client_id,
             topic: str::from_utf8(topic).ok()?,
             qos: self.qos,
             retain: self.retain,
@@ -78,13 +81,16 @@ impl EntryIndex {
 
     /// The event as bytes, put together from its places. None for control entries.
     #[inline]
-    pub(crate) fn raw_event_in<'a>(&self, bytes: &'a [u8]) -> Option<RawEvent<'a>> {
+    pub(crate) fn raw_event_in<'a>(&self, bytes: &'a [u8], publisher: &'a str) -> Option<RawEvent<'a>> {
         if self.kind != EntryKind::Event {
             return None;
         }
         let entry = self.bytes_in(bytes)?;
         Some(RawEvent {
-            client_id: slice(entry, u32::from(self.client_id_at), u32::from(self.client_id_len))?,
+            client_id: match self.client_id_at {
+                0 => publisher.as_bytes(),
+                at => slice(entry, u32::from(at), u32::from(self.client_id_len))?,
+            },
             topic: slice(entry, self.topic_at, u32::from(self.topic_len))?,
             qos: self.qos,
             retain: self.retain,
@@ -95,9 +101,9 @@ impl EntryIndex {
     }
 
     /// The entry, whatever its kind.
-    pub(crate) fn entry_in<'a>(&self, bytes: &'a [u8]) -> Option<Entry<'a>> {
+    pub(crate) fn entry_in<'a>(&self, bytes: &'a [u8], publisher: &'a str) -> Option<Entry<'a>> {
         match self.kind {
-            EntryKind::Event => self.event_in(bytes).map(Entry::Event),
+            EntryKind::Event => self.event_in(bytes, publisher).map(Entry::Event),
             _ => decode_entry(self.bytes_in(bytes)?).ok(),
         }
     }

@@ -29,6 +29,7 @@ mod offset;
 pub mod recovery;
 pub mod reserve;
 pub mod staging;
+pub mod verbatim;
 pub mod view;
 
 pub use batch::{Batch, RawEvent};
@@ -48,6 +49,7 @@ pub use offset::Offset;
 pub use recovery::{LogKind, Store, StoreError, StoreOptions, ViewReport};
 pub use reserve::Reserve;
 pub use staging::{StageError, Staging};
+pub use verbatim::Verbatim;
 pub use view::{
     ChangeError, Changes, CheckpointState, SetAside, SpaceState, Table, View, ViewError, ViewOpenReport,
     ViewOptions, ViewWriter,

@@ -17,4 +17,4 @@ pub use decode::{Decoded, decode};
 pub(crate) use encode::{Frame, check_binary, check_string};
 pub use encode::{PublishFrame, encode, encode_puback, encode_publish, publish_frame_len};
 pub use error::{DecodeError, EncodeError};
-pub use primitives::FieldError;
+pub use primitives::{FieldError, varint_len};

@@ -163,7 +163,8 @@ pub(crate) const fn zero_byte(word: u64) -> u64 {
 
 /// How many bytes `value` takes as a Variable Byte Integer.
 #[inline]
-pub(crate) const fn varint_len(value: usize) -> usize {
+#[must_use]
+pub const fn varint_len(value: usize) -> usize {
     match value {
         0..=0x7F => 1,
         0x80..=0x3FFF => 2,

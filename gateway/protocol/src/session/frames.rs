@@ -18,12 +18,24 @@ pub struct Frames {
     longest: usize,
 }
 
-/// Where a frame ends, and where in it the Packet Identifier is to be written; 0: it has none.
+/// Where a frame begins and ends, and where in it the Packet Identifier is to be written; 0: it has none.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    start: u32,
     end: u32,
     packet_id_at: u32,
 }
+
+/// Frames and the bytes that they lie in.
+#[derive(Clone, Copy, Debug)]
+pub struct FramesIn<'a> {
+    frames: &'a Frames,
+    bytes: &'a [u8],
+}
+
+/// First bytes of a PUBLISH without DUP and RETAIN.
+const PUBLISH_QOS_0: u8 = 0x30;
+const PUBLISH_QOS_1: u8 = 0x32;
 
 /// One message for [`Frames::push`].
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +57,41 @@ impl Frames {
     #[must_use]
     pub fn with_capacity(version: ProtocolVersion, frames: usize, bytes: usize) -> Self {
         Self { version, bytes: Vec::with_capacity(bytes), places: Vec::with_capacity(frames), longest: 0 }
+    }
+
+    /// The frames in their own bytes.
+    #[must_use]
+    pub fn own(&self) -> FramesIn<'_> {
+        FramesIn { frames: self, bytes: &self.bytes }
+    }
+
+    /// The frames in the bytes they were located in ([`Frames::locate`]).
+    #[must_use]
+    pub const fn within<'a>(&'a self, bytes: &'a [u8]) -> FramesIn<'a> {
+        FramesIn { frames: self, bytes }
+    }
+
+    /// Notes that a whole PUBLISH of this version, right behind the one before, lies at `place` of somebody else's bytes. Its properties and
+    /// payload take the last `behind_id` bytes of it. False where it can not be sent like that: it has DUP, RETAIN or QoS 2.
+    #[must_use]
+    pub fn locate(&mut self, bytes: &[u8], place: Range<usize>, behind_id: usize) -> bool {
+        let flags = bytes.get(place.start).copied().unwrap_or(u8::MAX);
+        let packet_id_at = match flags {
+            PUBLISH_QOS_0 => 0,
+            PUBLISH_QOS_1 => place.end.saturating_sub(behind_id + 2),
+            _ => return false,
+        };
+        let is_next = self.places.last().is_none_or(|last| last.end as usize == place.start);
+        let (Ok(start), Ok(end), Ok(packet_id_at)) =
+            (u32::try_from(place.start), u32::try_from(place.end), u32::try_from(packet_id_at))
+        else {
+            return false;
+        };
+        if is_next {
+            self.places.push(Place { start, end, packet_id_at });
+            self.longest = self.longest.max(place.len());
+        }
+        is_next
     }
 
     /// How many there are.
@@ -86,19 +133,19 @@ impl Frames {
             Some(_) => self.bytes.len() - of.payload.len() - properties - 2,
             None => 0,
         };
-        let (Ok(end), Ok(packet_id_at)) = (u32::try_from(self.bytes.len()), u32::try_from(packet_id_at))
+        let (Ok(first), Ok(end), Ok(packet_id_at)) =
+            (u32::try_from(start), u32::try_from(self.bytes.len()), u32::try_from(packet_id_at))
         else {
             self.bytes.truncate(start);
             return false;
         };
-        self.places.push(Place { end, packet_id_at });
+        self.places.push(Place { start: first, end, packet_id_at });
         self.longest = self.longest.max(self.bytes.len() - start);
         true
     }
 
     fn start(&self, frame: usize) -> usize {
-        let before = frame.checked_sub(1).and_then(|before| self.places.get(before));
-        before.map_or(0, |place| place.end as usize)
+        self.places.get(frame).map_or(0, |place| place.start as usize)
     }
 }
 
@@ -106,7 +153,8 @@ impl Session {
     /// Whether this client can be sent these frames as they are: they are of its version, none is too large for it, and it has
     /// allowed no Topic Aliases that would make them shorter.
     #[must_use]
-    pub fn takes_frames(&self, frames: &Frames) -> bool {
+    pub fn takes_frames(&self, frames: FramesIn<'_>) -> bool {
+        let frames = frames.frames;
         frames.version == self.version
             && frames.longest <= self.client.maximum_packet_bytes
             && !self.outbound.has_aliases()
@@ -116,7 +164,7 @@ impl Session {
     /// that were, and how many of them are in flight now. Only after [`Session::takes_frames`] has said so.
     pub fn handle_frames(
         &mut self,
-        frames: &Frames,
+        frames: FramesIn<'_>,
         range: Range<usize>,
         room: usize,
         out: &mut Vec<u8>,
@@ -124,6 +172,7 @@ impl Session {
         if self.state != State::Connected || !self.takes_frames(frames) {
             return (0, 0);
         }
+        let FramesIn { frames, bytes } = frames;
         let (start, base) = (range.start, out.len());
         let bytes_start = frames.start(start);
         let quota = self.send_quota();
@@ -141,7 +190,7 @@ impl Session {
             end = place_end;
             taken += 1;
         }
-        out.extend_from_slice(frames.bytes.get(bytes_start..end).unwrap_or_default());
+        out.extend_from_slice(bytes.get(bytes_start..end).unwrap_or_default());
         if in_flight == 0 {
             return (taken, 0);
         }

@@ -30,7 +30,7 @@ mod outbound;
 mod tests;
 
 pub use connect::{Accepted, ClientLimits, ServerLimits};
-pub use frames::{FrameOf, Frames};
+pub use frames::{FrameOf, Frames, FramesIn};
 pub use outbound::{DURABLE_IDENTIFIERS, Delivery, LIVE_IDENTIFIERS, Lane, Sent};
 
 use crate::codec::{DecodeError, encode};

@@ -88,7 +88,7 @@ fn the_golden_group_reads_back_as_what_was_written() {
     let mut at = FRAME_HEADER_LEN;
     for expected in one_of_every_kind() {
         let index = index_entry(&bytes[at..], at as u32).unwrap();
-        assert_eq!(index.entry_in(&bytes), Some(expected));
+        assert_eq!(index.entry_in(&bytes, ""), Some(expected));
         assert_eq!(index.kind, expected.kind());
         at += index.len as usize;
     }
@@ -254,7 +254,7 @@ proptest! {
         let bytes = [&[elements, kind], tail.as_slice()].concat();
         if let Ok(index) = index_entry(&bytes, 0) {
             prop_assert!(index.len as usize <= bytes.len());
-            prop_assert!(index.entry_in(&bytes).is_some());
+            prop_assert!(index.entry_in(&bytes, "").is_some());
         }
     }
 

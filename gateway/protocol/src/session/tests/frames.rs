@@ -38,8 +38,9 @@ fn frames_are_what_deliveries_one_by_one_would_be() {
             let (mut shared, mut single) = (connected(version), connected(version));
             let (mut got, mut expected) = (b"before".to_vec(), b"before".to_vec());
             let frames = frames(version, granted);
-            assert!(shared.takes_frames(&frames));
-            let (taken, in_flight) = shared.handle_frames(&frames, 0..frames.len(), usize::MAX, &mut got);
+            assert!(shared.takes_frames(frames.own()));
+            let (taken, in_flight) =
+                shared.handle_frames(frames.own(), 0..frames.len(), usize::MAX, &mut got);
             assert_eq!(taken, one_by_one(&mut single, granted, &mut expected));
             assert_eq!(got, expected, "{version:?} {granted:?}");
             assert_eq!(shared.send_quota(), single.send_quota());
@@ -47,10 +48,10 @@ fn frames_are_what_deliveries_one_by_one_would_be() {
             // The window of three is used up by the fourth message; an acknowledgement makes room for the rest.
             if granted == QoS::AtLeastOnce {
                 assert_eq!((taken, shared.send_quota()), (4, 0));
-                assert_eq!(shared.handle_frames(&frames, 4..5, usize::MAX, &mut got), (0, 0));
+                assert_eq!(shared.handle_frames(frames.own(), 4..5, usize::MAX, &mut got), (0, 0));
                 let first = packet_ids(&got[6..], version)[0];
                 shared.handle_packet(Millis(0), puback(first), &mut Vec::new()).unwrap();
-                assert_eq!(shared.handle_frames(&frames, 4..5, usize::MAX, &mut got), (1, 1));
+                assert_eq!(shared.handle_frames(frames.own(), 4..5, usize::MAX, &mut got), (1, 1));
             }
         }
     }
@@ -62,18 +63,18 @@ fn no_more_is_sent_than_there_is_room_for_but_one_at_least() {
     let frames = frames(version, QoS::AtMostOnce);
     let mut session = connected(version);
     let mut out = Vec::new();
-    assert_eq!(session.handle_frames(&frames, 0..5, 0, &mut out), (1, 0));
+    assert_eq!(session.handle_frames(frames.own(), 0..5, 0, &mut out), (1, 0));
     let first = out.len();
-    assert_eq!(session.handle_frames(&frames, 1..5, 72, &mut out), (2, 0));
+    assert_eq!(session.handle_frames(frames.own(), 1..5, 72, &mut out), (2, 0));
     assert!(out.len() - first <= 72);
-    assert_eq!(session.handle_frames(&frames, 3..5, usize::MAX, &mut out), (2, 0));
+    assert_eq!(session.handle_frames(frames.own(), 3..5, usize::MAX, &mut out), (2, 0));
     assert_eq!(types(&out, version), [PacketType::Publish; 5]);
 }
 
 #[test]
 fn frames_are_for_clients_of_their_version_without_aliases_and_large_enough() {
     let frames = frames(ProtocolVersion::V5, QoS::AtMostOnce);
-    assert!(!connected(ProtocolVersion::V3_1_1).takes_frames(&frames));
+    assert!(!connected(ProtocolVersion::V3_1_1).takes_frames(frames.own()));
     for property in [Property::TopicAliasMaximum(1), Property::MaximumPacketSize(64)] {
         let mut properties = PropertiesBuf::new();
         properties.push(property).unwrap();
@@ -83,6 +84,41 @@ fn frames_are_for_clients_of_their_version_without_aliases_and_large_enough() {
         assert!(session.handle_packet(Millis(0), Packet::Connect(connect), &mut out).is_ok());
         let accepted = Accepted { session_present: false, assigned_client_id: None };
         assert!(session.accept(Millis(0), accepted, &mut out).is_ok());
-        assert!(!session.takes_frames(&frames), "{property:?}");
+        assert!(!session.takes_frames(frames.own()), "{property:?}");
+    }
+}
+
+#[test]
+fn packets_as_they_were_received_are_frames_but_for_their_identifiers() {
+    let version = ProtocolVersion::V5;
+    let granted = QoS::AtLeastOnce;
+    let messages = MESSAGES.iter().filter(|(qos, ..)| *qos != QoS::ExactlyOnce);
+    let (mut received, mut frames) = (b"elsewhere".to_vec(), Frames::with_capacity(version, 0, 0));
+    let (mut single, mut expected) = (connected(version), Vec::new());
+    for (qos, topic, payload) in messages {
+        let start = received.len();
+        let packet = Publish {
+            dup: false,
+            qos: *qos,
+            retain: false,
+            topic,
+            packet_id: (*qos != QoS::AtMostOnce).then(|| PacketId::new(77)).flatten(),
+            properties: Properties::default(),
+            payload,
+        };
+        encode(&Packet::Publish(packet), version, &mut received).unwrap();
+        assert!(frames.locate(&received, start..received.len(), 1 + payload.len()));
+        let sent = Delivery { qos: (*qos).min(granted), topic, payload, ..delivery(None) };
+        assert_eq!(single.handle_delivery(&sent, &mut expected), Sent::Written);
+    }
+    let mut session = connected(version);
+    let mut out = Vec::new();
+    let there = frames.within(&received);
+    assert!(session.takes_frames(there));
+    assert_eq!(session.handle_frames(there, 0..1, usize::MAX, &mut out), (1, 0));
+    assert_eq!(session.handle_frames(there, 1..4, usize::MAX, &mut out), (3, 3));
+    assert_eq!(out, expected);
+    for flags in [0x31, 0x33, 0x34, 0x3A] {
+        assert!(!Frames::with_capacity(version, 0, 0).locate(&[flags, 0], 0..2, 0), "{flags:#x}");
     }
 }
