@@ -34,8 +34,8 @@ pub enum StartError {
     /// No metrics recorder.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// Log or view can not be opened.
-    #[error("the data in {dir} can not be opened: {source}")]
+    /// Log or view cannot be opened.
+    #[error("the store in {dir} cannot be opened: {source}")]
     Store {
         /// Where it is.
         dir: String,

@@ -13,7 +13,7 @@ use super::ConfigArgs;
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// Read the whole store of a gateway that does not run, and list what is wrong with it. Nothing is changed. Exit
-    /// status 0 when the store is whole, 1 when not, or when it cannot be read.
+    /// status 0 when nothing is wrong, 1 when something is, or when it cannot be read.
     ///
     /// Every group and entry of the log, every value of the view and every checkpoint is read and compared with its
     /// checksum. Parts kept in sled are read from a copy in the temporary directory (TMPDIR), which needs room for it.
@@ -45,10 +45,10 @@ pub(crate) enum StorageCommand {
     },
 }
 
-/// Which store. With --data-dir, no configuration is read.
+/// Which store.
 #[derive(Args, Debug)]
 pub(crate) struct StoreArgs {
-    /// Data directory of the store
+    /// Data directory of the store; no configuration is read then. Without it: what the configuration says
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Configuration file (TOML) that names it [storage.data_dir]
@@ -109,7 +109,7 @@ impl fmt::Display for Verified<'_> {
             None if findings.iter().any(is_about_view) => {
                 writeln!(f, "  view         none that can be used")?
             }
-            None => writeln!(f, "  view         none yet; the next start makes it")?,
+            None => writeln!(f, "  view         nothing is saved in it; the next start makes it anew")?,
         }
         if checkpoints.is_empty() {
             writeln!(f, "  checkpoint   none")?;
@@ -119,7 +119,8 @@ impl fmt::Display for Verified<'_> {
             writeln!(f, "  checkpoint   at offset {applied}, {}, {size}", count(checkpoint.rows, "row"))?;
         }
         if self.0.is_whole() {
-            return write!(f, "the store is whole");
+            let is_empty = log.format.is_none() && view.is_none() && checkpoints.is_empty();
+            return f.write_str(if is_empty { "nothing is stored here" } else { "the store is whole" });
         }
         let all = findings.len() as u64 + findings_not_listed;
         write!(f, "the store is not whole, {} found:", count(all, "fault"))?;
@@ -145,7 +146,8 @@ pub(crate) struct Repaired<'a>(pub(crate) &'a RepairReport);
 impl fmt::Display for Repaired<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.done.len() as u64 {
-            0 => writeln!(f, "there was nothing to mend")?,
+            0 if self.0.after.is_whole() => writeln!(f, "there was nothing to mend")?,
+            0 => writeln!(f, "nothing could be mended; the store is as it was")?,
             steps => writeln!(f, "{} done; the store is now as follows", count(steps, "step"))?,
         }
         Verified(&self.0.after).fmt(f)
@@ -224,7 +226,7 @@ mod tests {
     fn a_whole_store_is_said_to_be_whole_and_one_that_is_not_says_what_is_wrong() {
         let dir = tempfile::tempdir().unwrap();
         let said = Verified(&gateway_storage::offline::verify(dir.path()).unwrap()).to_string();
-        assert!(said.ends_with("the store is whole"), "{said}");
+        assert!(said.ends_with("nothing is stored here"), "{said}");
         let log = dir.path().join("log");
         std::fs::create_dir(&log).unwrap();
         std::fs::write(log.join(format!("{:020}.log", 0)), [7; 10]).unwrap();

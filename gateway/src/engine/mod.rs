@@ -336,10 +336,11 @@ impl Engine {
         &self.shared.chunks
     }
 
-    /// Whether the log has reached its limit, but for less than half a percent: events are refused, the large ones first.
+    /// Whether events are refused because the log has reached its limit, or will be, for less than half a percent of it is left.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.commit.stats().log_bytes >= self.log_bytes_max - self.log_bytes_max / 256
+        let nearly = self.log_bytes_max - self.log_bytes_max / 256;
+        self.commit.refuses_events() || self.commit.stats().log_bytes >= nearly
     }
 
     /// The committer's figures.

@@ -1,4 +1,4 @@
-//! Which sessions have more waiting for them than they may have, in the gateway's log: each at most once a minute.
+//! Which sessions have more waiting for them than there is room for, in the gateway's log: each at most once a minute.
 
 use super::apply::AtLimit;
 use super::rules::WhenFull;
@@ -30,7 +30,7 @@ impl QuotaLog {
                     client_id,
                     ?policy,
                     pending,
-                    "a session has as much waiting for it as it may have"
+                    "a session has more waiting for it than there is room for"
                 );
             }
         }

@@ -109,7 +109,11 @@ fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<()
     let mut at = from;
     while let Some(page) = log.read_page(at, PAGE_BYTES)? {
         for skipped in &page.skipped {
-            tracing::error!(?skipped, "a damaged part of the log was passed over");
+            tracing::error!(
+                first = %skipped.first, end = %skipped.end, bytes = skipped.bytes, at_byte = skipped.at_byte,
+                file = %skipped.file.display(),
+                "entries are lost: a damaged part of the log is passed over"
+            );
         }
         applier.apply_page(&page, at);
         applier.take_at_limit().for_each(drop); // It was said when it happened.

@@ -24,8 +24,9 @@ use std::task::Waker;
 const LOOK_EVERY_MS: u64 = 5_000;
 /// The time between two requests for a checkpoint.
 const CHECKPOINT_EVERY_MS: u64 = 5_000;
-/// The time between two lines that say who holds a log that is nearly full.
+/// The time between two lines that say who holds a log that is nearly full; and if that is somebody of another kind now.
 const SAY_EVERY_MS: u64 = 60_000;
+const SAY_CHANGE_EVERY_MS: u64 = 5_000;
 /// Sessions cut in one turn; the others follow in the next.
 const CUTS_MAX: usize = 10_000;
 /// A checkpoint is due after as many times its own size of log.
@@ -64,7 +65,8 @@ struct State {
     ages: Vec<(u64, Offset)>,
     trimmed_before: Offset,
     asked_ms: Option<u64>,
-    said_ms: Option<u64>,
+    /// When it was last said what holds the log, and what that was.
+    said: Option<(u64, &'static str)>,
     newest: Option<Offset>,
     failed: Option<Arc<CheckpointError>>,
 }
@@ -342,10 +344,13 @@ impl State {
     }
 
     fn say(&mut self, engine: &Engine, holder: &Holder, now_ms: u64) {
-        if self.said_ms.is_some_and(|said_ms| now_ms.abs_diff(said_ms) < SAY_EVERY_MS) {
-            return;
+        if let Some((said_ms, label)) = self.said {
+            let every = if label == holder.label() { SAY_EVERY_MS } else { SAY_CHANGE_EVERY_MS };
+            if now_ms.abs_diff(said_ms) < every {
+                return;
+            }
         }
-        self.said_ms = Some(now_ms);
+        self.said = Some((now_ms, holder.label()));
         let log_bytes = engine.commit.stats().log_bytes;
         tracing::warn!(
             held_by = %holder, log_bytes, max_bytes = engine.log_bytes_max,

@@ -90,6 +90,8 @@ struct State {
     /// Size of the log, and of the group in flight that is not yet part of it.
     log_bytes: u64,
     in_flight_bytes: u64,
+    /// See [`GroupCommit::refuses_events`].
+    refuses_events: bool,
 }
 
 impl GroupCommit {
@@ -136,6 +138,7 @@ impl GroupCommit {
                 waiting_for_room: Waiters::default(),
                 log_bytes: log.size_bytes(),
                 in_flight_bytes: 0,
+                refuses_events: false,
             }),
             work: Condvar::new(),
             counters: Counters::default(),
@@ -174,6 +177,7 @@ impl GroupCommit {
             return Ok(Ticket::new(state.life, state.group - 1));
         }
         if state.log_is_full(staging, shared.options.max_bytes) {
+            state.refuses_events |= staging.events() > 0;
             return Err(SubmitError::LogFull);
         }
         if !state.open.is_empty()
@@ -188,6 +192,7 @@ impl GroupCommit {
             return Err(SubmitError::Full);
         }
 
+        state.refuses_events &= staging.events() == 0;
         let ticket = Ticket::new(state.life, state.group);
         if last != Some(ticket) {
             state.open.contributors.push(waker.clone());
@@ -220,9 +225,15 @@ impl GroupCommit {
             // Under the lock: of two who measure, the later one has the newer size.
             let mut state = shared.lock();
             state.log_bytes = trimmer.size_bytes();
+            state.refuses_events &= !trimmed.as_ref().is_ok_and(|trimmed| trimmed.segments > 0);
             shared.counters.log_bytes(state.log_bytes);
         }
         trimmed
+    }
+
+    /// Whether the events submitted last were refused because the log is full, and it has not been trimmed since.
+    pub fn refuses_events(&self) -> bool {
+        self.handle.shared.lock().refuses_events
     }
 
     /// How group commit is doing.

@@ -92,7 +92,14 @@ impl Finding {
             | Self::DamagedHeader { .. }
             | Self::ViewBehind { .. }
             | Self::NothingToRebuildFrom { .. } => true,
-            Self::ViewUnusable(error) => view_is_to_blame(error),
+            // Another view would do better where this one is to blame.
+            Self::ViewUnusable(error) => matches!(
+                **error,
+                ViewError::Corrupt { .. }
+                    | ViewError::Format { .. }
+                    | ViewError::EnginePanicked { .. }
+                    | ViewError::Engine(_)
+            ),
             Self::Checkpoint { reason, .. } => matches!(**reason, CheckpointError::Damaged { .. }),
             Self::DamagedGroups(_)
             | Self::Hole { .. }
@@ -103,24 +110,13 @@ impl Finding {
     }
 }
 
-/// Whether another view would do better.
-fn view_is_to_blame(error: &ViewError) -> bool {
-    matches!(
-        error,
-        ViewError::Corrupt { .. }
-            | ViewError::Format { .. }
-            | ViewError::EnginePanicked { .. }
-            | ViewError::Engine(_)
-    )
-}
-
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TornTail(torn) => write!(
                 f,
-                "{} ends in {} bytes that are no whole group, from byte {} on: a write was interrupted. Nothing \
-                 that was acknowledged after a sync is among them; the next start cuts them off",
+                "{} ends in {} bytes that are no whole group, from byte {} on: a write that was interrupted, and of \
+                 which nothing was acknowledged after a sync, or else damage. The next start cuts them off",
                 torn.file.display(),
                 torn.bytes,
                 torn.at_byte
@@ -143,7 +139,7 @@ impl fmt::Display for Finding {
             ),
             Self::DamagedGroups(group) => write!(
                 f,
-                "the entries at offsets {} are lost: {} bytes at byte {} of {} are damaged. Readers pass over them",
+                "{} lost: {} bytes at byte {} of {} are damaged. Readers pass over them",
                 Span(group.first, group.end),
                 group.bytes,
                 group.at_byte,
@@ -151,8 +147,8 @@ impl fmt::Display for Finding {
             ),
             Self::Hole { first, end } => write!(
                 f,
-                "the entries at offsets {} are not in the log: they were lost before, with a disk that failed or \
-                 with the power, and their numbers are not used again",
+                "{} not in the log: lost earlier, with a disk that failed or with the power. The numbers are not used \
+                 again",
                 Span(*first, *end)
             ),
             Self::Unreadable { from, reason } => {
@@ -180,12 +176,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Offsets from the first to the one before the second.
+/// The entries from the first offset to the one before the second, and a verb.
 struct Span(Offset, Offset);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = self.1.get().saturating_sub(1).max(self.0.get());
-        if last == self.0.get() { write!(f, "{last}") } else { write!(f, "{} to {last}", self.0) }
+        if last == self.0.get() {
+            write!(f, "the entry at offset {last} is")
+        } else {
+            write!(f, "the entries at offsets {} to {last} are", self.0)
+        }
     }
 }

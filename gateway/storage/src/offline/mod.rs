@@ -77,8 +77,9 @@ pub enum OfflineError {
     /// The checkpoints cannot be looked at, or not be written.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
-    /// The view cannot be set aside, or an empty one not be made.
-    #[error("the view cannot be mended: {0}")]
+    /// The copy of the view cannot be read for another reason than damage, the view not be set aside, or an empty one
+    /// not be made.
+    #[error("the view cannot be looked at or mended: {0}")]
     View(#[from] crate::view::ViewError),
     /// The output could not be written.
     #[error("could not write what was read: {0}")]

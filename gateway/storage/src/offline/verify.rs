@@ -29,7 +29,7 @@ pub struct VerifyReport {
     pub view: Option<Offset>,
     /// The checkpoints that are whole, oldest first.
     pub checkpoints: Vec<Verified>,
-    /// What is wrong, at most 1000 of it.
+    /// What is wrong; of damaged groups and holes at most 1000.
     pub findings: Vec<Finding>,
     /// How much is wrong beyond that.
     pub findings_not_listed: u64,
@@ -63,7 +63,9 @@ impl VerifyReport {
     }
 
     pub(super) fn add(&mut self, finding: Finding) {
-        if self.findings.len() < FINDINGS_MAX {
+        // Damage may be everywhere; of anything else there is one to a file at most, and what follows depends on it.
+        let is_damage = matches!(finding, Finding::DamagedGroups(_) | Finding::Hole { .. });
+        if !is_damage || self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
         } else {
             self.findings_not_listed += 1;
@@ -214,6 +216,12 @@ fn read_view(dir: &Path) -> Result<Result<Option<Offset>, ViewError>, OfflineErr
     Ok(match read() {
         // A start was interrupted; the next one begins it again.
         Err(ViewError::Unfinished) => Ok(None),
+        // That is about the copy, and says nothing of the view.
+        Err(error)
+            if !error.is_the_views_fault(copy.path()) && !matches!(error, ViewError::NewerFormat { .. }) =>
+        {
+            return Err(error.into());
+        }
         Err(ViewError::NewerFormat { found, known, .. }) => {
             Err(ViewError::NewerFormat { dir: dir.into(), found, known })
         }

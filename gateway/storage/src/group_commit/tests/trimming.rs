@@ -32,15 +32,18 @@ fn fill_up(rig: &Rig) -> u64 {
 fn a_full_log_takes_events_again_at_once_when_it_is_trimmed() {
     let limited = || GroupCommitOptions { max_bytes: 40_000, ..options() };
     for rig in [Rig::memory(limited()), Rig::file(limited())] {
+        assert!(!rig.commit.refuses_events());
         let first = fill_up(&rig);
         assert!(first > 50);
         assert_eq!(rig.commit.trim(Offset::ZERO).unwrap().segments, 0);
+        assert!(rig.commit.refuses_events());
         assert_eq!(rig.submit(PAYLOAD, Urgency::Now), Err(SubmitError::LogFull));
         let before = rig.commit.stats().log_bytes;
         let trimmed = rig.commit.trim(Offset::new(first / 2)).unwrap();
         assert!(trimmed.bytes > 10_000 && trimmed.earliest <= Offset::new(first / 2));
         assert_eq!(rig.commit.stats().log_bytes, before - trimmed.bytes);
         assert_eq!(rig.reader.bounds().0, trimmed.earliest);
+        assert!(!rig.commit.refuses_events());
         let second = fill_up(&rig);
         // As many again as fit the room made, by their size in the log.
         let each = before / first;

@@ -29,7 +29,8 @@ pub struct RecoveryReport {
     pub earliest: Offset,
     /// The offset the log continues at.
     pub next_offset: Offset,
-    /// What was cut off behind the last whole group: a write that a crash interrupted. None of it was acknowledged.
+    /// What was cut off behind the last whole group: a write that a crash interrupted, and then none of it was acknowledged
+    /// after a sync. Damage in the last groups looks the same.
     pub torn_tail: Option<TornTail>,
     /// Damaged groups in the last segment. Those in earlier ones are found when they are read.
     pub skipped: Vec<SkippedGroup>,
@@ -54,7 +55,7 @@ pub struct TornTail {
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process, or another log in this one, has the directory open.
-    #[error("{} is in use by another process (its process id was {holder})", dir.display())]
+    #[error("{} is in use by another process (process id {holder})", dir.display())]
     Locked {
         /// Which directory.
         dir: PathBuf,

@@ -95,10 +95,15 @@ impl Engine {
         self.with(|db| db.apply_batch(batch))
     }
 
+    /// Hands everything applied to the operating system.
+    pub(super) fn flush(&self) -> Result<(), EngineError> {
+        self.with(|db| db.flush()).map(drop)
+    }
+
     /// Puts everything applied on stable storage.
     pub(super) fn sync(&self) -> Result<(), EngineError> {
         self.interference.before_sync()?;
-        self.with(|db| db.flush())?;
+        self.flush()?;
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.as_ref().ok_or(EngineError::Closed)?.file.sync_data()?;
         self.interference.after_sync(&self.dir);
@@ -109,7 +114,7 @@ impl Engine {
     /// open file, and the writer must not miss it.
     pub(super) fn sync_beside(&self) -> Result<(), EngineError> {
         let file = File::open(self.dir.join(FILE))?;
-        self.with(|db| db.flush())?;
+        self.flush()?;
         file.sync_data()?;
         self.interference.after_sync(&self.dir);
         Ok(())

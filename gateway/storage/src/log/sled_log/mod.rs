@@ -9,8 +9,8 @@
 //! **Format.** See `keys`. `<dir>/LOCK` is locked for as long as the log is open and names its holder; everything else in
 //! `<dir>` is sled's.
 //!
-//! **Operation.** [`Log::append`] writes a group into sled, whose buffers reach the file at the latest with
-//! [`Log::sync`]; until then no reader looks that far. After a failure nothing is written until [`Log::reopen`] has closed
+//! **Operation.** [`Log::append`] writes a group into sled and has sled write its buffers to the file, so a killed process
+//! loses nothing; [`Log::sync`] makes it durable. After a failure nothing is written until [`Log::reopen`] has closed
 //! sled and opened it again, removed what no reader could see, and noted where the log goes on. Trimming removes whole
 //! groups; sled uses their space again, and does not shrink its file.
 //!
@@ -139,7 +139,9 @@ impl SledLog {
         engine.interference.before_write(frame.len())?;
         group_batches(frame, info.first, self.shared.place(), *salt)
             .into_iter()
-            .try_for_each(|batch| engine.apply(batch))
+            .try_for_each(|batch| engine.apply(batch))?;
+        // Not left in sled's own buffers: what is acknowledged without a sync outlives the process.
+        engine.flush()
     }
 
     /// Puts everything appended on stable storage, without letting readers see it.

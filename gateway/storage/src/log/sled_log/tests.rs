@@ -207,6 +207,22 @@ fn groups_of_many_pieces_come_back_whole() {
 }
 
 #[test]
+fn what_was_appended_and_never_synced_outlives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    fill(&mut log, &[2]);
+    append_large(&mut log, 1000, 1);
+    log.release();
+    // What a killed process leaves: the files as they are, and nothing of its memory.
+    let left = tempfile::tempdir().unwrap();
+    for (path, bytes) in files(dir.path()) {
+        fs::write(left.path().join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    let (after, report) = open(left.path());
+    assert_eq!((report.torn_tail, read(&after)), (None, (vec![0, 1, 2], vec![])));
+}
+
+#[test]
 fn a_missing_or_reordered_piece_costs_its_group_alone() {
     let missing = |gone: u32| {
         move |key: PieceKey, _: &[u8]| (key == PieceKey::new(Offset::new(1), gone)).then_some(None)
