@@ -222,3 +222,51 @@ fn flooder(address: SocketAddr, number: u32, flood: &AtomicBool, stop: &AtomicBo
 fn topic(publisher: u32) -> String {
     format!("devices/{publisher}/telemetry")
 }
+
+/// Events of a client that goes on publishing while nothing is stored: more than the open group takes, by less than is read on.
+const EVENTS_HELD: u32 = 36;
+const EVENT_BYTES: usize = 8 << 10;
+
+#[test]
+fn a_client_whose_events_find_no_room_has_its_pings_answered() {
+    let _shown = logs::ShownOnFailure;
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = LabDisk::default();
+    let sets = ["storage.group_bytes_max=256KiB", "mqtt.max_packet_bytes=64KiB", "mqtt.receive_maximum=40"];
+    let gateway =
+        InProcess::start(config(&dir.path().join("data"), &sets), Arc::new(disk.clone())).expect("it starts");
+    let connect = |version, name| Client::connect(gateway.mqtt, &Hello::new(version, name)).0;
+    let mut first = connect(ProtocolVersion::V5, "first");
+    let mut full = connect(ProtocolVersion::V5, "full");
+    let mut windowed = connect(ProtocolVersion::V3_1_1, "windowed");
+    disk.set_sync_time(Duration::from_secs(60));
+    first.send_publish("devices/1", "1", QoS::AtLeastOnce);
+    assert!(disk.wait_for_sync(Duration::from_secs(5)), "a sync is under way");
+
+    // One has as much unacknowledged as it may and sends on, the other fills the open group and sends on.
+    for _ in 0..50 {
+        windowed.send_publish("devices/2", "1", QoS::AtLeastOnce);
+        answered_soon(&mut windowed);
+    }
+    let payload = vec![b'x'; EVENT_BYTES];
+    for _ in 0..EVENTS_HELD {
+        full.send_publish_with("devices/3", &payload, QoS::AtLeastOnce, Properties::default());
+        answered_soon(&mut full);
+    }
+    disk.set_sync_time(Duration::ZERO);
+    for (client, count) in [(&mut first, 1), (&mut windowed, 50), (&mut full, EVENTS_HELD as u16)] {
+        for number in 1..=count {
+            let frame = client.next_packet();
+            let Packet::PubAck(ack) = frame.packet() else { panic!("{frame:?}") };
+            assert_eq!((ack.packet_id.get(), ack.reason_code), (number, ReasonCode::Success));
+        }
+    }
+    gateway.stop();
+}
+
+fn answered_soon(client: &mut Client) {
+    let began = Instant::now();
+    client.ping();
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "PINGRESP took {took:?}");
+}

@@ -45,6 +45,25 @@ where
     })
 }
 
+/// Reads once, at most `bytes_max` bytes, and appends them to `received`. `Ready(Ok(0))`: the peer has sent its last byte.
+pub(super) fn poll_read_more<S>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    received: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Poll<io::Result<usize>>
+where
+    S: AsyncRead + Unpin,
+{
+    READ.with_borrow_mut(|buffer| {
+        let len = bytes_max.min(buffer.len());
+        let mut buffer = ReadBuf::new(buffer.get_mut(..len).unwrap_or_default());
+        std::task::ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        received.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+}
+
 /// Drops the first `used` bytes; an empty buffer gives its memory back.
 pub(super) fn keep_rest(partial: &mut Vec<u8>, used: usize) {
     if used >= partial.len() {

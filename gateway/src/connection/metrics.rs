@@ -171,6 +171,13 @@ pub(super) fn disconnect(outcome: &Outcome) {
     }
 }
 
+/// PINGREQs that were answered out of their turn.
+pub(super) fn pings(count: u64) {
+    add(&FAMILIES.packets, count);
+    add(&FAMILIES.bytes, 2 * count);
+    BYTES.fetch_add(2 * count, Ordering::Relaxed);
+}
+
 pub(super) fn session_left_open() {
     FAMILIES.sessions_left_open.increment(1);
 }

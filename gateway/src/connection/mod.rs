@@ -10,6 +10,7 @@
 //!                  SUBSCRIBE ...      outbox, backlog, stream cursors --> PUBLISH
 //! ```
 
+mod ahead;
 mod backlog;
 mod brake;
 mod feed;

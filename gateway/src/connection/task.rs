@@ -1,5 +1,6 @@
 //! The loop of a connection: what came in, what is durable now, what there is to send.
 
+use super::ahead::Ahead;
 use super::backlog::DurableFeed;
 use super::brake::Brake;
 use super::feed::Feed;
@@ -47,12 +48,14 @@ pub(super) struct Connection {
     /// Filters this connection has in the live table.
     pub(super) subscriptions: BTreeSet<Box<str>>,
     /// Received, but not a whole packet yet.
-    received: Vec<u8>,
+    pub(super) received: Vec<u8>,
+    /// How far `received` was read on while nothing was dealt with.
+    pub(super) ahead: Option<Box<Ahead>>,
     /// What the socket did not take.
     unsent: Vec<u8>,
     /// Acknowledgements that wait for a receipt.
     pub(super) owed: VecDeque<Owed>,
-    /// Staged entries for which the open group had no room, and what is owed for them. While there are any, nothing is read.
+    /// Staged entries for which the open group had no room, and what is owed for them. While there are any, nothing but PINGREQ is dealt with.
     pub(super) held: Option<Box<(Staging, Owed)>>,
     /// A subscriber is behind: acknowledgements wait for it.
     pub(super) brake: Option<Box<Brake>>,
@@ -130,6 +133,7 @@ impl Connection {
             feed: Feed::default(),
             subscriptions: BTreeSet::new(),
             received,
+            ahead: None,
             unsent: Vec::new(),
             owed: VecDeque::new(),
             held: None,
@@ -211,6 +215,8 @@ impl Connection {
                 ReadStep::Pending => {}
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
             }
+        } else if self.closing.is_none() && self.unsent.len() < UNSENT_BYTES_MAX {
+            moved = self.look_ahead(stream, cx, out);
         }
         if !self.session.is_connected() {
             // It could not be answered in a packet that it takes.
@@ -287,6 +293,7 @@ impl Connection {
     where
         S: AsyncRead + Unpin,
     {
+        self.ahead = None;
         let mut received = std::mem::take(&mut self.received);
         let waker = cx.waker().clone();
         // What came along with CONNECT, or was left when reading was stopped, before anything new.
