@@ -168,6 +168,17 @@ impl Registry {
         tokio::time::timeout(TAKEOVER_TIMEOUT, claim).await.map_err(|_| TakeoverTimedOut)
     }
 
+    /// Takes a Client Identifier that nobody has now. Whoever wants it then waits for the claim to be given back.
+    pub fn try_claim(self: &Arc<Self>, client_id: &str) -> Option<Claim> {
+        let mut clients = self.clients();
+        if clients.contains_key(client_id) {
+            return None;
+        }
+        let seat = Arc::new(Seat::default());
+        clients.insert(client_id.into(), seat.clone());
+        Some(Claim { registry: self.clone(), client_id: client_id.into(), seat })
+    }
+
     /// Waits until every connection was asked to close. For those that have no seat yet.
     pub async fn closing(&self) {
         let closing = self.closing.notified();
@@ -211,6 +222,25 @@ mod tests {
         assert_eq!(first.seat.close_asked(), Some(ReasonCode::SessionTakenOver));
         assert!(!second.is_finished());
         drop(first);
+        assert!(second.await.expect("no panic"));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_does_not_wait_is_had_only_while_nobody_has_the_identifier() {
+        let registry = Registry::new(10);
+        let first = registry.claim("a").await.expect("free");
+        assert!(registry.try_claim("a").is_none());
+        assert_eq!(first.seat.close_asked(), None, "nobody was asked to go");
+        drop(first);
+        let claim = registry.try_claim("a").expect("free");
+        let second = tokio::spawn({
+            let registry = registry.clone();
+            async move { registry.claim("a").await.is_ok() }
+        });
+        while claim.seat.close_asked().is_none() {
+            tokio::task::yield_now().await;
+        }
+        drop(claim);
         assert!(second.await.expect("no panic"));
     }
 

@@ -3,7 +3,7 @@
 //!
 //! - [`kill`], [`exactly_once`]: the program is killed under load, and so are its consumers.
 //! - [`full_disk`]: the program on a file system that is really full.
-//! - [`power`], [`failing_disk`], [`stalls`], [`flips`]: a gateway in this process on a disk of the test's own
+//! - [`power`], [`failing_disk`], [`endings`], [`stalls`], [`flips`]: a gateway in this process on a disk of the test's own
 //!   ([`lab`]), which loses what was not synced, fails, takes its time, or has a bit flipped.
 //!
 //! Sizes are for a change; the long form is had by environment variables, best with `cargo nextest run --profile long`:
@@ -31,6 +31,7 @@
 )]
 
 mod consumer;
+mod endings;
 mod event;
 mod exactly_once;
 mod failing_disk;

@@ -2,7 +2,7 @@
 
 use super::StartError;
 use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
-use crate::connection::{Context, Settings};
+use crate::connection::{Context, Endings, Settings};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{self, BacklogLimits, Engine, EngineOptions, Rules, ShareStrategy, StreamOptions};
 use crate::ingest::{Ingest, RetainedLimits};
@@ -95,6 +95,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         engine,
         sys_topics: SysTopics::default(),
         registry: Registry::new(config.admission.max_connections),
+        endings: Endings::default(),
         ingest: Pool::new(threads, || Ingest::new(retained)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone())),
         live,

@@ -2,8 +2,9 @@
 
 use super::observe::Sampler;
 use crate::clock;
-use crate::connection::{Context, metrics};
-use gateway_storage::{Entry, Staging, Urgency};
+use crate::connection::{self, Context, metrics};
+use crate::engine::{Fate, Will};
+use gateway_storage::{Entry, Staging, Ticket, Urgency};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -22,6 +23,7 @@ const CAUSE_EXPIRED: u8 = 1;
 pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop: watch::Receiver<bool>) {
     let mut seconds: u64 = 0;
     let mut sampler = Sampler::default();
+    let mut wills = PublishedWills::default();
     let mut retaining: Option<JoinHandle<()>> = None;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -31,9 +33,10 @@ pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop:
             _ = ticks.tick() => {}
         }
         let now_ms = clock::unix_ms();
+        connection::settle(&context);
         expire_sessions(&context, now_ms);
         expire_retained(&context, now_ms);
-        publish_wills(&context, now_ms);
+        wills.publish(&context, now_ms);
         retain(&context, &mut retaining, now_ms);
         sampler.sample(&context);
         if sys_interval_secs != 0 && seconds.is_multiple_of(u64::from(sys_interval_secs)) {
@@ -86,25 +89,47 @@ fn expire_retained(context: &Context, now_ms: u64) {
     }
 }
 
-/// Publishes every will whose delay has passed. The message and its removal are in one group, so a restart finds both or neither.
-fn publish_wills(context: &Context, now_ms: u64) {
-    for (client_id, will) in context.engine.wills() {
-        if will.due_at_ms.is_none_or(|at_ms| at_ms > now_ms) || !will.take() {
-            continue;
-        }
-        let mut staging = Staging::new();
-        let staged = staging
-            .push_event(&will.message.event(&client_id, now_ms))
-            .and_then(|()| staging.push(&Entry::WillCleared { client_id: &client_id }));
-        if let Err(error) = staged {
-            tracing::error!(%error, %client_id, "a Will Message can not be logged");
-            continue;
-        }
-        match context.engine.submit(&mut staging, Urgency::Now, Waker::noop(), None) {
-            Ok(_) => metrics::will(will.message.qos),
-            Err(_) => will.give_back(),
+/// Wills on their way to the log.
+#[derive(Default)]
+struct PublishedWills(Vec<(Arc<Will>, Ticket)>);
+
+impl PublishedWills {
+    /// Publishes every will whose delay has passed. The message and its removal are in one group, so a restart finds both or neither, and
+    /// if the log fails under that group the will is still there and published again.
+    fn publish(&mut self, context: &Context, now_ms: u64) {
+        self.0.retain(|(will, ticket)| {
+            let fate = context.engine.fate(*ticket);
+            if fate == Fate::Over {
+                will.give_back();
+            }
+            fate == Fate::Open
+        });
+        for (client_id, will) in context.engine.wills() {
+            if will.due_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+                && will.take()
+                && let Some(ticket) = publish_will(context, &client_id, &will, now_ms)
+            {
+                self.0.push((will, ticket));
+            }
         }
     }
+}
+
+fn publish_will(context: &Context, client_id: &str, will: &Will, now_ms: u64) -> Option<Ticket> {
+    let mut staging = Staging::new();
+    let staged = staging
+        .push_event(&will.message.event(client_id, now_ms))
+        .and_then(|()| staging.push(&Entry::WillCleared { client_id }));
+    if let Err(error) = staged {
+        tracing::error!(%error, %client_id, "a Will Message can not be logged");
+        return None;
+    }
+    let submitted = context.engine.submit(&mut staging, Urgency::Now, Waker::noop(), None);
+    match submitted {
+        Ok(_) => metrics::will(will.message.qos),
+        Err(_) => will.give_back(),
+    }
+    submitted.ok()
 }
 
 /// Renews `$SYS/...` and sends it to those who subscribe to it.

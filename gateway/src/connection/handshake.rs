@@ -1,5 +1,6 @@
 //! From accept to CONNACK: reading CONNECT within its bounds, taking the Client Identifier, opening the Session.
 
+use super::endings::Before;
 use super::task::{Connection, Peer};
 use super::{Context, io, leave, metrics};
 use crate::clock;
@@ -10,7 +11,7 @@ use gateway_protocol::packet;
 use gateway_protocol::property::{PropertiesBuf, PropertyId};
 use gateway_protocol::session::{Accepted, Event, Session};
 use gateway_protocol::{ProtocolVersion, ReasonCode};
-use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
+use gateway_storage::{Entry, Staging, SubmitError, Urgency};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -188,15 +189,34 @@ async fn open_durable(
     session: &Session,
     hello: &Hello,
 ) -> Result<Option<Arc<DurableSession>>, NotOpened> {
-    let expiry_secs = session.client_limits().session_expiry_secs;
-    let client_id = &*hello.client_id;
     let mut staging = Staging::new();
-    stage_wills(context, hello, &mut staging)?;
-    if expiry_secs == 0 && context.engine.session(client_id).is_none() {
-        if !staging.is_empty() {
-            commit(context, &mut staging).await?;
+    let mut before = Before::stage(context, &hello.client_id, &mut staging).ok_or(NotOpened)?;
+    let staged = stage_wills(context, hello, &mut before, &mut staging)
+        .and_then(|()| stage_opening(context, session, hello, &mut staging));
+    let opened = match staged {
+        Ok(()) if staging.is_empty() => Ok(()),
+        Ok(()) => commit(context, &mut staging, &mut before).await,
+        Err(NotOpened) => Err(NotOpened),
+    };
+    match opened {
+        Ok(()) => before.settled(),
+        Err(NotOpened) => {
+            before.give_back(context);
+            return Err(NotOpened);
         }
-        return Ok(None);
+    }
+    Ok(context.engine.session(&hello.client_id))
+}
+
+fn stage_opening(
+    context: &Context,
+    session: &Session,
+    hello: &Hello,
+    staging: &mut Staging,
+) -> Result<(), NotOpened> {
+    let expiry_secs = session.client_limits().session_expiry_secs;
+    if expiry_secs == 0 && context.engine.session(&hello.client_id).is_none() {
+        return Ok(());
     }
     let entry = Entry::SessionOpened {
         client_id: &hello.client_id,
@@ -205,19 +225,23 @@ async fn open_durable(
         expiry_secs,
         state: &[],
     };
-    staging.push(&entry).map_err(|_| NotOpened)?;
-    commit(context, &mut staging).await?;
-    Ok(context.engine.session(&hello.client_id))
+    staging.push(&entry).map_err(|_| NotOpened)
 }
 
 /// What becomes of the will that an earlier connection left, and the one that this connection leaves.
-fn stage_wills(context: &Context, hello: &Hello, staging: &mut Staging) -> Result<(), NotOpened> {
+fn stage_wills(
+    context: &Context,
+    hello: &Hello,
+    before: &mut Before,
+    staging: &mut Staging,
+) -> Result<(), NotOpened> {
     let client_id = &*hello.client_id;
     if let Some(old) = context.engine.will(client_id) {
         // Back in time: it is not sent [MQTT-3.1.3-9]. But a Session that is discarded has ended, and with it the waiting.
         if hello.clean_start && old.take() {
             metrics::will(old.message.qos);
             let event = old.message.event(client_id, clock::unix_ms());
+            before.taken = Some(old.clone());
             staging.push_event(&event).map_err(|_| NotOpened)?;
         }
         if hello.will.is_none() {
@@ -232,18 +256,20 @@ fn stage_wills(context: &Context, hello: &Hello, staging: &mut Staging) -> Resul
 }
 
 /// Submits and waits until the receipt is there and applied.
-async fn commit(context: &Context, staging: &mut Staging) -> Result<(), NotOpened> {
+async fn commit(context: &Context, staging: &mut Staging, before: &mut Before) -> Result<(), NotOpened> {
     let engine = &context.engine;
-    let mut ticket: Option<Ticket> = None;
     poll_fn(|cx| {
-        if ticket.is_none() {
+        if before.submitted.is_none() {
+            if before.is_lost(engine) {
+                return Poll::Ready(Err(NotOpened));
+            }
             match engine.submit(staging, Urgency::Now, cx.waker(), None) {
-                Ok(given) => ticket = Some(given),
+                Ok(given) => before.submitted = Some(given),
                 Err(SubmitError::Full) => return Poll::Pending,
                 Err(_) => return Poll::Ready(Err(NotOpened)),
             }
         }
-        match (ticket, engine.receipt()) {
+        match (before.submitted, engine.receipt()) {
             (Some(ticket), Some(receipt)) if receipt.covers(ticket) => Poll::Ready(Ok(())),
             (Some(ticket), Some(receipt)) if receipt.outlives(ticket) => Poll::Ready(Err(NotOpened)),
             _ if engine.is_poisoned() => Poll::Ready(Err(NotOpened)),

@@ -1,14 +1,13 @@
 //! The end of a connection: last words, and what others still believe of it.
 
 use super::Context;
+use super::endings::Ending;
 use super::metrics;
 use super::subscribe::leave_filter;
 use super::task::{Connection, Outcome};
-use crate::clock;
 use crate::delivery::metrics::{self as delivery, Dropped};
-use crate::engine::{Ending, Will};
 use gateway_protocol::TopicFilter;
-use gateway_storage::{Entry, Staging, SubmitError, Urgency};
+use gateway_storage::{Staging, SubmitError};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -92,76 +91,32 @@ async fn submit_held(context: &Context, connection: &mut Connection) {
     .await;
 }
 
-/// Logs that the connection is over: the last acknowledgements, what becomes of the will, and that the Session goes on alone.
+/// Logs that the connection is over: the last acknowledgements, what becomes of the will, and that the Session goes on alone. What the log
+/// does not take now is said again later.
 async fn close_session(context: &Context, connection: &mut Connection, outcome: Outcome) {
-    let durable = connection.durable.take();
-    let sent_end = durable.as_ref().map_or(0, |durable| durable.sent_end());
-    if let Some(durable) = &durable {
-        durable.session.detach();
-    }
     let granted = connection.session.client_limits().session_expiry_secs;
     let expiry_secs =
         connection.final_expiry_secs.unwrap_or(granted).min(context.limits.session_expiry_max_secs);
+    let mut ending = Ending::new(&connection.client_id, outcome, connection.has_will, expiry_secs);
+    if let Some(durable) = connection.durable.take() {
+        durable.session.detach();
+        let mut acks = Vec::new();
+        durable.acks.encode(&mut acks);
+        ending = ending.of_session(durable.sent_end(), acks);
+    }
     let mut staging = Staging::new();
-    let will = if connection.has_will { context.engine.will(&connection.client_id) } else { None };
-    if let Some(will) = &will {
-        stage_will(&connection.client_id, will, outcome, expiry_secs, &mut staging);
-    }
-    if durable.is_some() {
-        let entry = Entry::SessionClosed {
-            client_id: &connection.client_id,
-            at_ms: clock::unix_ms(),
-            expiry_secs,
-            state: &Ending { sent_end, with_all: false }.encode(),
-        };
-        // An entry of this size is always taken.
-        let _ = staging.push(&entry);
-    }
+    let urgency = ending.stage(&context.engine, &mut staging);
     if staging.is_empty() {
         return;
     }
-    let urgency = if will.is_some() { Urgency::Now } else { Urgency::Lazy };
-    let mut durable = durable;
-    poll_fn(|cx| {
-        // First what was acknowledged, so that the entries stand in the order in which things happened.
-        if let Some(durable) = &mut durable {
-            durable.submit_acknowledgements(&context.engine, &connection.client_id, cx.waker());
-        }
-        match context.engine.submit(&mut staging, urgency, cx.waker(), None) {
-            Err(SubmitError::Full) => Poll::Pending,
-            Ok(_) => Poll::Ready(()),
-            Err(error) => {
-                metrics::session_left_open();
-                tracing::warn!(%error, "the end of a connection can not be logged; its session counts as open until a restart");
-                Poll::Ready(())
-            }
-        }
-    })
-    .await;
-}
-
-/// A DISCONNECT deletes the will [MQTT-3.14.4-3]; any other end publishes it, at once or when its delay has passed or the Session ends,
-/// whichever comes first [MQTT-3.1.2-8].
-fn stage_will(client_id: &str, will: &Will, outcome: Outcome, expiry_secs: u32, staging: &mut Staging) {
-    let now_ms = clock::unix_ms();
-    let delay_secs = will.delay_secs.min(expiry_secs);
-    let staged = if outcome == Outcome::Left {
-        // Taken, so that a successor who is faster than this entry does not publish it.
-        will.take();
-        staging.push(&Entry::WillCleared { client_id })
-    } else if delay_secs > 0 {
-        let at_ms = now_ms.saturating_add(u64::from(delay_secs) * 1000);
-        staging.push(&Entry::WillDue { client_id, at_ms })
-    } else if will.take() {
-        metrics::will(will.message.qos);
-        // In one group: a restart finds it published and cleared, or neither.
-        staging
-            .push_event(&will.message.event(client_id, now_ms))
-            .and_then(|()| staging.push(&Entry::WillCleared { client_id }))
-    } else {
-        Ok(())
-    };
-    if let Err(error) = staged {
-        tracing::error!(%error, client_id, "a Will Message can not be logged");
+    let submitted = poll_fn(|cx| match context.engine.submit(&mut staging, urgency, cx.waker(), None) {
+        Err(SubmitError::Full) => Poll::Pending,
+        submitted => Poll::Ready(submitted),
+    });
+    let submitted = submitted.await;
+    if let Err(error) = &submitted {
+        metrics::session_left_open();
+        tracing::debug!(%error, client_id = %connection.client_id, "the end of a connection is logged later");
     }
+    context.endings.put(ending, submitted.ok());
 }

@@ -149,7 +149,7 @@ pub fn describe() {
     describe_counter!(
         "gateway_sessions_left_open_total",
         Unit::Count,
-        "Durable sessions whose end of connection could not be logged"
+        "Ends of connections that could not be logged at once; they are logged when the log takes entries again"
     );
     LazyLock::force(&FAMILIES);
 }

@@ -13,6 +13,7 @@
 mod ahead;
 mod backlog;
 mod brake;
+mod endings;
 mod feed;
 mod handshake;
 mod io;
@@ -22,6 +23,7 @@ mod receive;
 mod subscribe;
 mod task;
 
+pub use endings::{Endings, settle};
 pub use handshake::serve;
 
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
@@ -45,6 +47,8 @@ pub struct Context {
     pub sys_topics: SysTopics,
     /// Who is connected.
     pub registry: Arc<Registry>,
+    /// Ends of connections that the log may not have.
+    pub endings: Endings,
     /// Staging of publishes, by thread.
     pub ingest: Pool<Ingest>,
     /// Hand-out to live subscribers, by thread.

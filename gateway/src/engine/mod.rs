@@ -15,6 +15,7 @@
 mod apply;
 mod apply_loop;
 mod backlog;
+mod fate;
 pub mod metrics;
 mod quota_log;
 mod ranges;
@@ -34,6 +35,7 @@ mod will;
 
 pub use apply::{Ending, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, DueBatch, DueReader, DueRun, Fetch, LoadedChunk, Profile};
+pub use fate::Fate;
 pub use retained::RetainedMessage;
 pub use retention::Holder;
 pub use rules::{Rules, ShareStrategy, WhenFull};

@@ -42,6 +42,8 @@ pub struct SessionState {
     pub sent_end: u64,
     /// The last time it was opened there was state to go on with: Session Present.
     pub resumed: bool,
+    /// Which opening it was, of all in this run of the gateway; 0: it was not opened in this run. Not part of the saved view.
+    pub opening: u64,
     /// Removed from the table; a connection that still holds it gets nothing more.
     pub removed: bool,
     /// A replay has passed over a part of the log: acknowledgements of these numbers and later ones meant other messages.

@@ -80,6 +80,8 @@ pub(super) struct Applier {
     turns_unsaved: HashSet<Arc<str>>,
     routes: RouteCache<Arc<Routes>>,
     next_session_id: u64,
+    /// Sessions opened in this run.
+    openings: u64,
     /// Sessions whose backlog has grown since their ends were published.
     touched: Vec<Arc<DurableSession>>,
     /// Sessions that differ from the saved view, and those that are gone but still in it.
@@ -106,6 +108,7 @@ impl Applier {
             turns_unsaved: HashSet::new(),
             routes: RouteCache::new(ROUTES_CACHED),
             next_session_id: 1,
+            openings: 0,
             touched: Vec::new(),
             unsaved: Vec::new(),
             removed: Vec::new(),

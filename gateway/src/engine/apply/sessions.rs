@@ -30,8 +30,10 @@ impl Applier {
                 self.restore(client_id, SessionState { doubtful_from, ..SessionState::default() })
             }
         };
+        self.openings += 1;
         let mut state = session.state();
         state.connected = true;
+        state.opening = self.openings;
         state.resumed = resumed.is_some();
         state.expiry_secs = expiry_secs;
         list_unsaved(&mut self.unsaved, &session, &mut state);

@@ -59,6 +59,11 @@ impl Ticket {
     const fn life(self) -> u64 {
         self.0 >> GROUP_BITS
     }
+
+    /// Whether the log has failed and was reopened between this ticket and `later`.
+    pub const fn is_of_an_earlier_life_than(self, later: Self) -> bool {
+        self.life() < later.life()
+    }
 }
 
 /// The receipt: this group and every earlier one of the same life of the log are durable.
