@@ -203,11 +203,11 @@ mod tests {
         let packed = golden(include_str!("../golden/group-v1-lz4.hex"));
         let header = FrameHeader::parse(&packed, salt).unwrap();
         assert!(header.is_whole(&packed, salt) && header.is_packed() && header.is_known());
-        assert_eq!((header.first, header.entries), (Offset::new(1_000_000), 15));
+        assert_eq!((header.first, header.entries), (Offset::new(1_000_000), 16));
         let mut entries = Vec::new();
         assert!(unpack(&packed[FRAME_HEADER_LEN..], &mut entries));
         assert_eq!(entries, plain[FRAME_HEADER_LEN..]);
-        let info = GroupInfo { first: header.first, entries: 15, time_ms: header.time_ms };
+        let info = GroupInfo { first: header.first, entries: 16, time_ms: header.time_ms };
         let again = Packer::new(1000).pack(&plain, &info, salt).unwrap().to_vec();
         assert_eq!(again[..8], packed[..8], "magic, version and flags");
     }
