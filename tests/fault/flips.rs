@@ -269,7 +269,7 @@ impl Store {
             if !missing.is_empty() {
                 let reported = logs::since(mark, |line| {
                     (line.contains(" ERROR ") || line.contains(" WARN "))
-                        && ["damaged", "middle of a group", "broken", "lost"]
+                        && ["damaged", "no whole group", "broken", "lost"]
                             .iter()
                             .any(|word| line.contains(word))
                 });
