@@ -84,7 +84,7 @@ impl Finding {
         }
     }
 
-    /// Whether [`super::repair`] does something about it.
+    /// Whether [`super::repair()`] does something about it.
     pub fn is_mendable(&self) -> bool {
         match self {
             Self::TornTail(_)

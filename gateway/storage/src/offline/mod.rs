@@ -1,8 +1,8 @@
 //! A store that no gateway has open: looking at it, mending it, reading it out.
 //!
-//! **Promises.** [`verify`] and [`export`] change nothing: they read the files, and sled's from a temporary copy, because
+//! **Promises.** [`verify()`] and [`export()`] change nothing: they read the files, and sled's from a temporary copy, because
 //! sled writes to a store as soon as it opens it. They hold the store's lock meanwhile, so that no gateway starts over it.
-//! [`repair`] does what [`verify`] found to be mendable, says so step by step, and never throws evidence away that could
+//! [`repair()`] does what [`verify()`] found to be mendable, says so step by step, and never throws evidence away that could
 //! still be of use: what is broken is renamed. What no reader can reach any more is not touched; readers pass over it.
 //!
 //! None of this runs by itself, and a gateway needs none of it to start after a crash.

@@ -70,7 +70,7 @@ pub struct RepairReport {
     pub after: VerifyReport,
 }
 
-/// Does what [`super::verify`] found to be mendable, and calls `announce` before each step. Where neither view nor
+/// Does what [`super::verify()`] found to be mendable, and calls `announce` before each step. Where neither view nor
 /// checkpoint is of use and the log does not begin at offset 0, a gateway then starts with what the log still has;
 /// the step says what is given up. Damaged groups stay where they are: readers pass over them.
 ///
