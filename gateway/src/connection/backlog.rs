@@ -262,14 +262,22 @@ mod tests {
     use gateway_storage::log::segments::disk::RealDisk;
     use gateway_storage::{Checkpoints, Event, GroupCommitOptions, MemoryLog, Reserve, View, ViewOptions};
     use std::future::poll_fn;
+    use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
-    struct Nowhere;
+    /// Has no chunk, and says so to each load when it is let.
+    struct Nowhere(Mutex<mpsc::Receiver<()>>);
 
     impl Chunks for Nowhere {
         fn load(&self, _: &str, first: u64) -> Result<LoadedChunk, ChunkError> {
+            let _ = self.0.lock().unwrap().recv();
             Err(ChunkError::Missing { first })
         }
+    }
+
+    fn nowhere() -> (mpsc::Sender<()>, Arc<dyn Chunks>) {
+        let (answer, answers) = mpsc::channel();
+        (answer, Arc::new(Nowhere(Mutex::new(answers))))
     }
 
     /// An engine with a session that has let go of most of its 10,000 messages.
@@ -361,16 +369,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (engine, session) = engine(dir.path()).await;
         let mut batch = DueBatch::default();
-        let nowhere: Arc<dyn Chunks> = Arc::new(Nowhere);
+        let (answer, nowhere) = nowhere();
+        drop(answer); // Answers all at once.
         let mut durable = DurableFeed::new(session.clone(), 0);
         let found = poll_fn(|cx| durable.poll_due(&nowhere, &mut batch, cx)).await;
         assert!(found.is_err());
         assert_eq!((session.state().backlog.pending(), durable.next), (10_000, 0), "and nothing is lost");
 
+        let (answer, nowhere) = self::nowhere();
         let mut durable = DurableFeed::new(session.clone(), 0);
         let asked = poll_fn(|cx| Poll::Ready(durable.poll_due(&nowhere, &mut batch, cx).is_pending())).await;
         assert!(asked, "the read is under way");
         session.state().backlog.acknowledge(0, 10_000);
+        drop(answer);
         let found = poll_fn(|cx| durable.poll_due(&nowhere, &mut batch, cx)).await;
         assert!(matches!(found, Ok(false)));
         engine.shutdown();
