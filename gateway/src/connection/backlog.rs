@@ -275,8 +275,8 @@ mod tests {
         }
     }
 
-    fn nowhere() -> (mpsc::Sender<()>, Arc<dyn Chunks>) {
-        let (answer, answers) = mpsc::channel();
+    fn nowhere() -> (mpsc::SyncSender<()>, Arc<dyn Chunks>) {
+        let (answer, answers) = mpsc::sync_channel(0);
         (answer, Arc::new(Nowhere(Mutex::new(answers))))
     }
 
