@@ -1,6 +1,7 @@
 //! The engine on the memory twin of the log: receipts, the view, and both after a crash.
 
 mod groups;
+mod model;
 mod quotas;
 mod store;
 

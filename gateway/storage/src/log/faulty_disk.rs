@@ -52,6 +52,11 @@ impl FaultyDisk {
         Ok(())
     }
 
+    /// How many bytes of a file are on stable storage; None for a file it does not know.
+    pub fn synced(&self, path: &Path) -> Option<u64> {
+        lock(&self.extents).get(path).map(|extent| extent.synced)
+    }
+
     fn wrap(&self, path: &Path, file: Box<dyn SegmentFile>) -> io::Result<Box<dyn SegmentFile>> {
         let len = file.size()?;
         let extent = Extent { written: len, synced: len };
