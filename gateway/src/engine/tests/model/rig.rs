@@ -123,6 +123,12 @@ impl Rig {
             is_covered |= receipt.covers(ticket);
             markers.iter().any(|marker| receipt.covers(*marker))
         })?;
+        // Those that were submitted after it are in the log by the time it is looked at.
+        if let Some(last) = markers.last().copied() {
+            self.wait("what was submitted last", |engine| {
+                engine.receipt().is_some_and(|receipt| receipt.covers(last) || receipt.outlives(last))
+            })?;
+        }
         Ok(is_covered)
     }
 
