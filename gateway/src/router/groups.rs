@@ -90,10 +90,15 @@ impl<S: Clone> Groups<S> {
         was_member
     }
 
+    /// In the order of their names: their numbers follow from the order in which they were founded, and that is another one in a table
+    /// that was restored.
     pub(super) fn matches(&self, topic: &str) -> Vec<GroupMatch<S>> {
         let Some(filters) = &self.filters else { return Vec::new() };
         let groups = filters.matches(topic).into_iter().filter_map(|found| self.groups.get(&found.id));
+        let mut groups: Vec<&Group<S>> = groups.collect();
+        groups.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         groups
+            .into_iter()
             .map(|group| GroupMatch {
                 group: group.name.clone(),
                 members: group.members.values().cloned().collect(),
@@ -141,9 +146,9 @@ mod tests {
         assert_eq!(
             members(&router, "a/b"),
             [
+                ("$share/g/#".to_owned(), vec![1]),
                 ("$share/g/a/+".to_owned(), vec![1, 3]),
                 ("$share/h/a/+".to_owned(), vec![1]),
-                ("$share/g/#".to_owned(), vec![1]),
             ]
         );
         assert!(router.leave("$share/g/a/+", filter("a/+"), "one"));

@@ -174,7 +174,7 @@ impl<S: Clone> Router<S> {
         self.groups.leave(name, filter, member)
     }
 
-    /// The groups that want `topic`.
+    /// The groups that want `topic`, in the order of their names.
     #[must_use]
     pub fn group_matches(&self, topic: &str) -> Vec<GroupMatch<S>> {
         self.groups.matches(topic)
