@@ -20,7 +20,7 @@ use super::streams::Usages;
 use super::table::Table;
 use crate::router::{GroupMatch, Match, RouteCache};
 use gateway_storage::{Batch, Entry, Offset, Page};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Topics whose durable subscribers are remembered.
@@ -87,8 +87,8 @@ pub(super) struct Applier {
     /// Sessions that differ from the saved view, and those that are gone but still in it.
     unsaved: Vec<Arc<DurableSession>>,
     removed: Vec<Arc<DurableSession>>,
-    /// Sessions to be ended behind the entry at hand, by Client Identifier.
-    over_quota: Vec<Box<str>>,
+    /// Sessions to be ended behind the entry at hand, by Client Identifier: a replay ends them in the same order.
+    over_quota: BTreeSet<Box<str>>,
     /// Sessions whose backlog was at a limit, by their keys, for the gateway's log.
     at_limit: HashMap<u64, AtLimit>,
     /// Parts of the log that were passed over, and that the rules do not know of yet.
@@ -112,7 +112,7 @@ impl Applier {
             touched: Vec::new(),
             unsaved: Vec::new(),
             removed: Vec::new(),
-            over_quota: Vec::new(),
+            over_quota: BTreeSet::new(),
             at_limit: HashMap::new(),
             losses: 0,
             chunks: None,

@@ -44,7 +44,7 @@ impl Applier {
             }
             WhenFull::EndSession if fits => {
                 applied.over_quota += 1;
-                self.over_quota.push(session.client_id.clone());
+                self.over_quota.insert(session.client_id.clone());
             }
             WhenFull::DropNewest | WhenFull::DropOldest | WhenFull::EndSession => applied.backlog_full += 1,
         }
@@ -67,7 +67,7 @@ impl Applier {
                 applied.backlog_cut += dropped;
             } else {
                 applied.over_quota += dropped;
-                self.over_quota.push(session.client_id.clone());
+                self.over_quota.insert(session.client_id.clone());
             }
         }
         self.note_limit(&session);
@@ -76,7 +76,7 @@ impl Applier {
     /// Ends the sessions that turned out to be over their quota, as if they had expired. What they leave to other members of a group goes
     /// to those that have room.
     pub(super) fn end_over_quota(&mut self, applied: &mut Applied) {
-        while let Some(client_id) = self.over_quota.pop() {
+        while let Some(client_id) = self.over_quota.pop_first() {
             let ended_before = applied.session_ended;
             self.remove(&client_id, applied);
             applied.over_quota += applied.session_ended - ended_before;
