@@ -82,6 +82,11 @@ impl Faults {
         self.0.changed.notify_all();
     }
 
+    /// Whether a sync hangs.
+    pub fn is_stalled(&self) -> bool {
+        self.lock().stalled
+    }
+
     /// Waits until a sync hangs.
     pub fn wait_until_stalled(&self) {
         let mut plan = self.lock();

@@ -2,9 +2,9 @@
 
 use super::entries::{Owned, matches};
 use super::plain::{Plain, Sessions, Wrong, ensure};
-use super::rig::{Rig, STREAMS};
+use super::rig::{Rig, STREAMS, checkpoints};
 use gateway_storage::Offset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an event counts in a stream beside its own bytes, and into how many parts what is kept is divided.
 const FRAMING_BYTES: u64 = 40;
@@ -67,7 +67,7 @@ pub(super) fn view(plain: &Plain, rig: &Rig) -> Result<(), Wrong> {
 }
 
 /// What is in the log, and that nothing was trimmed that somebody needs.
-pub(super) fn log(plain: &Plain, rig: &Rig) -> Result<(), Wrong> {
+pub(super) fn log(plain: &Plain, rig: &Rig, damaged: &BTreeSet<u64>) -> Result<(), Wrong> {
     let (earliest, end) = rig.engine().log().bounds();
     let expected: Vec<_> =
         plain.log.range(earliest.get()..).map(|(at, entry)| (*at, entry.clone())).collect();
@@ -83,8 +83,11 @@ pub(super) fn log(plain: &Plain, rig: &Rig) -> Result<(), Wrong> {
         oldest.is_none_or(|oldest| oldest >= earliest.get()),
         "{oldest:?} waits, the log begins at {earliest}"
     );
-    let covered = rig.engine().checkpoints().oldest.unwrap_or(Offset::ZERO);
-    ensure!(covered >= earliest, "checkpoints cover it up to {covered}, the log begins at {earliest}");
+    // The newest two count: one that could not be removed is older.
+    let whole = checkpoints(rig.dir()).into_iter().map(|(applied, _)| applied);
+    let whole: Vec<u64> = whole.filter(|applied| !damaged.contains(applied)).collect();
+    let covered = whole.into_iter().rev().take(2).last().unwrap_or(0);
+    ensure!(covered >= earliest.get(), "checkpoints cover it up to {covered}, the log begins at {earliest}");
     Ok(())
 }
 

@@ -4,10 +4,9 @@ use super::compare;
 use super::entries::{Owned, Published};
 use super::ops::{CLIENTS, End, FILTERS, Op, Publish, TOPICS, ViewFate, Which};
 use super::plain::{Plain, Wrong, ensure};
-use super::rig::{Rig, Setup, copy, files};
+use super::rig::{Rig, Setup, checkpoints, copy, files};
 use crate::engine::{AckRuns, Ending, Rules, WhenFull, WillMessage};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs;
 use tempfile::TempDir;
 
@@ -52,8 +51,8 @@ pub(super) struct Driver {
     copies: Vec<TempDir>,
     /// Up to where a connection has sent, which the log does not know.
     sent: BTreeMap<String, u64>,
-    /// Checkpoints that were damaged.
-    damaged: BTreeSet<OsString>,
+    /// Checkpoints that were damaged, by up to where they are applied.
+    damaged: BTreeSet<u64>,
     payloads: u64,
     stats: Stats,
 }
@@ -117,27 +116,25 @@ impl Driver {
 
     fn upkeep(&mut self, op: &Op) -> Result<(), Wrong> {
         match op {
-            Op::Save if self.rig()?.saves() => self.rig()?.save()?,
-            Op::Checkpoint => {
-                if self.rig()?.saves() {
-                    self.rig()?.save()?;
+            Op::Save => self.rig()?.save()?,
+            Op::Checkpoint => self.checkpoint()?,
+            Op::Retain { checkpoints, fails } => {
+                if *checkpoints {
+                    self.checkpoint()?;
                 }
-                self.rig()?.checkpoint()?;
-                self.stats.checkpoints += 1;
-            }
-            Op::Retain { fails } => {
                 if *fails {
                     self.rig()?.disk().faults().fail_remove(1);
                 }
                 let Some(rig) = &mut self.rig else { return Ok(()) };
                 let before = rig.engine().retention().segments;
-                rig.retain();
+                rig.retain()?;
                 self.stats.trimmed_segments += rig.engine().retention().segments - before;
-                compare::log(&self.plain, self.rig()?)?;
+                compare::log(&self.plain, self.rig()?, &self.damaged)?;
                 compare::streams(&self.plain, self.rig()?)?;
             }
             Op::CopyView => {
                 let copied = tempfile::tempdir().unwrap();
+                self.rig()?.save()?;
                 self.rig()?.copy_view(copied.path())?;
                 if self.copies.len() == COPIES_MAX {
                     self.copies.remove(0);
@@ -155,6 +152,18 @@ impl Driver {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Wrong> {
+        self.stats.checkpoints += 1;
+        let before = checkpoints(self.rig()?.dir()).pop();
+        self.rig()?.checkpoint()?;
+        let after = checkpoints(self.rig()?.dir());
+        let newest = after.last().map_or(0, |(applied, _)| *applied);
+        let is_kept = before
+            .is_none_or(|file| self.damaged.contains(&file.0) || file.0 > newest || after.contains(&file));
+        ensure!(is_kept, "the checkpoint before this one is gone: {after:?}");
         Ok(())
     }
 
@@ -342,17 +351,14 @@ impl Driver {
             End::Crash => crash(rig, 0)?,
             End::CrashInGroup(events, torn) => {
                 in_flight = self.uncertain_events(events);
+                rig.save()?;
                 rig.disk().faults().stall_sync();
                 rig.submit(&in_flight).map_err(|error| error.to_string())?;
-                rig.disk().faults().wait_until_stalled();
+                rig.wait("a group to be written", |_| rig.disk().faults().is_stalled())?;
                 crash(rig, *torn)?
             }
             End::CrashInCheckpoint(torn) => {
-                rig.engine().view.wait_idle();
-                rig.disk().faults().stall_sync();
-                if rig.engine().view.try_checkpoint() {
-                    rig.disk().faults().wait_until_stalled();
-                }
+                rig.begin_checkpoint()?;
                 crash(rig, *torn)?
             }
         };
@@ -373,25 +379,23 @@ impl Driver {
         ensure!(waits.is_none(), "the will of {waits:?} is not due");
         let rules = Rules { losses: 0, ..self.plain.rules };
         ensure!(rules == setup.rules, "the rules are {rules:?}");
-        compare::log(&self.plain, self.rig()?)?;
+        compare::log(&self.plain, self.rig()?, &self.damaged)?;
         compare::streams(&self.plain, self.rig()?)
     }
 
     /// Flips a bit of the newest checkpoint, if the view can be made anew all the same.
     fn damage_checkpoint(&mut self, dir: &TempDir, earliest: u64) {
-        let mut whole: Vec<_> = files(&dir.path().join("checkpoint"))
-            .into_iter()
-            .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "ckpt"))
-            .filter(|(path, _)| !self.damaged.contains(path.file_name().unwrap()))
-            .collect();
+        let mut whole = checkpoints(dir.path());
+        whole.retain(|(applied, _)| *applied >= earliest && !self.damaged.contains(applied));
         if whole.len() < 2 && earliest > 0 {
             return;
         }
-        if let Some((path, len)) = whole.pop() {
+        if let Some((applied, path)) = whole.pop() {
             let mut bytes = fs::read(&path).unwrap();
-            bytes[(len / 2) as usize] ^= 4;
-            fs::write(&path, bytes).unwrap();
-            self.damaged.insert(path.file_name().unwrap().to_owned());
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 4;
+            fs::write(path, bytes).unwrap();
+            self.damaged.insert(applied);
         }
     }
 

@@ -126,7 +126,9 @@ pub(super) enum Op {
     },
     Save,
     Checkpoint,
+    /// One turn of upkeep.
     Retain {
+        checkpoints: bool,
         fails: bool,
     },
     CopyView,
@@ -249,18 +251,18 @@ impl Random {
                 Op::Subscribe { client, filter, options, id: self.below(4) as u32 }
             }
             52..54 => Op::Unsubscribe { client, filter: self.below(FILTERS.len()) },
-            54..62 => Op::Acknowledge { client, which: self.which() },
-            62..66 => Op::Receive { client, which: self.which() },
+            54..63 => Op::Acknowledge { client, which: self.which() },
+            63..66 => Op::Receive { client, which: self.which() },
             66..68 => Op::PacketIn { client, packet_id: 1 + self.below(4) as u16 },
             68 => Op::PacketReleased { client, packet_id: 1 + self.below(4) as u16 },
             69 => Op::WillSet { client, delay_secs: self.below(3) as u32 },
             70 => Op::WillCleared { client },
             71 => Op::RetainedRemoved { topic: self.below(TOPICS.len()), is_stale: self.one_in(3) },
             72..74 => Op::Cut { client, permille: self.below(1001) as u64 },
-            74..78 => Op::Sent { client },
-            78..81 => Op::Save,
-            81..84 => Op::Checkpoint,
-            84..88 => Op::Retain { fails: self.one_in(5) },
+            74..76 => Op::Sent { client },
+            76 => Op::Save,
+            77..80 => Op::Checkpoint,
+            80..88 => Op::Retain { checkpoints: self.one_in(2), fails: self.one_in(5) },
             88..90 => Op::CopyView,
             90..93 => Op::Fail {
                 events: self.publishes(4),

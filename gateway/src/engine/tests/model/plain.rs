@@ -101,7 +101,7 @@ impl Plain {
             self.apply_one(*offset, entry, seen, &mut leaving, &mut over_quota)
                 .map_err(|wrong| format!("{wrong}, at {offset}: {entry:?}"))?;
             for client in over_quota {
-                self.remove(&client, true, &mut leaving);
+                self.remove(&client, &mut leaving);
                 if let Some((_, Some(due), _)) = self.wills.get_mut(&client) {
                     *due = 0;
                 }
@@ -134,7 +134,7 @@ impl Plain {
             }
             Owned::Opened { client, clean, expiry_secs } => {
                 if *clean {
-                    self.remove(client, false, leaving);
+                    self.remove(client, leaving);
                 }
                 if *expiry_secs > 0 || self.sessions.contains_key(client) {
                     let session = self.sessions.entry(client.clone()).or_default();
@@ -146,7 +146,7 @@ impl Plain {
             }
             Owned::Removed { client } => {
                 if self.sessions.get(client).is_some_and(|session| !session.connected) {
-                    self.remove(client, false, leaving);
+                    self.remove(client, leaving);
                 }
             }
             Owned::Subscribed { client, filter, options, id } => {
@@ -220,7 +220,7 @@ impl Plain {
         }
     }
 
-    /// One member of each group gets the message: the one that has it.
+    /// One member of each group gets the message, the groups in the order of their names: the one that has it.
     fn route_to_groups(
         &mut self,
         offset: u64,
@@ -232,7 +232,6 @@ impl Plain {
         let groups: BTreeSet<String> = filters
             .filter(|filter| shared(filter).is_some_and(|filter| matches(filter, &event.topic)))
             .collect();
-        let mut given = Vec::new();
         for group in groups {
             let mut holders = Vec::new();
             for (client, session) in seen {
@@ -240,12 +239,12 @@ impl Plain {
                     message.offset == offset && message.group.as_deref() == Some(group.as_str())
                 };
                 let found = session.pending.iter().filter(|(_, message)| is_it(message));
-                holders.extend(found.map(|(sequence, message)| (*sequence, client.clone(), message.clone())));
+                holders.extend(found.map(|(_, message)| (client.clone(), message.clone())));
             }
             ensure!(holders.len() <= 1, "{group} has the message twice: {holders:?}");
             let candidates = self.members(&group, None);
             match holders.pop() {
-                Some((sequence, client, message)) => {
+                Some((client, message)) => {
                     ensure!(candidates.contains(&client), "{client} may not get a message of {group}");
                     let has_room = |client: &String| self.has_room(client);
                     ensure!(
@@ -255,7 +254,8 @@ impl Plain {
                     let (grant, as_published, _, _) = self.sessions[&client].subscriptions[&group];
                     ensure!(message.qos == grant.min(event.qos), "{group} at QoS {}", message.qos);
                     ensure!(message.as_published == as_published, "{group} {message:?}");
-                    given.push((sequence, client, message));
+                    // What has become of it since then is told by the entries behind this one.
+                    self.deliver(&client, Message { received: false, ..message }, over_quota);
                 }
                 None => {
                     let full = candidates.iter().find(|client| self.has_room(client));
@@ -273,11 +273,6 @@ impl Plain {
                     }
                 }
             }
-        }
-        given.sort_unstable_by_key(|(sequence, _, _)| *sequence);
-        for (_, client, message) in given {
-            // What has become of it since then is told by the entries behind this one.
-            self.deliver(&client, Message { received: false, ..message }, over_quota);
         }
         Ok(())
     }
@@ -367,7 +362,7 @@ impl Plain {
         let sent = self.sent.entry(client.into()).or_default();
         *sent = sent_end.max(*sent);
         if expiry_secs == 0 {
-            self.remove(client, false, leaving);
+            self.remove(client, leaving);
         } else if state.get(8) != Some(&1) {
             for (sequence, message) in &session.pending {
                 let is_begun = message.received || (message.qos == 2 && *sequence < sent_end);
@@ -380,11 +375,11 @@ impl Plain {
     }
 
     /// The session ends. What others of its groups can still have goes to them: at QoS 2 not what may be on its way to the client.
-    fn remove(&mut self, client: &str, is_over_quota: bool, leaving: &mut Vec<Leaving>) {
+    fn remove(&mut self, client: &str, leaving: &mut Vec<Leaving>) {
         let Some(session) = self.sessions.remove(client) else { return };
         let sent = self.sent.remove(client).unwrap_or(0);
         // A connection that is told of the end later may be sending meanwhile.
-        let sent = if is_over_quota && session.connected { u64::MAX } else { sent };
+        let sent = if session.connected { u64::MAX } else { sent };
         for (sequence, message) in session.pending {
             let is_begun = message.received || (message.qos == 2 && sequence < sent);
             if message.group.is_some() && !is_begun {

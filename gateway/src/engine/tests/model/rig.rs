@@ -12,25 +12,47 @@ use gateway_storage::{
 };
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(super) const SEGMENT_BYTES: u64 = 4096;
+pub(super) const SEGMENT_BYTES: u64 = 2048;
 const YEAR_MS: u64 = 365 * 86_400_000;
 /// Streams: names, topics, and what they may keep.
-pub(super) const STREAMS: [(&str, &str, u64); 2] = [("large", "a/#", 30_000), ("small", "b/#", 10_000)];
+pub(super) const STREAMS: [(&str, &str, u64); 2] = [("large", "a/#", 3000), ("small", "b/#", 1500)];
 
 /// How an engine is run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
     pub(super) rules: Rules,
-    /// The view is saved as soon as there is something, or at start and end alone.
+    /// The view is saved soon after there is something, or at start and end alone.
     pub(super) saves: bool,
+}
+
+/// Looks on when a group has been applied and nobody is told yet.
+#[derive(Default)]
+struct Onlooker {
+    engine: OnceLock<Engine>,
+    /// What is being committed.
+    ticket: Mutex<Option<Ticket>>,
+    /// There was a receipt for it.
+    is_early: AtomicBool,
+}
+
+impl Onlooker {
+    fn look(&self) {
+        let ticket = *self.ticket.lock().unwrap();
+        let receipt = self.engine.get().and_then(Engine::receipt);
+        if ticket.is_some_and(|ticket| receipt.is_some_and(|receipt| receipt.covers(ticket))) {
+            self.is_early.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 pub(super) struct Rig {
     hands: Hands,
+    onlooker: Arc<Onlooker>,
     dir: TempDir,
     disk: FaultyDisk,
     setup: Setup,
@@ -61,10 +83,23 @@ impl Rig {
         options.recent_bytes = 0;
         options.commit.reopen_delay = Duration::from_millis(1);
         options.view_save_interval = Duration::from_millis(if setup.saves { 1 } else { 3_600_000 });
-        let engine =
-            Engine::start(store.log, store.view, store.checkpoints, store.reserve, options, Box::new(|_| {}));
+        let onlooker = Arc::new(Onlooker::default());
+        let sink = Box::new({
+            let onlooker = onlooker.clone();
+            move |_: &_| onlooker.look()
+        });
+        let engine = Engine::start(store.log, store.view, store.checkpoints, store.reserve, options, sink);
         let engine = engine.map_err(|error| error.to_string())?;
-        Ok(Self { hands: Hands::on(engine), dir, disk, setup, is_rebuilt, now_ms: crate::clock::unix_ms() })
+        let _ = onlooker.engine.set(engine.clone());
+        Ok(Self {
+            hands: Hands::on(engine),
+            onlooker,
+            dir,
+            disk,
+            setup,
+            is_rebuilt,
+            now_ms: crate::clock::unix_ms(),
+        })
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -82,10 +117,6 @@ impl Rig {
     /// Whether the view had to be made anew.
     pub(super) fn is_rebuilt(&self) -> bool {
         self.is_rebuilt
-    }
-
-    pub(super) fn saves(&self) -> bool {
-        self.setup.saves
     }
 
     /// Waits until `done`.
@@ -109,8 +140,14 @@ impl Rig {
     }
 
     pub(super) fn commit(&self, entries: &[Owned]) -> Result<(), Wrong> {
+        let mut expected = self.onlooker.ticket.lock().unwrap();
         let ticket = self.submit(entries).map_err(|error| error.to_string())?;
-        self.wait("a receipt", |engine| engine.receipt().is_some_and(|receipt| receipt.covers(ticket)))
+        *expected = Some(ticket);
+        drop(expected);
+        self.wait("a receipt", |engine| engine.receipt().is_some_and(|receipt| receipt.covers(ticket)))?;
+        *self.onlooker.ticket.lock().unwrap() = None;
+        ensure!(!self.onlooker.is_early.load(Ordering::Relaxed), "a receipt came before all was applied");
+        Ok(())
     }
 
     /// Whether the group was receipted, once the log takes entries again.
@@ -223,13 +260,16 @@ impl Rig {
         found
     }
 
-    /// Everything so far is in the saved view.
+    /// Everything so far is in the saved view, if this one saves.
     pub(super) fn save(&self) -> Result<(), Wrong> {
-        ensure!(self.saves(), "this one does not save");
+        if !self.setup.saves {
+            return Ok(());
+        }
         self.wait("the view to be saved", |engine| engine.view.saved() == engine.end())
     }
 
     pub(super) fn checkpoint(&self) -> Result<(), Wrong> {
+        self.save()?;
         self.wait("a checkpoint", |engine| engine.view.try_checkpoint())?;
         self.engine().view.wait_idle();
         let failed = self.engine().checkpoints().failed;
@@ -237,18 +277,31 @@ impl Rig {
         Ok(())
     }
 
+    /// Has a checkpoint written as far as its sync, where there is anything to write.
+    pub(super) fn begin_checkpoint(&self) -> Result<(), Wrong> {
+        self.save()?;
+        let faults = self.disk.faults();
+        if self.engine().checkpoints().newest == Some(self.engine().view.saved()) {
+            return Ok(());
+        }
+        faults.stall_sync();
+        self.wait("a checkpoint", |engine| engine.view.try_checkpoint())?;
+        self.wait("a checkpoint to be written", |_| faults.is_stalled())
+    }
+
     /// One turn of upkeep, and what it asked for.
-    pub(super) fn retain(&mut self) {
+    pub(super) fn retain(&mut self) -> Result<(), Wrong> {
+        self.save()?;
         self.now_ms += 6_000;
         self.engine().retain(self.now_ms);
         self.engine().view.wait_idle();
+        Ok(())
     }
 
     /// The view as it lies on disk, copied while nothing is written to it.
     pub(super) fn copy_view(&self, to: &Path) -> Result<(), Wrong> {
         let from = self.dir().join("view");
         self.wait("the view to come to rest", |engine| {
-            engine.view.wait_idle();
             let before = (engine.view.saved(), listing(&from));
             let _ = fs::remove_dir_all(to);
             copy(&from, to);
@@ -292,6 +345,13 @@ pub(super) fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
         .collect();
     files.sort();
     files
+}
+
+/// The checkpoints in a data directory, the oldest first: up to where each is applied, and its file.
+pub(super) fn checkpoints(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let applied = |path: &Path| path.file_name()?.to_str()?.strip_suffix(".ckpt")?.parse().ok();
+    let found = files(&dir.join("checkpoint")).into_iter();
+    found.filter_map(|(path, _)| Some((applied(&path)?, path))).collect()
 }
 
 fn listing(dir: &Path) -> Vec<(PathBuf, u64, Option<std::time::SystemTime>)> {

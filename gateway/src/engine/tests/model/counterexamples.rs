@@ -1,0 +1,83 @@
+//! Cases that have failed, as short as they were found.
+
+use super::Case;
+use super::ops::{End, Op, Publish, ViewFate};
+use crate::engine::{BacklogLimits, Rules, ShareStrategy, WhenFull};
+
+const RULES: Rules = Rules {
+    backlog: BacklogLimits { messages_max: 100_000, bytes_max: 1 << 40 },
+    share: ShareStrategy::RoundRobin,
+    when_full: WhenFull::DropOldest,
+    losses: 0,
+};
+
+/// Takes the steps, and once more what was done since the last checkpoint.
+fn holds(rules: Rules, mut ops: Vec<Op>) {
+    ops.push(Op::Restart {
+        end: End::Crash,
+        view: ViewFate::Missing,
+        damages_checkpoint: false,
+        rules,
+        saves: true,
+    });
+    Case { rules, ops }.run().unwrap();
+}
+
+fn published(topic: usize) -> Op {
+    let event = Publish { topic, qos: 2, retain: false, len: 70 };
+    Op::Publish { publisher: 3, events: vec![event], acknowledge: None }
+}
+
+fn opened(client: usize) -> Op {
+    Op::Open { client, clean: false, lasts: true }
+}
+
+/// Without Retained Messages.
+fn subscribed(client: usize, filter: usize, qos: u8) -> Op {
+    Op::Subscribe { client, filter, options: 0x20 | qos, id: 0 }
+}
+
+fn ends_sessions_at(messages_max: u64) -> Rules {
+    let backlog = BacklogLimits { messages_max, ..RULES.backlog };
+    Rules { backlog, when_full: WhenFull::EndSession, ..RULES }
+}
+
+/// In a restored table groups are founded in the order of their names; the numbers of the messages followed from that order.
+#[test]
+fn a_replay_gives_the_messages_of_two_groups_the_numbers_they_had() {
+    let (one, other) = (8, 6);
+    let ops = vec![subscribed(4, one, 2), subscribed(4, other, 2), Op::Checkpoint, published(5)];
+    holds(RULES, ops);
+}
+
+/// In a restored table sessions are entered in the order of their names; which of them ended first followed from that order.
+#[test]
+fn a_replay_ends_two_sessions_for_one_message_in_the_order_they_were_ended_in() {
+    let (group, own) = (6, 2);
+    let mut ops = [1, 0, 2].map(opened).to_vec();
+    ops.extend([1, 0, 2].map(|client| subscribed(client, group, 1)));
+    ops.extend([1, 0].map(|client| subscribed(client, own, 1)));
+    // One for each member, and then what fills two of them.
+    ops.extend([6, 6, 6, 0, 0].map(published));
+    ops.extend([Op::Checkpoint, published(0)]);
+    holds(ends_sessions_at(3), ops);
+}
+
+/// Up to where a connection has sent is not in the log.
+#[test]
+fn a_replay_passes_on_what_was_passed_on_whatever_was_sent_meanwhile() {
+    let (group, own) = (6, 2);
+    let ops = [
+        opened(0),
+        opened(2),
+        subscribed(0, group, 2),
+        published(6),
+        subscribed(2, group, 2),
+        subscribed(0, own, 2),
+        published(0),
+        Op::Checkpoint,
+        Op::Sent { client: 0 },
+        published(0),
+    ];
+    holds(ends_sessions_at(2), ops.to_vec());
+}
