@@ -83,11 +83,12 @@ pub(super) fn log(plain: &Plain, rig: &Rig, damaged: &BTreeSet<u64>) -> Result<(
         oldest.is_none_or(|oldest| oldest >= earliest.get()),
         "{oldest:?} waits, the log begins at {earliest}"
     );
-    // The newest two count: one that could not be removed is older.
-    let whole = checkpoints(rig.dir()).into_iter().map(|(applied, _)| applied);
-    let whole: Vec<u64> = whole.filter(|applied| !damaged.contains(applied)).collect();
-    let covered = whole.into_iter().rev().take(2).last().unwrap_or(0);
-    ensure!(covered >= earliest.get(), "checkpoints cover it up to {covered}, the log begins at {earliest}");
+    // The newest two, as far as they are whole: an older one could not be removed.
+    let newest = checkpoints(rig.dir()).into_iter().rev().take(2).map(|(applied, _)| applied);
+    let whole: Vec<u64> = newest.filter(|applied| !damaged.contains(applied)).collect();
+    let is_covered =
+        earliest == Offset::ZERO || whole.iter().min().is_some_and(|oldest| *oldest >= earliest.get());
+    ensure!(is_covered, "the log begins at {earliest}, and whole checkpoints end at {whole:?}");
     Ok(())
 }
 

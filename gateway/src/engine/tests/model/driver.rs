@@ -364,7 +364,7 @@ impl Driver {
         };
         self.stats.crashes += u64::from(!matches!(end, End::Stop));
         if damages {
-            self.damage_checkpoint(&dir, earliest);
+            self.damage_checkpoint(&dir, earliest, fate);
         }
         self.befall(&dir, fate);
         self.sent.clear();
@@ -384,10 +384,12 @@ impl Driver {
     }
 
     /// Flips a bit of the newest checkpoint, if the view can be made anew all the same.
-    fn damage_checkpoint(&mut self, dir: &TempDir, earliest: u64) {
+    fn damage_checkpoint(&mut self, dir: &TempDir, earliest: u64, fate: ViewFate) {
         let mut whole = checkpoints(dir.path());
         whole.retain(|(applied, _)| *applied >= earliest && !self.damaged.contains(applied));
-        if whole.len() < 2 && earliest > 0 {
+        // The only one is found damaged at this start, or it would have the log trimmed.
+        let is_found = earliest == 0 && matches!(fate, ViewFate::Missing | ViewFate::Rubbish);
+        if whole.len() < 2 && !is_found {
             return;
         }
         if let Some((applied, path)) = whole.pop() {
