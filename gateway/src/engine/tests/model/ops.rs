@@ -221,6 +221,25 @@ impl Random {
         Op::Restart { end, view, damages_checkpoint: self.one_in(4), rules: *rules, saves: !self.one_in(3) }
     }
 
+    fn subscribe(&mut self, client: usize) -> Op {
+        let filter = self.below(FILTERS.len());
+        let is_shared = FILTERS[filter].starts_with('$');
+        let qos = if is_shared { 1 + self.below(2) } else { self.below(3) } as u8;
+        let no_local = !is_shared && self.one_in(4);
+        let as_published = self.one_in(2);
+        let handling = self.below(3) as u8;
+        let options = qos | u8::from(no_local) << 2 | u8::from(as_published) << 3 | handling << 4;
+        Op::Subscribe { client, filter, options, id: self.below(4) as u32 }
+    }
+
+    /// Some sessions with something to wait for, so that not too much comes to nothing.
+    pub(super) fn beginning(&mut self) -> Vec<Op> {
+        let sessions = (0..3).flat_map(|client| {
+            [Op::Open { client, clean: false, lasts: true }, self.subscribe(client), self.subscribe(client)]
+        });
+        sessions.collect()
+    }
+
     pub(super) fn op(&mut self, rules: &mut Rules) -> Op {
         let client = self.below(CLIENTS.len());
         match self.below(100) {
@@ -240,16 +259,7 @@ impl Random {
                 sent_permille: [0, 1000, self.below(1000) as u64][self.below(3)],
             },
             38..40 => Op::Remove { client },
-            40..52 => {
-                let filter = self.below(FILTERS.len());
-                let qos =
-                    if FILTERS[filter].starts_with('$') { 1 + self.below(2) } else { self.below(3) } as u8;
-                let no_local = !FILTERS[filter].starts_with('$') && self.one_in(4);
-                let as_published = self.one_in(2);
-                let handling = self.below(3) as u8;
-                let options = qos | u8::from(no_local) << 2 | u8::from(as_published) << 3 | handling << 4;
-                Op::Subscribe { client, filter, options, id: self.below(4) as u32 }
-            }
+            40..52 => self.subscribe(client),
             52..54 => Op::Unsubscribe { client, filter: self.below(FILTERS.len()) },
             54..63 => Op::Acknowledge { client, which: self.which() },
             63..66 => Op::Receive { client, which: self.which() },

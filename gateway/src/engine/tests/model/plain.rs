@@ -456,6 +456,11 @@ impl Plain {
                 ensure!(is_elsewhere, "{client} has lost {message:?}, and nobody has it");
             }
         }
+        let mut held = BTreeSet::new();
+        for message in self.sessions.values().flat_map(|session| session.pending.values()) {
+            let is_twice = message.group.is_some() && !held.insert((message.offset, message.group.clone()));
+            ensure!(!is_twice, "two members have {message:?}");
+        }
         for left in &leaving {
             let Some(group) = &left.message.group else { continue };
             let others = self.members(group, Some(&left.from.0));
