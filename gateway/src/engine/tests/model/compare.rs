@@ -5,6 +5,7 @@ use super::plain::{Plain, Sessions, Wrong, ensure};
 use super::rig::{Rig, STREAMS, checkpoints};
 use gateway_storage::Offset;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 /// What an event counts in a stream beside its own bytes, and into how many parts what is kept is divided.
 const FRAMING_BYTES: u64 = 40;
@@ -67,7 +68,7 @@ pub(super) fn view(plain: &Plain, rig: &Rig) -> Result<(), Wrong> {
 }
 
 /// What is in the log, and that nothing was trimmed that somebody needs.
-pub(super) fn log(plain: &Plain, rig: &Rig, damaged: &BTreeSet<u64>) -> Result<(), Wrong> {
+pub(super) fn log(plain: &Plain, rig: &Rig, damaged: &BTreeSet<Vec<u8>>) -> Result<(), Wrong> {
     let (earliest, end) = rig.engine().log().bounds();
     let expected: Vec<_> =
         plain.log.range(earliest.get()..).map(|(at, entry)| (*at, entry.clone())).collect();
@@ -83,13 +84,19 @@ pub(super) fn log(plain: &Plain, rig: &Rig, damaged: &BTreeSet<u64>) -> Result<(
         oldest.is_none_or(|oldest| oldest >= earliest.get()),
         "{oldest:?} waits, the log begins at {earliest}"
     );
-    // The newest two, as far as they are whole: an older one could not be removed.
-    let newest = checkpoints(rig.dir()).into_iter().rev().take(2).map(|(applied, _)| applied);
-    let whole: Vec<u64> = newest.filter(|applied| !damaged.contains(applied)).collect();
+    let whole = whole(rig, damaged);
     let is_covered =
         earliest == Offset::ZERO || whole.iter().min().is_some_and(|oldest| *oldest >= earliest.get());
     ensure!(is_covered, "the log begins at {earliest}, and whole checkpoints end at {whole:?}");
     Ok(())
+}
+
+/// Up to where the newest two checkpoints are applied, as far as they are whole. An older one could not be removed.
+pub(super) fn whole(rig: &Rig, damaged: &BTreeSet<Vec<u8>>) -> Vec<u64> {
+    let mut newest = checkpoints(rig.dir());
+    newest.drain(..newest.len().saturating_sub(2));
+    newest.retain(|(_, path)| !damaged.contains(&fs::read(path).unwrap()));
+    newest.into_iter().map(|(applied, _)| applied).collect()
 }
 
 /// Streams begin where they may, and not much later.

@@ -51,8 +51,8 @@ pub(super) struct Driver {
     copies: Vec<TempDir>,
     /// Up to where a connection has sent, which the log does not know.
     sent: BTreeMap<String, u64>,
-    /// Checkpoints that were damaged, by up to where they are applied.
-    damaged: BTreeSet<u64>,
+    /// Contents of checkpoints that were damaged.
+    damaged: BTreeSet<Vec<u8>>,
     payloads: u64,
     stats: Stats,
 }
@@ -157,12 +157,11 @@ impl Driver {
 
     fn checkpoint(&mut self) -> Result<(), Wrong> {
         self.stats.checkpoints += 1;
-        let before = checkpoints(self.rig()?.dir()).pop();
+        let before = compare::whole(self.rig()?, &self.damaged).pop();
         self.rig()?.checkpoint()?;
-        let after = checkpoints(self.rig()?.dir());
-        let newest = after.last().map_or(0, |(applied, _)| *applied);
-        let is_kept = before
-            .is_none_or(|file| self.damaged.contains(&file.0) || file.0 > newest || after.contains(&file));
+        let after = compare::whole(self.rig()?, &self.damaged);
+        let is_kept =
+            before.is_none_or(|one| after.last().is_some_and(|newest| one > *newest) || after.contains(&one));
         ensure!(is_kept, "the checkpoint before this one is gone: {after:?}");
         Ok(())
     }
@@ -386,18 +385,20 @@ impl Driver {
     /// Flips a bit of the newest checkpoint, if the view can be made anew all the same.
     fn damage_checkpoint(&mut self, dir: &TempDir, earliest: u64, fate: ViewFate) {
         let mut whole = checkpoints(dir.path());
-        whole.retain(|(applied, _)| *applied >= earliest && !self.damaged.contains(applied));
+        whole.retain(|(applied, path)| {
+            *applied >= earliest && !self.damaged.contains(&fs::read(path).unwrap())
+        });
         // The only one is found damaged at this start, or it would have the log trimmed.
         let is_found = earliest == 0 && matches!(fate, ViewFate::Missing | ViewFate::Rubbish);
         if whole.len() < 2 && !is_found {
             return;
         }
-        if let Some((applied, path)) = whole.pop() {
+        if let Some((_, path)) = whole.pop() {
             let mut bytes = fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 4;
-            fs::write(path, bytes).unwrap();
-            self.damaged.insert(applied);
+            fs::write(path, &bytes).unwrap();
+            self.damaged.insert(bytes);
         }
     }
 

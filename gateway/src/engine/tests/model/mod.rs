@@ -42,7 +42,7 @@ impl Case {
         let rules = random.rules();
         let mut later = rules;
         let mut ops = random.beginning();
-        let count = 20 + random.below(60);
+        let count = 20 + random.below(80);
         ops.extend((0..count).map(|_| random.op(&mut later)));
         Self { rules, ops }
     }

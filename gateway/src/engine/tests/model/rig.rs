@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub(super) const SEGMENT_BYTES: u64 = 2048;
+pub(super) const SEGMENT_BYTES: u64 = 1024;
 const YEAR_MS: u64 = 365 * 86_400_000;
 /// Streams: names, topics, and what they may keep.
-pub(super) const STREAMS: [(&str, &str, u64); 2] = [("large", "a/#", 3000), ("small", "b/#", 1500)];
+pub(super) const STREAMS: [(&str, &str, u64); 2] = [("large", "a/#", 2000), ("small", "b/#", 1000)];
 
 /// How an engine is run.
 #[derive(Clone, Copy, Debug)]
