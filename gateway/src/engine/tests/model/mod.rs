@@ -19,7 +19,7 @@ use ops::{Op, Random};
 use plain::Wrong;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Cases, and the first one's seed, where the environment does not say.
@@ -50,7 +50,7 @@ impl Case {
     /// Takes the steps on a new data directory.
     fn run(&self) -> Result<Stats, Wrong> {
         let (case, step) = (self.clone(), Arc::new(AtomicUsize::new(0)));
-        let (done, outcome) = channel();
+        let (done, outcome) = sync_channel(1);
         let taken = step.clone();
         std::thread::spawn(move || {
             let ran = Driver::new(case.rules).and_then(|mut driver| {
