@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use gateway::app::Gateway;
-use gateway::config::{Config, DEFAULT_TOML, LogFormat};
+use gateway::config::{Config, DEFAULT_TOML, LogFormat, Settings, Source};
 use gateway::telemetry::{LineFormat, logs_to_stderr};
 use gateway_storage::Offset;
 use gateway_storage::offline::{self, OfflineError};
@@ -47,7 +47,10 @@ fn main() -> ExitCode {
 /// Does what was asked for. False where that was to look at something and it is not as it should be.
 fn execute(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run(arguments) => run(Config::load(arguments.into_load_options())?)?,
+        Command::Run(arguments) => {
+            let (config, settings) = Config::load_with_settings(arguments.into_load_options())?;
+            run(config, &settings)?;
+        }
         Command::Check(arguments) => {
             let config = Config::load(arguments.into_load_options())?;
             print(format_args!("{}\n", Summary(&config)))?;
@@ -114,13 +117,13 @@ fn hush_sled() {
     }));
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(mut config: Config, settings: &Settings) -> anyhow::Result<()> {
     let format = match config.log.format {
         LogFormat::Human => LineFormat::Human,
         LogFormat::Json => LineFormat::Json,
     };
     logs_to_stderr(&config.log.level, format)?;
-    raise_fd_limit(config.admission.max_connections);
+    fit_connections(&mut config, settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("worker")
@@ -196,20 +199,49 @@ impl Signals {
     }
 }
 
-/// Each connection takes a file descriptor; the soft limit is often 1024 where the hard one allows far more.
-fn raise_fd_limit(max_connections: usize) {
-    let wanted = max_connections as u64 + OTHER_FDS;
-    let limit = getrlimit(Resource::Nofile);
-    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let mut current = limit.current.unwrap_or(u64::MAX);
-    if current < allowed {
-        match setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum: limit.maximum }) {
-            Ok(()) => current = allowed,
-            Err(error) => warn!(%error, "the limit of open files cannot be raised"),
-        }
+/// Each connection takes a file descriptor. Where there are too few of them, the number of connections gives way that nobody asked for;
+/// one that was asked for stands, and what it lacks is said.
+fn fit_connections(config: &mut Config, settings: &Settings) {
+    let max_connections = &mut config.admission.max_connections;
+    let wanted = *max_connections as u64 + OTHER_FDS;
+    let limit = raise_fd_limit(wanted);
+    if limit >= wanted {
+        return;
     }
-    if current < wanted {
-        warn!(limit = current, wanted, "open files are limited below admission.max_connections");
+    let was_asked_for = settings.iter().any(|setting| {
+        (setting.section, setting.key) == ("admission", "max_connections")
+            && setting.source != Source::Default
+    });
+    if was_asked_for {
+        warn!(limit, wanted, "open files are limited below admission.max_connections");
+        return;
+    }
+    // A process that may open next to nothing shares that out.
+    let fitting = limit.saturating_sub(OTHER_FDS).max(limit / 2).max(1);
+    *max_connections =
+        usize::try_from(fitting).map_or(*max_connections, |fitting| fitting.min(*max_connections));
+    info!(
+        max_connections,
+        open_files = limit,
+        "the default of admission.max_connections is lowered to what the limit of open files allows"
+    );
+}
+
+/// Raises the soft limit of open files to `wanted`, or as far as the hard one allows; it is often 1024 where the hard one allows far more.
+/// Answers what may be opened.
+fn raise_fd_limit(wanted: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.current.unwrap_or(u64::MAX);
+    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if current >= allowed {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(allowed), maximum: limit.maximum }) {
+        Ok(()) => allowed,
+        Err(error) => {
+            warn!(%error, "the limit of open files cannot be raised");
+            current
+        }
     }
 }
 

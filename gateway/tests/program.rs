@@ -93,6 +93,44 @@ fn it_is_ready_when_it_says_so_and_drains_on_a_signal() {
     }
 }
 
+/// The first lines of a start where 700 files may be open.
+fn log_of_a_start_with_few_files(data_dir: &Path, more: &str) -> String {
+    let script = format!("ulimit -n 700; exec \"$0\" run --data-dir \"$1\" --listen 127.0.0.1:0 {more}");
+    let mut child = Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_gateway")])
+        .arg(data_dir)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::with_capacity(1, child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    assert!(ready.starts_with("ready "), "{ready}");
+    send(&child, Signal::TERM);
+    let (code, _, log) = end(child);
+    assert_eq!(code, Some(0), "{log}");
+    log
+}
+
+#[test]
+fn a_limit_of_open_files_lowers_the_default_of_connections_and_contradicts_a_wish() {
+    let directory = tempfile::tempdir().unwrap();
+    let off = "--set admin.enabled=false";
+    let log = log_of_a_start_with_few_files(directory.path(), off);
+    assert!(!log.contains(" WARN "), "{log}");
+    let lowered = log.lines().find(|line| line.contains("admission.max_connections"));
+    let lowered = lowered.unwrap_or_else(|| panic!("not a word of it: {log}"));
+    assert!(lowered.contains(" INFO ") && lowered.contains("max_connections=350"), "{lowered}");
+
+    let wished = format!("{off} --set admission.max_connections=100000");
+    let log = log_of_a_start_with_few_files(directory.path(), &wished);
+    let lacking = log.lines().find(|line| line.contains("admission.max_connections"));
+    let lacking = lacking.unwrap_or_else(|| panic!("not a word of it: {log}"));
+    assert!(lacking.contains(" WARN ") && lacking.contains("limit=700"), "{lacking}");
+}
+
 #[test]
 fn hang_up_is_survived_and_told_of() {
     let directory = tempfile::tempdir().unwrap();

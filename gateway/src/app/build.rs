@@ -28,9 +28,9 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
     if let Some(torn) = &store.log_report.torn_tail {
         tracing::warn!(
-            file = %torn.file.display(), at_byte = torn.at_byte, bytes = torn.bytes,
-            "the log ended in what is no whole group, and was cut there: as a rule a write that was interrupted, which \
-             nobody was told is stored"
+            file = %torn.file.display(), at_byte = torn.at_byte, bytes = torn.bytes, found = %torn.shows,
+            "the log ended in what is no whole group, and was cut there; of a write that was interrupted nobody was told that it is \
+             stored"
         );
     }
     let live = Arc::new(LiveRouter::default());

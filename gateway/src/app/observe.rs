@@ -2,7 +2,7 @@
 
 use crate::connection::Context;
 use crate::engine::{Engine, RetentionReport};
-use crate::{clock, connection, delivery, engine, telemetry};
+use crate::{clock, connection, delivery, engine, stream, telemetry};
 use gateway_storage::CommitStats;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
@@ -13,6 +13,7 @@ pub(super) fn describe() {
         connection::metrics::describe,
         delivery::metrics::describe,
         engine::metrics::describe,
+        stream::metrics::describe,
         describe_sampled,
     ]);
 }

@@ -118,7 +118,8 @@ impl Connection {
             Some(Ok(address)) => address,
             Some(Err(_)) | None => return Err(ReasonCode::TopicFilterInvalid),
         };
-        let cursor = StreamCursor::open(&self.context.engine, text, &address, qos, subscription_id)
+        let (engine, reader) = (&self.context.engine, &self.client_id);
+        let cursor = StreamCursor::open(engine, reader, text, &address, qos, subscription_id)
             .ok_or(ReasonCode::TopicFilterInvalid)?;
         // The same filter again begins again [MQTT-3.8.4-3].
         self.cursors.retain(|other| other.subscription != cursor.subscription);

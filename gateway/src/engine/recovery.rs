@@ -8,7 +8,7 @@ use super::snapshot::{IllegibleRow, Loader, chunked};
 use super::streams::{USAGE_PREFIX, Usage};
 use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
-use gateway_storage::{Checkpoints, LogReader, Offset, Table, View, ViewError};
+use gateway_storage::{Checkpoints, LogReader, Offset, SkippedGroup, Table, View, ViewError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ pub(super) const RULES_KEY: &[u8] = b"rules";
 
 /// What keys of the table Meta begin with that hold whose turn it is in a group.
 pub(super) const TURN_PREFIX: &[u8] = b"turn/";
+
+/// Damaged parts of the log that a replay names one by one.
+const LOSSES_SAID: u64 = 16;
 
 /// Loads `view` into `applier`'s table and applies every later entry of the log.
 ///
@@ -107,14 +110,9 @@ fn load(view: &View) -> Result<Saved, Unusable> {
 
 fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<(), EngineError> {
     let mut at = from;
+    let mut losses = LossLog::default();
     while let Some(page) = log.read_page(at, PAGE_BYTES)? {
-        for skipped in &page.skipped {
-            tracing::error!(
-                first = %skipped.first, end = %skipped.end, bytes = skipped.bytes, at_byte = skipped.at_byte,
-                file = %skipped.file.display(),
-                "entries are lost: a damaged part of the log is passed over"
-            );
-        }
+        losses.note(&page.skipped);
         applier.apply_page(&page, at);
         applier.take_at_limit().for_each(drop); // It was said when it happened.
         if let Some(error) = applier.take_failure() {
@@ -122,6 +120,47 @@ fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<()
         }
         at = page.next;
     }
+    losses.sum_up();
     applier.announce();
     Ok(())
+}
+
+/// Says which parts of the log a replay passes over: the first ones, and of the others how many.
+#[derive(Debug, Default)]
+struct LossLog {
+    /// How many there were.
+    parts: u64,
+    /// The offsets and the bytes of those that were not said one by one.
+    offsets_not_said: u64,
+    bytes_not_said: u64,
+}
+
+impl LossLog {
+    fn note(&mut self, skipped: &[SkippedGroup]) {
+        for skipped in skipped {
+            self.parts += 1;
+            if self.parts <= LOSSES_SAID {
+                tracing::error!(
+                    first = %skipped.first, end = %skipped.end, bytes = skipped.bytes, at_byte = skipped.at_byte,
+                    file = %skipped.file.display(),
+                    "entries are lost: a damaged part of the log is passed over"
+                );
+            } else {
+                self.offsets_not_said += skipped.end.get().saturating_sub(skipped.first.get());
+                self.bytes_not_said += skipped.bytes;
+            }
+        }
+    }
+
+    fn sum_up(&self) {
+        let more = self.parts.saturating_sub(LOSSES_SAID);
+        if more > 0 {
+            tracing::error!(
+                more,
+                offsets = self.offsets_not_said,
+                bytes = self.bytes_not_said,
+                "entries are lost: more damaged parts of the log are passed over; `gateway storage verify` lists them"
+            );
+        }
+    }
 }

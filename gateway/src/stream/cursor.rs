@@ -1,6 +1,7 @@
 //! A reader of a stream: where it stands, and what of the log it wants.
 
 use super::address::{From, StreamAddress};
+use super::metrics::{self, Skipped};
 use super::pager::{Located, Pager};
 use crate::engine::Engine;
 use crate::router::RouteCache;
@@ -25,15 +26,23 @@ pub struct StreamCursor {
     pub qos: QoS,
     /// The Subscription Identifier; 0: none.
     pub subscription_id: u32,
+    reader: Box<str>,
     stream: u64,
     filter: Box<str>,
     at: Position,
+    /// What it passes over has been said.
+    has_said: bool,
     pager: Pager,
     wanted: RouteCache<bool>,
 }
 
 enum Position {
+    /// Where it stands.
     Offset(Offset),
+    /// Where the client wants it to begin.
+    Named(Offset),
+    /// It begins with what is kept.
+    Earliest,
     Finding(JoinHandle<Result<Offset, ReadError>>),
 }
 
@@ -50,10 +59,11 @@ pub enum Next {
 }
 
 impl StreamCursor {
-    /// A cursor at the beginning that `address` names; `None` when there is no such stream.
+    /// A cursor of the client `reader`, at the beginning that `address` names; `None` when there is no such stream.
     #[must_use]
     pub fn open(
         engine: &Engine,
+        reader: &str,
         subscription: &str,
         address: &StreamAddress<'_>,
         qos: QoS,
@@ -62,9 +72,9 @@ impl StreamCursor {
         let stream = engine.stream_id(address.name)?;
         // Where it begins later than that, `poll_next` goes there.
         let at = match address.from {
-            From::Earliest => Position::Offset(engine.log().bounds().0),
+            From::Earliest => Position::Earliest,
             From::Latest => Position::Offset(engine.end()),
-            From::Offset(offset) => Position::Offset(offset.max(engine.log().bounds().0)),
+            From::Offset(offset) => Position::Named(offset),
             From::Time(time_ms) => {
                 let log = engine.log().clone();
                 Position::Finding(tokio::task::spawn_blocking(move || log.offset_at(time_ms)))
@@ -74,9 +84,11 @@ impl StreamCursor {
             subscription: subscription.into(),
             qos,
             subscription_id,
+            reader: reader.into(),
             stream,
             filter: address.filter.as_str().into(),
             at,
+            has_said: false,
             pager: Pager::default(),
             wanted: RouteCache::new(TOPICS_CACHED),
         })
@@ -84,22 +96,36 @@ impl StreamCursor {
 
     /// The next event that the client wants.
     pub fn poll_next(&mut self, engine: &Engine, cx: &mut Context<'_>) -> Next {
-        let mut at = match &mut self.at {
-            Position::Offset(offset) => *offset,
+        // What the stream does not keep any more is not read, although it may still be in the log.
+        let floor = engine.stream_floor(self.stream);
+        let (wanted, reason) = match &mut self.at {
+            Position::Offset(offset) => (*offset, Some(Skipped::Overtaken)),
+            Position::Named(offset) => (*offset, Some(Skipped::NotKept)),
+            Position::Earliest => (floor, None),
             Position::Finding(finding) => match Pin::new(finding).poll(cx) {
                 Poll::Pending => return Next::Wait,
-                Poll::Ready(Ok(Ok(offset))) => offset,
+                Poll::Ready(Ok(Ok(offset))) => (offset, None),
                 Poll::Ready(_) => return Next::Failed,
             },
         };
-        // What the stream does not keep any more is not read, although it may still be in the log.
-        at = at.max(engine.stream_floor(self.stream));
+        let mut at = wanted.max(floor);
+        if !matches!(self.at, Position::Offset(_)) {
+            at = at.max(engine.log().bounds().0);
+        }
+        if let Some(reason) = reason {
+            self.skip(reason, wanted, at);
+        }
         for _ in 0..STEPS {
             self.at = Position::Offset(at);
             match self.pager.locate(engine, at, cx) {
                 Poll::Pending | Poll::Ready(Located::End) => return Next::Wait,
                 Poll::Ready(Located::Failed) => return Next::Failed,
-                Poll::Ready(Located::Gone(next)) => at = next,
+                Poll::Ready(Located::Gone(next)) => {
+                    let trimmed = engine.log().bounds().0.min(next).max(at);
+                    self.skip(Skipped::Overtaken, at, trimmed);
+                    self.skip(Skipped::Damaged, trimmed, next);
+                    at = next;
+                }
                 Poll::Ready(Located::At(batch, index)) => {
                     if batch.event(index).is_some_and(|event| self.wants(engine, event.topic)) {
                         return Next::Event(batch, index);
@@ -119,6 +145,30 @@ impl StreamCursor {
         }
     }
 
+    /// Counts what is passed over, and says it the first time: a reader that is too slow once is so again and again.
+    fn skip(&mut self, reason: Skipped, from: Offset, to: Offset) {
+        let offsets = to.get().saturating_sub(from.get());
+        if offsets == 0 {
+            return;
+        }
+        metrics::skipped(reason, offsets);
+        let (client_id, subscription) = (&self.reader, &self.subscription);
+        match reason {
+            // Who found the damage has said so.
+            Skipped::Damaged => {}
+            _ if self.has_said => {}
+            Skipped::Overtaken => tracing::warn!(
+                client_id, subscription, %from, %to, offsets,
+                "a reader of a stream is too slow: trimming has overtaken it, and it goes on where the stream begins"
+            ),
+            Skipped::NotKept => tracing::info!(
+                client_id, subscription, %from, %to, offsets,
+                "a reader of a stream asks for what is not kept any more: it begins where the stream begins"
+            ),
+        }
+        self.has_said |= reason != Skipped::Damaged;
+    }
+
     fn wants(&mut self, engine: &Engine, topic: &str) -> bool {
         let filter = &self.filter;
         let stream = self.stream;
@@ -132,3 +182,6 @@ impl StreamCursor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

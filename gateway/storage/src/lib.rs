@@ -42,8 +42,8 @@ pub use group_commit::{
 };
 pub use log::{
     Faults, GroupInfo, Log, LogError, LogReader, LogTrimmer, MemoryHandle, MemoryLog, OpenError, Page,
-    ReadError, RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, SledLog, SledLogOptions, TornTail,
-    Trimmed,
+    ReadError, RecoveryReport, SegmentsLog, SegmentsOptions, SkippedGroup, SledLog, SledLogOptions,
+    TailShows, TornTail, Trimmed,
 };
 pub use offset::Offset;
 pub use recovery::{LogKind, Store, StoreError, StoreOptions, ViewReport};

@@ -1,4 +1,4 @@
-//! Opening log, checkpoints and view together, and replaying what the view has not seen.
+//! Opening log, checkpoints and view together.
 //!
 //! The log is the truth: whatever state the view is in, the entries from [`Store::replay_from`] on bring it up to date.
 //! Applying them is the engine's business. What is opened is decided here:
@@ -22,18 +22,13 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::checkpoint::{CheckpointError, Checkpoints, RebuildReport};
-use crate::entry::Entry;
 use crate::log::segments::disk::{Disk, RealDisk};
 use crate::log::{
-    Log, LogError, LogReader, OpenError, ReadError, RecoveryReport, SegmentsLog, SegmentsOptions,
-    SkippedGroup, SledLog, SledLogOptions,
+    Log, LogError, OpenError, RecoveryReport, SegmentsLog, SegmentsOptions, SledLog, SledLogOptions,
 };
 use crate::offset::Offset;
 use crate::reserve::Reserve;
 use crate::view::{View, ViewError, ViewOptions};
-
-/// Damaged groups a replay reports one by one; the rest is only counted.
-const SKIPPED_REPORTED_MAX: usize = 1024;
 
 /// Which log is to be opened.
 #[derive(Clone, Copy, Debug)]
@@ -261,57 +256,6 @@ impl fmt::Debug for Store {
             .field("replay_from", &self.replay_from)
             .finish_non_exhaustive()
     }
-}
-
-/// An entry on its way into the view again.
-#[derive(Clone, Copy, Debug)]
-pub struct Replayed<'a> {
-    /// Its offset.
-    pub offset: Offset,
-    /// The commit time of its group in milliseconds since the Unix epoch.
-    pub time_ms: u64,
-    /// The entry.
-    pub entry: Entry<'a>,
-}
-
-/// What a replay did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplaySummary {
-    /// Entries replayed.
-    pub entries: u64,
-    /// The offset after the last one.
-    pub next: Offset,
-    /// Stretches that could not be read, at most 1024 of them.
-    pub skipped: Vec<SkippedGroup>,
-    /// How many there were.
-    pub skipped_count: u64,
-}
-
-/// Calls `apply` with every entry from `from` to the end of the log, reading pages of about `page_bytes`.
-///
-/// # Errors
-///
-/// See [`ReadError`]; the entries before the error have been applied then.
-pub fn replay(
-    log: &dyn LogReader,
-    from: Offset,
-    page_bytes: usize,
-    apply: &mut dyn FnMut(Replayed<'_>),
-) -> Result<ReplaySummary, ReadError> {
-    let mut summary = ReplaySummary { next: from, ..ReplaySummary::default() };
-    while let Some(page) = log.read_page(summary.next, page_bytes)? {
-        for index in page.batch.index_from(summary.next)..page.batch.len() {
-            if let (Some(offset), Some(entry)) = (page.batch.offset_of(index), page.batch.entry(index)) {
-                apply(Replayed { offset, time_ms: page.batch.time_ms(index), entry });
-                summary.entries += 1;
-            }
-        }
-        summary.skipped_count += page.skipped.len() as u64;
-        let room = SKIPPED_REPORTED_MAX - summary.skipped.len();
-        summary.skipped.extend(page.skipped.into_iter().take(room));
-        summary.next = page.next;
-    }
-    Ok(summary)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod memory;
 mod page;
 pub mod segments;
 pub mod sled_log;
+mod torn;
 
 use std::io;
 use std::path::PathBuf;
@@ -34,8 +35,9 @@ use thiserror::Error;
 pub use self::faults::Faults;
 pub use self::memory::{MemoryHandle, MemoryLog};
 pub use self::page::{Page, SkippedGroup};
-pub use self::segments::{OpenError, RecoveryReport, SegmentsLog, SegmentsOptions, TornTail};
+pub use self::segments::{OpenError, RecoveryReport, SegmentsLog, SegmentsOptions};
 pub use self::sled_log::{SledLog, SledLogOptions};
+pub use self::torn::{TailShows, TornTail};
 use crate::entry::EntryError;
 use crate::offset::Offset;
 

@@ -11,7 +11,7 @@ use crate::view::ViewError;
 /// One thing that is not as it should be. As text: what it is, where, and what it costs.
 #[derive(Debug)]
 pub enum Finding {
-    /// A write at the end of the log was interrupted.
+    /// The log ends in what is no whole group.
     TornTail(TornTail),
     /// The last file of the log never took a group.
     Unfinished {
@@ -115,11 +115,12 @@ impl fmt::Display for Finding {
         match self {
             Self::TornTail(torn) => write!(
                 f,
-                "{} ends in {} bytes that are no whole group, from byte {} on: a write that was interrupted, and of \
-                 which nothing was acknowledged after a sync, or else damage. The next start cuts them off",
+                "{} ends in {} bytes that are no whole group, from byte {} on: {}. Of a write that was interrupted \
+                 nothing was acknowledged after a sync. The next start cuts them off",
                 torn.file.display(),
                 torn.bytes,
-                torn.at_byte
+                torn.at_byte,
+                torn.shows
             ),
             Self::Unfinished { file } => write!(
                 f,

@@ -71,6 +71,12 @@ pub enum OfflineError {
         /// What the system said.
         source: io::Error,
     },
+    /// A header of a file of the log is damaged, and nothing is left that tells what it was.
+    #[error("the header of {} is damaged, and nothing is left that tells what it was: it stays as it is", file.display())]
+    HeaderUnknown {
+        /// Which file.
+        file: PathBuf,
+    },
     /// The log cannot be read at all.
     #[error("the log cannot be read: {0}")]
     Log(#[from] crate::log::OpenError),

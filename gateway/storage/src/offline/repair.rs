@@ -138,7 +138,9 @@ fn carry_out(place: &mut Place, step: &RepairStep) -> Result<(), OfflineError> {
             sync_dir_of(file)?;
         }
         RepairStep::RewriteHeader { file } => {
-            rewrite_header(&place.segments(), file)?;
+            if !rewrite_header(&place.segments(), file)? {
+                return Err(OfflineError::HeaderUnknown { file: file.clone() });
+            }
         }
         RepairStep::SetCheckpointAside { file, target } => {
             fs::rename(file, target).map_err(OfflineError::io("rename", file))?;
@@ -190,5 +192,30 @@ impl fmt::Display for RepairStep {
                  Retained Messages and pending deliveries are given up; streams keep what the log has"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offline::tests::{log_files, store};
+
+    #[test]
+    fn a_header_that_nothing_tells_how_to_write_ends_the_repair_with_an_error() {
+        let dir = store();
+        let first = log_files(dir.path()).remove(0);
+        let mut bytes = fs::read(&first).unwrap();
+        bytes[..80].fill(0);
+        fs::write(&first, bytes).unwrap();
+        let mut steps = Vec::new();
+        // Somebody takes the file away while it is being mended.
+        let repaired = repair(dir.path(), &mut |step| {
+            steps.push(step.clone());
+            fs::rename(&first, first.with_extension("gone")).unwrap();
+        });
+        assert_eq!(steps, [RepairStep::RewriteHeader { file: first.clone() }]);
+        let error = repaired.unwrap_err();
+        assert!(matches!(&error, OfflineError::HeaderUnknown { file } if *file == first), "{error}");
+        assert!(error.to_string().contains("it stays as it is"), "{error}");
     }
 }

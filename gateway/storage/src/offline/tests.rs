@@ -26,7 +26,7 @@ fn segments(dir: &Path) -> SegmentsLog {
 }
 
 /// A data directory with ten groups of three in segments, and a view of the first fifteen entries.
-fn store() -> TempDir {
+pub(super) fn store() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fill(&mut segments(dir.path()), &[3; 10]);
     save_view(dir.path(), 15);
@@ -56,7 +56,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// The files of the log, in order.
-fn log_files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn log_files(dir: &Path) -> Vec<PathBuf> {
     let files = files(&dir.join("log")).into_keys();
     files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect()
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::entry::Entry;
 use crate::log::contract::{append, fill, payload};
 use crate::view::{Changes, SetAside, Table};
 use tempfile::TempDir;
@@ -105,14 +106,23 @@ fn set_aside(store: &Store) -> Option<&SetAside> {
     store.view_report.rebuilt.as_ref()?.set_aside.as_ref()
 }
 
-fn replayed(store: &Store) -> (Vec<u64>, ReplaySummary) {
-    let mut offsets = Vec::new();
-    let summary = replay(store.log.reader().as_ref(), store.replay_from, 300, &mut |replayed| {
-        let Entry::Event(event) = replayed.entry else { panic!("only events were written") };
-        assert_eq!(event.payload, payload(replayed.offset.get()));
-        offsets.push(replayed.offset.get());
-    });
-    (offsets, summary.unwrap())
+/// The offsets of what the view has not seen, and how many stretches were passed over.
+fn replayed(store: &Store) -> (Vec<u64>, usize) {
+    let (mut offsets, mut skipped) = (Vec::new(), 0);
+    let (log, mut next) = (store.log.reader(), store.replay_from);
+    while let Some(page) = log.read_page(next, 300).unwrap() {
+        for index in page.batch.index_from(next)..page.batch.len() {
+            let offset = page.batch.offset_of(index).unwrap().get();
+            let Some(Entry::Event(event)) = page.batch.entry(index) else {
+                panic!("only events were written")
+            };
+            assert_eq!(event.payload, payload(offset));
+            offsets.push(offset);
+        }
+        skipped += page.skipped.len();
+        next = page.next;
+    }
+    (offsets, skipped)
 }
 
 #[test]
@@ -124,9 +134,7 @@ fn a_store_replays_what_its_view_has_not_seen() {
     store.view.save(&Changes::new(), Offset::new(13)).unwrap();
     drop(store);
     let store = open_store(dir.path());
-    let (offsets, summary) = replayed(&store);
-    assert_eq!(offsets, (13..30).collect::<Vec<_>>(), "from within a group on");
-    assert_eq!((summary.entries, summary.next, summary.skipped_count), (17, Offset::new(30), 0));
+    assert_eq!(replayed(&store), ((13..30).collect(), 0), "from within a group on");
 }
 
 #[test]

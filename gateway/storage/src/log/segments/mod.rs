@@ -38,7 +38,7 @@ use self::disk::{Disk, RealDisk, SegmentFile};
 use self::header::{FILE_HEADER_LEN, FILE_VERSION, FileHeader};
 pub(crate) use self::inspect::{inspect, rewrite_header};
 use self::reader::SegmentsReader;
-pub use self::recover::{OpenError, RecoveryReport, TornTail};
+pub use self::recover::{OpenError, RecoveryReport};
 use self::recover::{Recovered, file_name, io_error, recover};
 use self::table::{Segment, Table};
 use self::trim::SegmentsTrimmer;

@@ -15,7 +15,7 @@ use super::header::{FILE_HEADER_LEN, FILE_VERSION, FileHeader};
 use super::table::Segment;
 use super::walk::{Step, Walk};
 use crate::frame::{FRAME_VERSION, FrameHeader};
-use crate::log::SkippedGroup;
+use crate::log::{SkippedGroup, TailShows, TornTail};
 use crate::offset::Offset;
 
 /// What opening the log found.
@@ -30,7 +30,7 @@ pub struct RecoveryReport {
     /// The offset the log continues at.
     pub next_offset: Offset,
     /// What was cut off behind the last whole group: a write that a crash interrupted, and then none of it was acknowledged
-    /// after a sync. Damage in the last groups looks the same.
+    /// after a sync. Damage in the last groups may look the same; [`TailShows`] says what is known.
     pub torn_tail: Option<TornTail>,
     /// Damaged groups in the last segment. Those in earlier ones are found when they are read.
     pub skipped: Vec<SkippedGroup>,
@@ -38,17 +38,6 @@ pub struct RecoveryReport {
     pub damaged_headers: Vec<PathBuf>,
     /// A last file that a crash left without a header, and that was removed.
     pub unfinished: Option<PathBuf>,
-}
-
-/// The end of a file that is no whole group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TornTail {
-    /// Which file.
-    pub file: PathBuf,
-    /// Where it was cut off.
-    pub at_byte: u64,
-    /// How many bytes were cut off, space reserved behind them included.
-    pub bytes: u64,
 }
 
 /// Why the log cannot be opened.
@@ -219,6 +208,7 @@ impl Recovered {
         let mut walk = Walk::new(last.file.as_ref(), salt, header_len, last.len, last.first);
         // Damage is only known to lie within the segment once a whole group follows it.
         let mut pending: Vec<SkippedGroup> = Vec::new();
+        let mut shows = TailShows::NoHeader;
         let (mut end, mut next_offset) = (header_len, last.first);
         while let Some(step) = walk.step().map_err(read_error)? {
             match step {
@@ -231,18 +221,29 @@ impl Recovered {
                 }
                 Step::Group { at, header } => {
                     let (first, end) = (header.first, header.end());
+                    shows = match walk.ends_in_zeros(at, &header).map_err(read_error)? {
+                        true => TailShows::EndsInZeros,
+                        false => TailShows::WrongChecksum,
+                    };
                     let bytes = header.frame_len() as u64;
                     pending.push(SkippedGroup { first, end, bytes, file: last.path.clone(), at_byte: at });
                 }
                 Step::Damaged { at, bytes, first, end } => {
                     let end = end.unwrap_or(first);
+                    shows = match walk.is_cut_short(at).map_err(read_error)? {
+                        true => TailShows::CutShort,
+                        false => TailShows::NoHeader,
+                    };
                     pending.push(SkippedGroup { first, end, bytes, file: last.path.clone(), at_byte: at });
                 }
             }
         }
         if let (Some(first), Some(last_damage)) = (pending.first(), pending.last()) {
             let bytes = last_damage.at_byte + last_damage.bytes - first.at_byte;
-            self.report.torn_tail = Some(TornTail { file: last.path.clone(), at_byte: end, bytes });
+            if pending.len() > 1 {
+                shows = TailShows::Several;
+            }
+            self.report.torn_tail = Some(TornTail { file: last.path.clone(), at_byte: end, bytes, shows });
         }
         if end < last.len {
             last.file.set_len(end).map_err(io_error("cut off", &last.path))?;

@@ -9,6 +9,9 @@ use crate::offset::Offset;
 /// What is read at once. Small groups then share a read, and large ones cost one each.
 const WINDOW_BYTES: usize = 64 << 10;
 
+/// What a disk writes as a whole: a write that was interrupted leaves at least so much of its space as it was.
+const UNWRITTEN_BYTES: u64 = 512;
+
 /// One step of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
@@ -72,6 +75,21 @@ impl<'a> Walk<'a> {
         let mut frame = vec![0; header.frame_len()];
         let read = read_full(self.file, &mut frame, at)?;
         Ok(read == frame.len() && header.is_whole(&frame, salt))
+    }
+
+    /// Whether a whole header is at `at` and the end comes before the end of its group.
+    pub(super) fn is_cut_short(&mut self, at: u64) -> io::Result<bool> {
+        let header = self.header_at(at)?;
+        Ok(header.is_some_and(|header| at + header.frame_len() as u64 > self.end))
+    }
+
+    /// Whether the group's last bytes are zeros, so many that what was to be there was most likely never written.
+    pub(super) fn ends_in_zeros(&mut self, at: u64, header: &FrameHeader) -> io::Result<bool> {
+        let len = u64::from(header.body_len).min(UNWRITTEN_BYTES);
+        let mut tail = [0xff; UNWRITTEN_BYTES as usize];
+        let Some(tail) = tail.get_mut(..len as usize) else { return Ok(false) };
+        let read = read_full(self.file, tail, at + header.frame_len() as u64 - len)?;
+        Ok(read == tail.len() && len > 0 && tail.iter().all(|byte| *byte == 0))
     }
 
     /// The next place, from `at` on, where a whole group begins. Both checksums must hold: this is a search through

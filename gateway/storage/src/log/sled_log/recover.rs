@@ -11,7 +11,7 @@ use super::engine::{Engine, EngineError};
 use super::keys::{FORMAT_KEY, FORMAT_VERSION, NEXT_KEY, PieceKey, SALT_KEY, open, seal};
 use crate::frame::FRAME_VERSION;
 use crate::log::segments::random_salt;
-use crate::log::{OpenError, RecoveryReport, TornTail};
+use crate::log::{OpenError, RecoveryReport, TailShows, TornTail};
 use crate::offset::Offset;
 
 /// Bytes looked at in one step of a removal.
@@ -34,8 +34,8 @@ pub(super) struct Tail {
     pub(super) last_time_ms: u64,
     /// Bytes of all groups ever appended.
     pub(super) place: u64,
-    /// Bytes removed behind the last whole group, and the place they were at.
-    pub(super) torn: Option<(u64, u64)>,
+    /// Bytes removed behind the last whole group, the place they were at, and what they show.
+    pub(super) torn: Option<(u64, u64, TailShows)>,
 }
 
 /// Reads the log's own values and its ends; writes the former into an empty store.
@@ -53,7 +53,12 @@ pub(super) fn recover(engine: &Engine) -> Result<Recovered, OpenError> {
     if tail.torn.is_some() {
         engine.sync().map_err(io_error("sync", engine))?;
     }
-    let torn_tail = tail.torn.map(|(bytes, at_byte)| TornTail { file: engine.dir().into(), at_byte, bytes });
+    let torn_tail = tail.torn.map(|(bytes, at_byte, shows)| TornTail {
+        file: engine.dir().into(),
+        at_byte,
+        bytes,
+        shows,
+    });
     let report = RecoveryReport {
         segments: 1,
         bytes: tail.place.saturating_sub(trimmed_bytes),
@@ -93,10 +98,16 @@ pub(super) fn tail(engine: &Engine, salt: u64) -> Result<Tail, OpenError> {
             break;
         }
         remove(engine, PieceKey::new(last.first, 0), None).map_err(io_error("cut off", engine))?;
-        let bytes = tail.torn.map_or(0, |(bytes, _)| bytes) + taken.bytes;
-        tail.torn = Some((bytes, 0));
+        let shows = match (tail.torn, head.header) {
+            (Some(_), _) => TailShows::Several,
+            (None, None) => TailShows::NoHeader,
+            (None, Some(_)) if taken.complete => TailShows::WrongChecksum,
+            (None, Some(_)) => TailShows::CutShort,
+        };
+        let bytes = tail.torn.map_or(0, |(bytes, ..)| bytes) + taken.bytes;
+        tail.torn = Some((bytes, 0, shows));
     }
-    tail.torn = tail.torn.map(|(bytes, _)| (bytes, tail.place));
+    tail.torn = tail.torn.map(|(bytes, _, shows)| (bytes, tail.place, shows));
     Ok(tail)
 }
 

@@ -13,8 +13,8 @@ use super::keys::{FORMAT_KEY, PIECE_BYTES, SALT_KEY, seal};
 use super::*;
 use crate::entry::Event;
 use crate::frame;
-use crate::log::Faults;
 use crate::log::contract::{Subject, append, fill, group, payload, read_all};
+use crate::log::{Faults, TailShows};
 use crate::staging::Staging;
 
 const OPTIONS: SledLogOptions = SledLogOptions { cache_bytes: 8 << 20 };
@@ -282,6 +282,7 @@ fn a_group_that_is_not_whole_at_the_end_is_removed_and_reported() {
         assert_eq!((report.next_offset, log.size_bytes()), (Offset::new(2), size), "without piece {gone}");
         let torn = report.torn_tail.unwrap();
         assert_eq!(torn.at_byte, size);
+        assert_eq!(torn.shows, if gone == 0 { TailShows::NoHeader } else { TailShows::CutShort });
         assert!(torn.bytes > 5000);
         append(&mut log, 2, 3000).unwrap();
         log.sync().unwrap();

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::frame::FrameHeader;
+use crate::frame::{FRAME_HEADER_LEN, FrameHeader};
 use crate::log::contract::{Subject, append, fill, group, read_all};
 use crate::log::faulty_disk::FaultyDisk;
-use crate::log::{Faults, ReadError};
+use crate::log::{Faults, ReadError, TailShows, TornTail};
 
 /// Segments of a size at which a file is begun every few groups, too.
 struct Files<const SEGMENT_BYTES: u64> {
@@ -119,12 +119,55 @@ fn a_tail_torn_at_every_byte_of_the_last_group_is_cut_off_and_reported() {
         fs::write(&path, &bytes[..len as usize]).unwrap();
         let (log, report) = open(dir.path());
         assert_eq!(report.next_offset, Offset::new(5), "cut at {len}");
-        let torn = (len > whole).then(|| TornTail { file: path.clone(), at_byte: whole, bytes: len - whole });
+        // Of a header that is not whole itself nothing is known.
+        let has_header = len >= whole + FRAME_HEADER_LEN as u64;
+        let shows = if has_header { TailShows::CutShort } else { TailShows::NoHeader };
+        let (file, bytes) = (path.clone(), len - whole);
+        let torn = (bytes > 0).then_some(TornTail { file, at_byte: whole, bytes, shows });
         assert_eq!(report.torn_tail, torn, "cut at {len}");
         assert_eq!((report.bytes, log.size_bytes()), (whole, whole));
         assert_eq!(read_all(log.reader().as_ref(), 0, 1 << 20), ((0..5).collect(), vec![]));
         assert_eq!(fs::metadata(&path).unwrap().len(), whole);
     }
+}
+
+#[test]
+fn what_is_wrong_with_the_end_is_told_as_far_as_it_can_be_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    fill(&mut log, &[3]);
+    let whole = log.size_bytes() as usize;
+    append(&mut log, 90, 2000).unwrap();
+    let last = log.size_bytes() as usize;
+    append(&mut log, 1, 3000).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let path = log_files(dir.path()).pop().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let shows = |end: usize, change: &dyn Fn(&mut [u8])| {
+        let mut changed = bytes[..end].to_vec();
+        change(&mut changed);
+        fs::write(&path, changed).unwrap();
+        let (_, report) = open(dir.path());
+        let torn = report.torn_tail.unwrap();
+        assert_eq!((torn.at_byte, torn.bytes), (whole as u64, (end - whole) as u64));
+        torn.shows
+    };
+    assert!(last - whole > 1200, "a group of more than two sectors");
+    assert_eq!(shows(last, &|bytes| bytes[whole + 700] ^= 1), TailShows::WrongChecksum);
+    assert_eq!(shows(last, &|bytes| bytes[last - 600..].fill(0)), TailShows::EndsInZeros);
+    assert_eq!(
+        shows(last, &|bytes| bytes[last - 100..].fill(0)),
+        TailShows::WrongChecksum,
+        "not enough to say"
+    );
+    assert_eq!(shows(last, &|bytes| bytes[whole] ^= 1), TailShows::NoHeader);
+    assert_eq!(shows(last - 1, &|_| ()), TailShows::CutShort);
+    let both = |bytes: &mut [u8]| {
+        bytes[whole + 700] ^= 1;
+        *bytes.last_mut().unwrap() ^= 1;
+    };
+    assert_eq!(shows(bytes.len(), &both), TailShows::Several);
 }
 
 #[test]
