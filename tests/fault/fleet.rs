@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gateway_protocol::codec::{PublishFrame, encode_publish};
 use gateway_protocol::packet::Packet;
 use gateway_protocol::{PacketId, ProtocolVersion, QoS, ReasonCode};
-use gateway_tests::Hello;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::event::Event;
+use crate::sending::{connect, hello, packet_id, put_publish};
 use crate::wire::{Wire, ends};
 
 /// Events that one publisher has unacknowledged at most. At 100 events/s it needs one or two; the rest is for
@@ -23,8 +22,6 @@ use crate::wire::{Wire, ends};
 pub(crate) const WINDOW: usize = 64;
 /// Between looks at what is due.
 const TICK: Duration = Duration::from_millis(10);
-/// Before another attempt to connect to a gateway that is said to be up.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// What clients are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,25 +78,17 @@ impl Acknowledged {
 impl Publisher {
     /// Publishes until the orders say no more and everything is acknowledged. How many events that were.
     pub(crate) async fn run(self, mut orders: watch::Receiver<Orders>, counts: &Counts) -> u32 {
-        // Both versions, and sessions that the gateway has to keep for them.
-        let version =
-            if self.number.is_multiple_of(2) { ProtocolVersion::V5 } else { ProtocolVersion::V3_1_1 };
-        let hello = Hello::durable(version, &format!("publisher-{}", self.number));
+        let hello = hello(self.number);
         let mut window = Window::default();
         let mut first = true;
         loop {
-            gateway_up(&mut orders).await;
-            match Wire::connect(self.address, &hello).await {
-                Ok((wire, _)) => {
-                    if !first {
-                        counts.reconnected.fetch_add(1, Ordering::Relaxed);
-                    }
-                    first = false;
-                    if self.publish(wire, &mut window, &mut orders, counts).await.is_ok() {
-                        return window.next;
-                    }
-                }
-                Err(_) => tokio::time::sleep(RETRY).await,
+            let (wire, _) = connect(self.address, &hello, &mut orders).await;
+            if !first {
+                counts.reconnected.fetch_add(1, Ordering::Relaxed);
+            }
+            first = false;
+            if self.publish(wire, &mut window, &mut orders, counts).await.is_ok() {
+                return window.next;
             }
         }
     }
@@ -112,10 +101,9 @@ impl Publisher {
         orders: &mut watch::Receiver<Orders>,
         counts: &Counts,
     ) -> io::Result<()> {
-        let topic = format!("devices/{}/telemetry", self.number);
         let mut out = Vec::new();
         for number in &window.unacknowledged {
-            self.put(*number, true, &topic, wire.version(), &mut out);
+            self.put(*number, true, wire.version(), &mut out);
         }
         counts.retransmitted.fetch_add(window.unacknowledged.len() as u64, Ordering::Relaxed);
         let mut ticks = tokio::time::interval(TICK);
@@ -125,7 +113,7 @@ impl Publisher {
             if wanted {
                 let due = (self.began.elapsed().as_secs_f64() * self.events_per_second) as u32;
                 while window.next < due && window.unacknowledged.len() < WINDOW {
-                    self.put(window.next, false, &topic, wire.version(), &mut out);
+                    self.put(window.next, false, wire.version(), &mut out);
                     window.unacknowledged.push_back(window.next);
                     window.next += 1;
                 }
@@ -160,19 +148,8 @@ impl Publisher {
         }
     }
 
-    fn put(&self, number: u32, dup: bool, topic: &str, version: ProtocolVersion, out: &mut Vec<u8>) {
-        let payload = Event { publisher: self.number, number }.payload();
-        let frame = PublishFrame {
-            dup,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            topic,
-            packet_id: Some(packet_id(number)),
-            extra: &[],
-            properties: &[],
-            payload: &payload,
-        };
-        encode_publish(&frame, version, out).expect("a legal PUBLISH");
+    fn put(&self, number: u32, dup: bool, version: ProtocolVersion, out: &mut Vec<u8>) {
+        put_publish(Event { publisher: self.number, number }, QoS::AtLeastOnce, dup, version, out);
     }
 }
 
@@ -192,8 +169,4 @@ impl Window {
             "PUBACKs come in the order of the publishes [MQTT-4.6.0-2]"
         );
     }
-}
-
-fn packet_id(number: u32) -> PacketId {
-    PacketId::new((number % 65_535) as u16 + 1).expect("not 0")
 }

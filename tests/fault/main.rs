@@ -2,6 +2,7 @@
 //! afterwards, and what stood still goes on by itself.
 //!
 //! - [`kill`], [`exactly_once`]: the program is killed under load, and so are its consumers.
+//! - [`large_store`]: the program is killed with gigabytes in its store, and is ready again soon.
 //! - [`full_disk`]: the program on a file system that is really full.
 //! - [`power`], [`failing_disk`], [`endings`], [`stalls`], [`flips`]: a gateway in this process on a disk of the test's own
 //!   ([`lab`]), which loses what was not synced, fails, takes its time, or has a bit flipped.
@@ -17,9 +18,10 @@
 //! | `GATEWAY_FAULTS` | 40 | 480 | faults of the disk, spread over the 120 operations of a run: each of them in four ways |
 //! | `GATEWAY_STALL_SECS` | 5 | 30 | length of the long stall |
 //! | `GATEWAY_FLIPS` | 60 | 10000 | flipped bits |
+//! | `GATEWAY_STORE_GIB` | 1/4 | 10 | size of a large store; it wants a half more on the disk of `TMPDIR` |
 //! | `GATEWAY_SEED` | 20260131 | | seed of everything that is left to chance; every run prints its own |
 //!
-//! A debug build of the program is killed 5 times at 2,000 events per second.
+//! A debug build of the program is killed 5 times at 2,000 events per second, and its large store has 32 MiB.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,7 +42,9 @@ mod flips;
 mod full_disk;
 mod kill;
 mod lab;
+mod large_store;
 mod power;
+mod sending;
 mod stalls;
 mod tally;
 mod traffic;
@@ -57,6 +61,7 @@ struct Load {
     faults: u32,
     stall_secs: u32,
     flips: u32,
+    store_bytes: u64,
     seed: u64,
     events_per_second: u32,
 }
@@ -75,6 +80,11 @@ impl Load {
             cuts: number("GATEWAY_CUTS", 10) as u32,
             faults: number("GATEWAY_FAULTS", 40) as u32,
             flips: number("GATEWAY_FLIPS", 60) as u32,
+            store_bytes: match number("GATEWAY_STORE_GIB", 0) {
+                0 if Gateway::is_release_build() => 256 << 20,
+                0 => 32 << 20,
+                gib => gib << 30,
+            },
             stall_secs: number("GATEWAY_STALL_SECS", 5) as u32,
             seed: number("GATEWAY_SEED", 20_260_131),
             events_per_second: number("GATEWAY_RATE", rate) as u32,

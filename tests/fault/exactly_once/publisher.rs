@@ -6,15 +6,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gateway_protocol::codec::{PublishFrame, encode_publish};
 use gateway_protocol::packet::{Ack, Packet};
 use gateway_protocol::{PacketId, Properties, ProtocolVersion, QoS, ReasonCode, encode};
-use gateway_tests::Hello;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::event::Event;
-use crate::fleet::{Orders, gateway_up};
+use crate::fleet::Orders;
+use crate::sending::{connect, hello, packet_id, put_publish};
 use crate::wire::Wire;
 
 /// Events that one publisher has in flight at most.
@@ -23,8 +22,6 @@ const WINDOW: usize = 32;
 const TICK: Duration = Duration::from_millis(20);
 /// Parts of a period over which publishers are spread.
 const PHASES: u32 = 50;
-/// Before another attempt to connect to a gateway that is said to be up.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// What all publishers have done so far.
 #[derive(Debug, Default)]
@@ -50,26 +47,15 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes until the orders say no more and every PUBCOMP is there. How many events that were.
     pub(crate) async fn run(self, mut orders: watch::Receiver<Orders>, counts: &Counts) -> u32 {
-        let version =
-            if self.number.is_multiple_of(2) { ProtocolVersion::V5 } else { ProtocolVersion::V3_1_1 };
-        let hello = Hello::durable(version, &format!("publisher-{}", self.number));
+        let hello = hello(self.number);
         let mut flows = Flows::default();
         let mut connected_before = false;
         loop {
-            gateway_up(&mut orders).await;
-            match Wire::connect(self.address, &hello).await {
-                Ok((wire, session_present)) => {
-                    assert!(
-                        session_present || !connected_before,
-                        "the session of {} is lost",
-                        hello.client_id
-                    );
-                    connected_before = true;
-                    if self.publish(wire, &mut flows, &mut orders, counts).await.is_ok() {
-                        return flows.next;
-                    }
-                }
-                Err(_) => tokio::time::sleep(RETRY).await,
+            let (wire, session_present) = connect(self.address, &hello, &mut orders).await;
+            assert!(session_present || !connected_before, "the session of {} is lost", hello.client_id);
+            connected_before = true;
+            if self.publish(wire, &mut flows, &mut orders, counts).await.is_ok() {
+                return flows.next;
             }
         }
     }
@@ -144,17 +130,7 @@ impl Publisher {
     }
 
     fn put_publish(&self, number: u32, dup: bool, version: ProtocolVersion, out: &mut Vec<u8>) {
-        let frame = PublishFrame {
-            dup,
-            qos: QoS::ExactlyOnce,
-            retain: false,
-            topic: &format!("devices/{}/telemetry", self.number),
-            packet_id: Some(packet_id(number)),
-            extra: &[],
-            properties: &[],
-            payload: &Event { publisher: self.number, number }.payload(),
-        };
-        encode_publish(&frame, version, out).expect("a legal PUBLISH");
+        put_publish(Event { publisher: self.number, number }, QoS::ExactlyOnce, dup, version, out);
     }
 }
 
@@ -211,8 +187,4 @@ impl Flows {
 fn put_pubrel(packet_id: PacketId, version: ProtocolVersion, out: &mut Vec<u8>) {
     let ack = Ack { packet_id, reason_code: ReasonCode::Success, properties: Properties::default() };
     encode(&Packet::PubRel(ack), version, out).expect("a legal PUBREL");
-}
-
-fn packet_id(number: u32) -> PacketId {
-    PacketId::new((number % 65_535) as u16 + 1).expect("not 0")
 }
