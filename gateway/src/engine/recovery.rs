@@ -164,3 +164,38 @@ impl LossLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::captured;
+
+    /// The lines about so many damaged parts of 3 offsets and 100 bytes each, in pages of five.
+    fn said_of(parts: u64) -> Vec<String> {
+        let skipped = |n: u64| SkippedGroup {
+            first: Offset::new(10 * n),
+            end: Offset::new(10 * n + 3),
+            bytes: 100,
+            file: "0.log".into(),
+            at_byte: 1000 * n,
+        };
+        let all: Vec<_> = (0..parts).map(skipped).collect();
+        let said = captured(|| {
+            let mut losses = LossLog::default();
+            all.chunks(5).for_each(|page| losses.note(page));
+            losses.sum_up();
+        });
+        said.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn many_losses_are_said_in_a_few_lines_that_add_up() {
+        assert_eq!(said_of(0), [""; 0]);
+        assert_eq!(said_of(LOSSES_SAID).len(), LOSSES_SAID as usize);
+        let said = said_of(1000);
+        assert_eq!(said.len(), LOSSES_SAID as usize + 1);
+        assert!(said[0].contains("first=0 end=3 bytes=100 at_byte=0 file=0.log"), "{}", said[0]);
+        let last = said.last().unwrap();
+        assert!(last.contains("more=984 offsets=2952 bytes=98400"), "{last}");
+    }
+}

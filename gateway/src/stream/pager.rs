@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
+/// Damaged groups of one page that are named one by one.
+const SKIPPED_SAID: usize = 4;
+
 /// The page a reader stands in, and the read that is under way for it, if any. Never more than one of each.
 #[derive(Debug, Default)]
 pub struct Pager {
@@ -68,8 +71,12 @@ impl Pager {
     ) -> Located {
         match result {
             Ok(Ok(Some(page))) => {
-                for skipped in &page.skipped {
+                for skipped in page.skipped.iter().take(SKIPPED_SAID) {
                     tracing::error!(?skipped, "a damaged group of the log was passed over");
+                }
+                let more = page.skipped.len().saturating_sub(SKIPPED_SAID);
+                if more > 0 {
+                    tracing::error!(more, next = %page.next, "more damaged groups of the log were passed over");
                 }
                 let batch = Arc::new(page.batch);
                 let located = match batch.index_of(offset) {

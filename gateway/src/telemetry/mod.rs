@@ -10,9 +10,13 @@
 //!
 //! Nothing here knows what is counted, nor who asks: `admin` serves [`Metrics::render`].
 
+#[cfg(test)]
+mod captured;
 mod logs;
 mod metrics;
 mod process;
 
+#[cfg(test)]
+pub(crate) use captured::captured;
 pub use logs::{LineFormat, LogsError, logs_to_stderr};
 pub use metrics::{Metrics, TelemetryError, describe_all};

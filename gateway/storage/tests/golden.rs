@@ -220,7 +220,14 @@ fn a_checkpoint_of_format_version_2_is_refused_with_a_sentence() {
 
 /// Opening the store ends in an error that names this file and says this.
 fn refused(dir: &TempDir, path: &Path, sentence: &str) {
+    let contents = || {
+        let of = |name: &str, extension| files(&dir.path().join(name), extension);
+        let all = [of("log", "log"), of("checkpoint", "ckpt")].concat();
+        all.into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let before = contents();
     let error: StoreError = recovery::open(dir.path(), options()).unwrap_err();
+    assert!(contents() == before && !before.is_empty(), "what is refused stays as it is");
     let said = error.to_string();
     assert!(said.contains(&path.display().to_string()) && said.ends_with(sentence), "{said}");
 }

@@ -3,42 +3,13 @@
 use super::*;
 use crate::clock;
 use crate::engine::{BacklogLimits, EngineOptions, Rules, ShareStrategy, StreamOptions, WhenFull};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, captured};
 use gateway_storage::log::segments::disk::RealDisk;
 use gateway_storage::{
     Checkpoints, Event, GroupCommitOptions, MemoryLog, Reserve, Staging, Urgency, View, ViewOptions,
 };
-use std::io;
-use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
-
-/// Log lines of one thread.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    /// What `run` says.
-    fn of(run: impl FnOnce()) -> String {
-        let lines = Self::default();
-        let writer = lines.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, run);
-        let bytes = lines.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
-    }
-}
 
 /// An engine with a stream of 20,000 bytes at most.
 fn engine(dir: &std::path::Path) -> Engine {
@@ -128,13 +99,13 @@ async fn what_a_reader_passes_over_is_counted_and_said_once() {
     publish(&engine).await;
     let first = floor();
     assert!(first > 50, "{first}");
-    let said = Lines::of(|| assert_eq!(next(&mut slow, &engine), first));
+    let said = captured(|| assert_eq!(next(&mut slow, &engine), first));
     assert_eq!((said.as_str(), skipped("overtaken")), ("", 0), "it began with what is kept");
 
     slow.advance();
     publish(&engine).await;
     let second = floor();
-    let said = Lines::of(|| assert_eq!(next(&mut slow, &engine), second));
+    let said = captured(|| assert_eq!(next(&mut slow, &engine), second));
     let passed = second - first - 1;
     assert_eq!(skipped("overtaken"), passed);
     assert!(said.contains(" WARN ") && said.contains("too slow"), "{said}");
@@ -143,14 +114,14 @@ async fn what_a_reader_passes_over_is_counted_and_said_once() {
 
     publish(&engine).await;
     let third = floor();
-    let said = Lines::of(|| assert_eq!(next(&mut slow, &engine), third));
+    let said = captured(|| assert_eq!(next(&mut slow, &engine), third));
     assert_eq!((said.as_str(), skipped("overtaken")), ("", third - first - 1), "said once, counted always");
 
     let mut late = open(&engine, From::Offset(Offset::new(10)));
-    let said = Lines::of(|| assert_eq!(next(&mut late, &engine), third));
+    let said = captured(|| assert_eq!(next(&mut late, &engine), third));
     assert_eq!((skipped("not_kept"), skipped("overtaken")), (third - 10, third - first - 1));
     assert!(said.contains(" INFO ") && said.contains("not kept any more"), "{said}");
-    let said = Lines::of(|| {
+    let said = captured(|| {
         assert_eq!(next(&mut late, &engine), third, "asked again without having advanced");
         assert_eq!(next(&mut open(&engine, From::Offset(Offset::new(third + 5))), &engine), third + 5);
     });
