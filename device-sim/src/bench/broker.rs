@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::scenario::Scenario;
 use crate::cli::CommandError;
 use crate::process;
 
@@ -98,8 +97,8 @@ impl Peer {
         line.rsplit([' ', 'v']).find(|word| !word.is_empty()).unwrap_or("of unknown version").to_owned()
     }
 
-    /// Starts it as `scenario` needs it, with an empty data directory.
-    pub(super) fn start(&self, scenario: Scenario) -> Result<Running, CommandError> {
+    /// Starts it with an empty data directory; the gateway with these settings (`section.key=value`).
+    pub(super) fn start(&self, settings: &[&str]) -> Result<Running, CommandError> {
         let cannot = |what: &str, error: std::io::Error| {
             CommandError::CouldNotRun(format!("{what} {}: {error}", self.program.display()))
         };
@@ -110,9 +109,10 @@ impl Peer {
         if self.kind == Kind::Gateway {
             command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"]);
             command.arg(dir.join("data")).args(["--set", "log.level=error"]).stdout(Stdio::piped());
+            command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         } else {
             let address = free_address().map_err(|error| cannot("no port for", error))?;
-            let config = self.config(scenario, address, &dir);
+            let config = self.config(address, &dir);
             let file = dir.join("broker.conf");
             std::fs::write(&file, config).map_err(|error| cannot("no configuration for", error))?;
             command.arg("-c").arg(file);
@@ -135,7 +135,7 @@ impl Peer {
     }
 
     /// A configuration that bounds nothing the run would meet, and stores nothing.
-    fn config(&self, _scenario: Scenario, address: SocketAddr, dir: &Path) -> String {
+    fn config(&self, address: SocketAddr, dir: &Path) -> String {
         let (port, dir) = (address.port(), dir.display());
         let mut config = String::new();
         // Writing to a String cannot fail.

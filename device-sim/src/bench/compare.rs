@@ -4,50 +4,92 @@
 //! measures every broker once, one after the other, and the report gives ratios.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use super::BenchArgs;
 use super::broker::{Kind, Peer};
-use super::figures::{Figures, Percentiles};
+use super::figures::{Figures, Percentiles, middle};
 use super::load;
 use super::scenario::{Scenario, Sizes};
-use super::table::{HEADINGS, aligned, line, markdown};
+use super::table::{HEADINGS, aligned, line};
 use crate::cli::CommandError;
 
-/// Runs everything and answers the report.
+/// What a comparison brought.
+pub(super) struct Comparison {
+    /// The gateway and the peers that are installed, with their versions.
+    pub(super) brokers: Vec<(Kind, String)>,
+    /// Peers that are not.
+    pub(super) missing: Vec<Kind>,
+    /// The medians of each broker, in their order; absent for what one could not do.
+    pub(super) scenarios: Vec<(Scenario, Vec<Option<Figures>>)>,
+}
+
+/// Runs everything.
 pub(super) fn run(
     gateway: &Peer,
-    wanted: Vec<Kind>,
+    wanted: &[Kind],
     scenarios: &[Scenario],
     sizes: &Sizes,
-    args: &BenchArgs,
-) -> Result<String, CommandError> {
-    let mut peers = vec![gateway.clone()];
-    let mut report = String::new();
+    count: u32,
+) -> Result<Comparison, CommandError> {
+    let (mut peers, mut missing) = (vec![gateway.clone()], Vec::new());
     for kind in wanted {
-        match Peer::find(kind) {
+        match Peer::find(*kind) {
             Some(peer) => peers.push(peer),
-            // Writing to a String cannot fail, here and below.
-            None => drop(writeln!(report, "{} is not installed and is left out.\n", kind.name())),
+            None => missing.push(*kind),
         }
     }
-    let versions: Vec<String> =
-        peers.iter().map(|peer| format!("{} {}", peer.kind.name(), peer.version())).collect();
-    let mut document = format!("{report}{}\n\n", versions.join(", "));
-    let _ = writeln!(report, "{}\n", versions.join(", "));
+    let brokers = peers.iter().map(|peer| (peer.kind, peer.version())).collect();
+    let mut found = Vec::new();
     for scenario in scenarios {
-        let rounds = rounds(*scenario, &peers, sizes, args.rounds)?;
-        let table = side_by_side(&peers, &rounds);
-        let _ = writeln!(report, "{}\n{}", scenario.name(), aligned(&table));
-        let _ = writeln!(document, "## {}\n\n{}", scenario.name(), markdown(&table));
+        let rounds = rounds(*scenario, &peers, sizes, count)?;
+        let medians = (0..peers.len()).map(|number| rounds.get(&number).map(|all| median(all)));
+        found.push((*scenario, medians.collect()));
     }
-    if let Some(file) = &args.write {
-        std::fs::write(file, &document).map_err(|error| {
-            CommandError::CouldNotRun(format!("cannot write {}: {error}", file.display()))
-        })?;
+    Ok(Comparison { brokers, missing, scenarios: found })
+}
+
+impl Comparison {
+    /// Names and versions.
+    pub(super) fn versions(&self) -> String {
+        let said: Vec<String> =
+            self.brokers.iter().map(|(kind, version)| format!("{} {version}", kind.name())).collect();
+        said.join(", ")
     }
-    Ok(report)
+
+    /// For people at a terminal.
+    pub(super) fn text(&self) -> String {
+        let missing =
+            self.missing.iter().map(|kind| format!("{} is not installed and is left out.\n\n", kind.name()));
+        let tables = self.scenarios.iter().map(|(scenario, medians)| {
+            format!("{}\n{}\n", scenario.name(), aligned(&self.side_by_side(medians)))
+        });
+        missing.chain([self.versions() + "\n\n"]).chain(tables).collect()
+    }
+
+    /// One scenario as a table, a line for each broker.
+    pub(super) fn side_by_side(&self, medians: &[Option<Figures>]) -> Vec<Vec<String>> {
+        let mut headings = HEADINGS.map(str::to_owned).to_vec();
+        headings.push("CPU, times the gateway's".to_owned());
+        let mut lines = vec![headings];
+        let own = medians.first().and_then(Option::as_ref).and_then(cost);
+        for ((kind, _), figures) in self.brokers.iter().zip(medians) {
+            let Some(figures) = figures else {
+                let mut cells = vec![String::new(); HEADINGS.len() + 1];
+                if let Some([name, outcome]) = cells.get_mut(..2) {
+                    (*name, *outcome) = (kind.name().to_owned(), "failed".to_owned());
+                }
+                lines.push(cells);
+                continue;
+            };
+            let mut cells = line(kind.name(), figures);
+            cells.push(match (cost(figures), own) {
+                (Some(cost), Some(own)) if own > 0.0 => format!("{:.1}", cost / own),
+                _ => String::new(),
+            });
+            lines.push(cells);
+        }
+        lines
+    }
 }
 
 /// The figures of each peer, in the order of the rounds.
@@ -62,7 +104,7 @@ fn rounds(
         for (number, peer) in peers.iter().enumerate() {
             let mut sizes = *sizes;
             sizes.is_v3 |= !peer.kind.speaks_v5();
-            let running = peer.start(scenario)?;
+            let running = peer.start(&[])?;
             let outcome = load::run(&scenario.load(&sizes), running.address, Some(running.pid()));
             let name = peer.kind.name();
             // A person who waits wants to know what for.
@@ -81,28 +123,8 @@ fn rounds(
     Ok(all)
 }
 
-fn side_by_side(peers: &[Peer], rounds: &BTreeMap<usize, Vec<Figures>>) -> Vec<Vec<String>> {
-    let mut headings = HEADINGS.map(str::to_owned).to_vec();
-    headings.push("CPU, times the gateway's".to_owned());
-    let mut lines = vec![headings];
-    let own = rounds.get(&0).map(|all| median(all)).unwrap_or_default();
-    for (number, peer) in peers.iter().enumerate() {
-        let Some(figures) = rounds.get(&number).map(|all| median(all)) else {
-            lines.push(vec![peer.kind.name().to_owned(), "failed".to_owned()]);
-            continue;
-        };
-        let mut cells = line(peer.kind.name(), &figures);
-        cells.push(match (cost(&figures), cost(&own)) {
-            (Some(cost), Some(own)) if own > 0.0 => format!("{:.1}", cost / own),
-            _ => String::new(),
-        });
-        lines.push(cells);
-    }
-    lines
-}
-
 /// What is compared: for each delivery if there are any, so that a broker that drops is not cheap.
-fn cost(figures: &Figures) -> Option<f64> {
+pub(super) fn cost(figures: &Figures) -> Option<f64> {
     figures.cpu_us_per_delivery.or(figures.cpu_us_per_event).or(figures.cpu_us_per_connect)
 }
 
@@ -135,9 +157,4 @@ fn median(all: &[Figures]) -> Figures {
         bytes_per_connection: of(|all| all.bytes_per_connection),
         cpu_us_per_connect: of(|all| all.cpu_us_per_connect),
     }
-}
-
-fn middle(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }

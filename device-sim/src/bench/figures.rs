@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::lean::shared::Shared;
 
 /// The counters at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    sent: u64,
+    pub(super) sent: u64,
     acknowledged: u64,
-    delivered: u64,
+    pub(super) delivered: u64,
 }
 
 impl Counts {
@@ -112,4 +112,10 @@ impl Percentiles {
             max_us: all.max() as f64 / 1000.0,
         })
     }
+}
+
+/// The median; of an even number the upper of the two in the middle.
+pub(super) fn middle(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }

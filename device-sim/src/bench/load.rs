@@ -35,6 +35,28 @@ pub(super) struct Load {
     pub(super) payload_bytes: usize,
     pub(super) warm_up: Duration,
     pub(super) duration: Duration,
+    pub(super) until: Until,
+}
+
+/// What is measured of a load.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// Its duration, after the warm-up.
+    Time,
+    /// From its first connection on, until so many events were published, or its duration has passed.
+    Sent(u64),
+    /// The same, until so many deliveries have come.
+    Delivered(u64),
+}
+
+impl Until {
+    fn is_reached(self, counts: Counts) -> bool {
+        match self {
+            Self::Time => false,
+            Self::Sent(events) => counts.sent >= events,
+            Self::Delivered(events) => counts.delivered >= events,
+        }
+    }
 }
 
 /// Puts `load` on the broker at `address`, whose process is `pid` if that is known.
@@ -106,13 +128,21 @@ fn watch(
         }
         return Ok(figures);
     }
-    shared.enter(Phase::WarmUp);
-    shared.rest(load.warm_up);
-    shared.enter(Phase::Measure);
-    let (from, used_from, at) = (Counts::read(shared), Usage::read(pid), Instant::now());
+    let (from, used_from, at, look) = if matches!(load.until, Until::Time) {
+        shared.enter(Phase::WarmUp);
+        shared.rest(load.warm_up);
+        shared.enter(Phase::Measure);
+        (Counts::read(shared), Usage::read(pid), Instant::now(), LOOK.max(load.duration / 50))
+    } else {
+        shared.enter(Phase::Measure);
+        (Counts::default(), before, began, LOOK)
+    };
     let mut resident_max = 0;
-    while at.elapsed() < load.duration && shared.phase() == Phase::Measure {
-        shared.rest(LOOK.max(load.duration / 50).min(load.duration.saturating_sub(at.elapsed())));
+    while at.elapsed() < load.duration
+        && shared.phase() == Phase::Measure
+        && !load.until.is_reached(Counts::read(shared))
+    {
+        shared.rest(look.min(load.duration.saturating_sub(at.elapsed())));
         resident_max = resident_max.max(Usage::read(pid).map_or(0, |usage| usage.resident_bytes));
     }
     let (to, used_to, seconds) = (Counts::read(shared), Usage::read(pid), at.elapsed().as_secs_f64());

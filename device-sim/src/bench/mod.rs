@@ -1,14 +1,19 @@
 //! `device-sim bench`: how much a broker does, and what that costs it.
 //!
-//! Five scenarios ([`Scenario`]), each against one broker or, with `--compare`, against several in turn. CPU time and memory are those of
-//! the broker's process, read from the system; rates and latencies are the client's. Everything shares one machine, so only figures of
-//! one run can be compared with each other, and CPU for each message says more than messages for each second.
+//! Five scenarios ([`Scenario`]), each against one broker or, with `--compare`, against several in turn; curves of the cost of a message
+//! when there is more of something ([`scaling`]); the weight of an idle connection ([`memory`]); and a document with all of it
+//! ([`report`]). CPU time and memory are those of the broker's process, read from the system; rates and latencies are the client's.
+//! Everything shares one machine, so only figures of one run can be compared with each other, and CPU for each message says more than
+//! messages for each second.
 
 mod broker;
 mod compare;
 mod figures;
 mod lean;
 mod load;
+mod memory;
+mod report;
+mod scaling;
 mod scenario;
 mod table;
 
@@ -20,6 +25,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use self::broker::{Kind, Peer};
+use self::report::{Places, Report};
+use self::scaling::{Curve, Effort};
 use self::scenario::{Scenario, Sizes};
 use crate::cli::CommandError;
 use crate::process;
@@ -28,6 +35,9 @@ use crate::scenario::duration;
 
 /// File descriptors for other than connections.
 const OTHER_FILES: u64 = 128;
+/// Largest points of curves: a backlog in bytes, and the same where time is no matter.
+const SIZE_MAX: u64 = 1 << 30;
+const FULL_SIZE_MAX: u64 = 10 << 30;
 
 /// What to measure, and of whom.
 #[derive(Debug, Args)]
@@ -47,12 +57,25 @@ pub(crate) struct BenchArgs {
     /// With --compare: the peers. Those that are not installed are named and left out.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Mosquitto, Kind::Nats, Kind::Rumqttd])]
     peers: Vec<Kind>,
-    /// With --compare: how often each is measured; medians are reported.
+    /// With --compare and for curves: how often each is measured; medians are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
-    /// With --compare: also write the report to this file, as Markdown, with plots beside it.
+    /// With --compare: also put the report into this file, as Markdown; `all` then has curves and idle connections, too. In a file
+    /// that has a report already that one is replaced, and what stands around it is kept.
     #[arg(long, value_name = "FILE", requires = "compare")]
     write: Option<PathBuf>,
+    /// With --write: where the plots go; without it, beside the file.
+    #[arg(long, value_name = "DIR", requires = "write")]
+    plots: Option<PathBuf>,
+    /// Of `scaling`: only these curves.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Curve::ALL)]
+    curves: Vec<Curve>,
+    /// Of `scaling` and `memory`: no point larger than this; 1 GiB of backlog if not given.
+    #[arg(long, value_name = "SIZE")]
+    up_to: Option<u64>,
+    /// Of `scaling`: a backlog of 10 GiB, too.
+    #[arg(long, conflicts_with = "up_to")]
+    full: bool,
     /// The gateway's program, instead of the one beside this program.
     #[arg(long, value_name = "FILE", env = "GATEWAY_BIN")]
     gateway: Option<PathBuf>,
@@ -93,7 +116,7 @@ pub(crate) struct BenchArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// All of them.
+    /// All of those that follow, but for scaling and memory.
     All,
     /// Many publishers, one subscriber, QoS 0 and QoS 1.
     FanIn,
@@ -105,6 +128,10 @@ enum Wanted {
     Durable,
     /// Fan-out with one subscriber that hardly reads.
     SlowSubscriber,
+    /// What a message costs with more topics, filters, connections, backlog. The gateway only.
+    Scaling,
+    /// What idle connections weigh, in steps up to 18,000. The gateway only.
+    Memory,
 }
 
 impl Wanted {
@@ -121,47 +148,48 @@ impl Wanted {
             Self::Connect => vec![Scenario::Connect],
             Self::Durable => vec![Scenario::Durable],
             Self::SlowSubscriber => vec![Scenario::SlowSubscriber],
+            Self::Scaling | Self::Memory => Vec::new(),
         }
     }
 }
 
 /// Does what the arguments ask for. Blocks.
 pub(crate) fn run(args: &BenchArgs) -> Result<Verdict, CommandError> {
-    let sizes = Sizes {
-        publishers: args.publishers,
-        subscribers: args.subscribers,
-        connections: args.connections,
-        payload_bytes: args.payload as usize,
-        window: args.window,
-        rate: args.rate.map(f64::from),
-        duration: args.duration,
-        warm_up: args.warm_up,
-        is_v3: args.v3,
-    };
+    let sizes = args.sizes();
     let scenarios = args.scenario.scenarios(args.qos);
     let files = scenarios.iter().map(|scenario| scenario.connections(&sizes)).max().unwrap_or(0);
     process::allow_open_files(files + OTHER_FILES).map_err(|most| {
         CommandError::Usage(format!("{files} connections need more than the {most} open files allowed here"))
     })?;
     let gateway = Peer::gateway(args.gateway.as_deref())?;
-    let text = if args.compare {
-        let peers = args.peers.clone();
-        compare::run(&gateway, peers, &scenarios, &sizes, args)?
-    } else {
-        let mut rows = Vec::new();
-        for scenario in scenarios {
-            let figures = match &args.broker {
-                Some(broker) => load::run(&scenario.load(&sizes), resolve(broker)?, args.pid)?,
-                None => {
-                    let running = gateway.start(scenario)?;
-                    load::run(&scenario.load(&sizes), running.address, Some(running.pid()))?
-                }
-            };
-            rows.push((scenario, figures));
+    let text = match args.scenario {
+        Wanted::Scaling | Wanted::Memory if args.broker.is_some() || args.compare => {
+            return Err(CommandError::Usage("scaling and memory are of the gateway alone".to_owned()));
         }
-        match args.json {
-            true => table::json(&rows)?,
-            false => table::of_one(&rows),
+        Wanted::Scaling => {
+            let curves = scaling::run(&gateway, &args.curves, &args.effort())?;
+            let tables =
+                || curves.iter().map(|curve| table::aligned(&scaling::lines(curve)) + "\n").collect();
+            args.form(&curves, tables)?
+        }
+        Wanted::Memory => {
+            let growth = memory::run(&gateway, &sizes, args.connections_max())?;
+            args.form(&growth, || format!("{}\n{}\n", table::aligned(&growth.lines()), growth.sentence()))?
+        }
+        _ if args.compare => compare(&gateway, &scenarios, &sizes, args)?,
+        _ => {
+            let mut rows = Vec::new();
+            for scenario in scenarios {
+                let figures = match &args.broker {
+                    Some(broker) => load::run(&scenario.load(&sizes), resolve(broker)?, args.pid)?,
+                    None => {
+                        let running = gateway.start(&[])?;
+                        load::run(&scenario.load(&sizes), running.address, Some(running.pid()))?
+                    }
+                };
+                rows.push(table::Row { scenario, figures });
+            }
+            args.form(&rows, || table::of_one(&rows))?
         }
     };
     io::stdout()
@@ -169,6 +197,83 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Verdict, CommandError> {
         .write_all(text.as_bytes())
         .map_err(|error| CommandError::CouldNotRun(format!("cannot write the report: {error}")))?;
     Ok(Verdict::Kept)
+}
+
+fn compare(
+    gateway: &Peer,
+    scenarios: &[Scenario],
+    sizes: &Sizes,
+    args: &BenchArgs,
+) -> Result<String, CommandError> {
+    let comparison = compare::run(gateway, &args.peers, scenarios, sizes, args.rounds)?;
+    let mut text = comparison.text();
+    let Some(document) = &args.write else { return Ok(text) };
+    let (curves, growth) = match args.scenario {
+        Wanted::All => (
+            scaling::run(gateway, &args.curves, &args.effort())?,
+            Some(memory::run(gateway, sizes, args.connections_max())?),
+        ),
+        _ => (Vec::new(), None),
+    };
+    text.extend(curves.iter().map(|curve| table::aligned(&scaling::lines(curve)) + "\n"));
+    text.extend(
+        growth.iter().map(|growth| format!("{}\n{}\n", table::aligned(&growth.lines()), growth.sentence())),
+    );
+    let report = Report { comparison, curves, growth };
+    report.write(&Places { document, plots: args.plots.as_deref() })?;
+    Ok(text)
+}
+
+impl BenchArgs {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            publishers: self.publishers,
+            subscribers: self.subscribers,
+            connections: self.connections,
+            payload_bytes: self.payload as usize,
+            window: self.window,
+            rate: self.rate.map(f64::from),
+            duration: self.duration,
+            warm_up: self.warm_up,
+            is_v3: self.v3,
+        }
+    }
+
+    /// Points are many, so each is given half of the time of a scenario.
+    fn effort(&self) -> Effort {
+        let size_max = if self.full { FULL_SIZE_MAX } else { SIZE_MAX };
+        Effort {
+            rounds: self.rounds,
+            warm_up: self.warm_up / 2,
+            duration: self.duration / 2,
+            payload_bytes: self.payload as usize,
+            size_max: self.up_to.unwrap_or(size_max),
+            connections_max: self.connections_max(),
+        }
+    }
+
+    /// As many as are asked for, and as there may be open files.
+    fn connections_max(&self) -> u32 {
+        let wanted = u32::try_from(self.up_to.unwrap_or(u64::MAX)).unwrap_or(u32::MAX).min(memory::LARGEST);
+        match process::allow_open_files(u64::from(wanted) + OTHER_FILES) {
+            Ok(()) => wanted,
+            Err(most) => u32::try_from(most.saturating_sub(OTHER_FILES)).unwrap_or(wanted),
+        }
+    }
+
+    /// JSON or a table, as was asked for.
+    fn form<T: serde::Serialize + ?Sized>(
+        &self,
+        measured: &T,
+        table: impl FnOnce() -> String,
+    ) -> Result<String, CommandError> {
+        if !self.json {
+            return Ok(table());
+        }
+        serde_json::to_string_pretty(measured)
+            .map(|text| text + "\n")
+            .map_err(|error| CommandError::CouldNotRun(format!("cannot write the report: {error}")))
+    }
 }
 
 fn resolve(broker: &str) -> Result<SocketAddr, CommandError> {

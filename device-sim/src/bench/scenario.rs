@@ -6,7 +6,7 @@ use gateway_protocol::{ProtocolVersion, QoS};
 use serde::Serialize;
 
 use super::lean::{Pace, Role, Wanted};
-use super::load::Load;
+use super::load::{Load, Until};
 
 /// Threads that publish and threads that subscribe. On a small machine the broker needs the rest.
 const PUBLISHING_THREADS: usize = 1;
@@ -118,14 +118,17 @@ impl Scenario {
         let mut publishing: Vec<Wanted> = (0..publishers)
             .map(|number| {
                 let topic = format!("{root}/{number}/telemetry");
-                wanted(format!("pub-{number}"), Role::Publisher { topic, qos, window: sizes.window })
+                wanted(
+                    format!("pub-{number}"),
+                    Role::Publisher { topic, topics: 0..0, qos, window: sizes.window },
+                )
             })
             .collect();
         let is_slow = |number| self == Self::SlowSubscriber && number == 0;
         let mut subscribing: Vec<Wanted> = (0..subscribers)
             .map(|number| {
                 let role = Role::Subscriber {
-                    filter: format!("{root}/#"),
+                    filters: vec![format!("{root}/#")],
                     qos,
                     durable: self == Self::Durable,
                     bytes_per_second: is_slow(number).then_some(SLOW_BYTES_PER_SECOND),
@@ -169,6 +172,7 @@ impl Scenario {
             payload_bytes: sizes.payload_bytes,
             warm_up: sizes.warm_up,
             duration: sizes.duration,
+            until: Until::Time,
         }
     }
 }

@@ -6,28 +6,20 @@ use serde::Serialize;
 
 use super::figures::{Figures, Percentiles};
 use super::scenario::Scenario;
-use crate::cli::CommandError;
 
-/// What one broker did, one line for each scenario.
-pub(super) fn of_one(rows: &[(Scenario, Figures)]) -> String {
-    let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
-    lines.extend(rows.iter().map(|(scenario, figures)| line(scenario.name(), figures)));
-    aligned(&lines)
+/// What one broker did in one scenario.
+#[derive(Serialize)]
+pub(super) struct Row {
+    pub(super) scenario: Scenario,
+    #[serde(flatten)]
+    pub(super) figures: Figures,
 }
 
-/// The same for programs.
-pub(super) fn json(rows: &[(Scenario, Figures)]) -> Result<String, CommandError> {
-    #[derive(Serialize)]
-    struct Row<'a> {
-        scenario: Scenario,
-        #[serde(flatten)]
-        figures: &'a Figures,
-    }
-    let rows: Vec<Row<'_>> =
-        rows.iter().map(|(scenario, figures)| Row { scenario: *scenario, figures }).collect();
-    serde_json::to_string_pretty(&rows)
-        .map(|text| text + "\n")
-        .map_err(|error| CommandError::CouldNotRun(format!("cannot write the report: {error}")))
+/// What one broker did, one line for each scenario.
+pub(super) fn of_one(rows: &[Row]) -> String {
+    let mut lines = vec![HEADINGS.map(str::to_owned).to_vec()];
+    lines.extend(rows.iter().map(|row| line(row.scenario.name(), &row.figures)));
+    aligned(&lines)
 }
 
 /// What the columns are.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 
 use gateway_protocol::codec::{PublishFrame, encode_puback, encode_publish};
 use gateway_protocol::packet::{Connect, Packet, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
@@ -12,7 +13,7 @@ use gateway_protocol::{
 };
 use hdrhistogram::Histogram;
 
-use super::{LeanError, Role, Wanted};
+use super::{LeanError, NUMBER, Role, Wanted};
 
 /// The largest packet a broker may send here.
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -72,6 +73,8 @@ struct Template {
     bytes: Vec<u8>,
     packet_id_at: Option<usize>,
     payload_at: usize,
+    /// Where the number of the topic is, the numbers, and which is next.
+    turning: Option<(usize, Range<u32>, u32)>,
 }
 
 impl Connection {
@@ -81,7 +84,11 @@ impl Connection {
         stream.set_nodelay(true).map_err(LeanError::io("set up a socket"))?;
         stream.set_nonblocking(true).map_err(LeanError::io("set up a socket"))?;
         let template = match &wanted.role {
-            Role::Publisher { topic, qos, .. } => Template::new(topic, *qos, wanted.version, payload_bytes)?,
+            Role::Publisher { topic, topics, qos, .. } => {
+                let mut template = Template::new(topic, *qos, wanted.version, payload_bytes)?;
+                template.turn(topic, topics);
+                template
+            }
             _ => Template::default(),
         };
         let mut connection = Self {
@@ -225,8 +232,8 @@ impl Connection {
                 if connack.reason_code.is_error() {
                     return Err(self.refused("the CONNECT", connack.reason_code));
                 }
-                if let Role::Subscriber { filter, qos, .. } = &self.wanted.role {
-                    put_subscribe(filter, *qos, self.wanted.version, &mut self.out)?;
+                if let Role::Subscriber { filters, qos, .. } = &self.wanted.role {
+                    put_subscribe(filters, *qos, self.wanted.version, &mut self.out)?;
                     self.state = State::Subscribing;
                 } else {
                     self.state = State::Running;
@@ -274,6 +281,10 @@ impl Connection {
             self.unacknowledged.push_back(due);
         }
         patch(&mut self.out, start + self.template.payload_at, &due.to_le_bytes());
+        if let Some((at, topics, next)) = &mut self.template.turning {
+            patch(&mut self.out, start + *at, &digits(*next));
+            *next = if *next + 1 < topics.end { *next + 1 } else { topics.start };
+        }
     }
 
     fn closed(&self, when: &'static str) -> LeanError {
@@ -286,13 +297,13 @@ impl Connection {
 }
 
 fn put_subscribe(
-    filter: &str,
+    wanted: &[String],
     qos: QoS,
     version: ProtocolVersion,
     out: &mut Vec<u8>,
 ) -> Result<(), LeanError> {
     let mut filters = SubscribeFiltersBuf::default();
-    if let Ok(filter) = TopicFilter::parse(filter) {
+    for filter in wanted.iter().filter_map(|filter| TopicFilter::parse(filter).ok()) {
         filters.push(filter, SubscribeOptions::at_most(qos));
     }
     let Some(packet_id) = PacketId::new(SUBSCRIBE_ID) else { return Ok(()) };
@@ -319,8 +330,27 @@ impl Template {
         // Before the payload come the properties, of which there are none but their length (version 5), and before them the identifier.
         let packet_id_at =
             frame.packet_id.map(|_| payload_at.saturating_sub(if version.is_v5() { 3 } else { 2 }));
-        Ok(Self { bytes, packet_id_at, payload_at })
+        Ok(Self { bytes, packet_id_at, payload_at, turning: None })
     }
+
+    /// From now on the topics of these numbers are published to in turn.
+    fn turn(&mut self, topic: &str, topics: &Range<u32>) {
+        let place = topic.find(NUMBER).filter(|_| !topics.is_empty());
+        self.turning = place.and_then(|place| {
+            let at = self.bytes.windows(topic.len()).position(|window| window == topic.as_bytes())?;
+            Some((at + place, topics.clone(), topics.start))
+        });
+    }
+}
+
+/// A number as it stands in place of [`NUMBER`].
+fn digits(mut number: u32) -> [u8; NUMBER.len()] {
+    let mut digits = [b'0'; NUMBER.len()];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    digits
 }
 
 fn patch(out: &mut [u8], at: usize, field: &[u8]) {
@@ -338,5 +368,21 @@ impl Recorder {
             acknowledgement: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?,
             delivery: Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publisher_takes_its_topics_in_turn() {
+        let topic = format!("bench/{NUMBER}/telemetry");
+        let mut template = Template::new(&topic, QoS::AtLeastOnce, ProtocolVersion::V5, 64).unwrap();
+        template.turn(&topic, &(7..9));
+        let (at, topics, next) = template.turning.unwrap();
+        assert_eq!(&template.bytes[at..at + 6], b"000000");
+        assert_eq!((topics, next), (7..9, 7));
+        assert_eq!(&digits(98_765), b"098765");
     }
 }

@@ -14,24 +14,31 @@ pub(super) mod connection;
 pub(super) mod shared;
 pub(super) mod worker;
 
+use std::ops::Range;
+
 use gateway_protocol::{ProtocolVersion, QoS};
+
+/// Where the number of a topic goes, see [`Role::Publisher`].
+pub(super) const NUMBER: &str = "000000";
 
 /// What one connection does once it is connected.
 #[derive(Clone, Debug)]
 pub(super) enum Role {
-    /// Publishes to one topic.
+    /// Publishes to one topic, or to several in turn.
     Publisher {
-        /// The Topic Name.
+        /// The Topic Name. With several topics, [`NUMBER`] in it stands for their numbers.
         topic: String,
+        /// The numbers of its topics; empty for one topic.
+        topics: Range<u32>,
         /// Of every PUBLISH.
         qos: QoS,
         /// QoS 1: how many may be unacknowledged.
         window: u16,
     },
-    /// Subscribes to one filter and counts what comes.
+    /// Subscribes and counts what comes.
     Subscriber {
-        /// The Topic Filter.
-        filter: String,
+        /// The Topic Filters, all in one SUBSCRIBE.
+        filters: Vec<String>,
         /// Highest QoS wanted.
         qos: QoS,
         /// Its Session outlives its connection.
