@@ -6,17 +6,25 @@ use serde_json::Value;
 
 /// One scenario against the gateway, which the simulator starts; its figures.
 fn bench(arguments: &[&str]) -> Vec<Value> {
+    json(&[arguments, &["--duration", "300ms"]].concat()).as_array().expect("a list of scenarios").clone()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_slice(&run(&[arguments, &["--json"]].concat())).expect("figures in JSON")
+}
+
+/// What `device-sim bench` says on standard output.
+fn run(arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(gateway_tests::binary::device_sim())
         .arg("bench")
         .args(arguments)
-        .args(["--duration", "300ms", "--warm-up", "100ms", "--json"])
+        .args(["--warm-up", "100ms"])
         .env("GATEWAY_BIN", gateway_tests::binary::gateway())
         .output()
         .expect("device-sim can be run");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {errors}");
-    let figures: Value = serde_json::from_slice(&output.stdout).expect("figures in JSON");
-    figures.as_array().expect("a list of scenarios").clone()
+    output.stdout
 }
 
 #[test]
@@ -47,4 +55,75 @@ fn connections_are_counted_and_weighed() {
     let figures = bench(&["connect", "--connections", "500"]);
     assert!(figures[0]["connects_per_second"].as_f64().unwrap() > 100.0, "{figures:?}");
     assert!(figures[0]["bytes_per_connection"].as_f64().unwrap() > 0.0, "{figures:?}");
+}
+
+#[test]
+fn curves_have_a_cost_at_every_point() {
+    let curves = json(&["scaling", "--up-to", "1024", "--rounds", "1", "--duration", "600ms"]);
+    for (curve, sizes) in [
+        ("topics", &[100, 1000][..]),
+        ("filters", &[1, 100, 1000]),
+        ("connections", &[10, 100, 1000]),
+        ("backlog", &[1024]),
+        ("catching-up", &[]),
+    ] {
+        let found = curves.as_array().unwrap().iter().find(|found| found["curve"] == curve).unwrap();
+        let points = found["points"].as_array().unwrap();
+        let found_sizes: Vec<u64> = points.iter().map(|point| point["size"].as_u64().unwrap()).collect();
+        assert_eq!(found_sizes, sizes, "{found}");
+        for point in points {
+            assert!(point["cpu_us"].as_f64().unwrap() > 0.0, "{point}");
+            assert!(point["ratio"].as_f64().unwrap() > 0.0, "{point}");
+            assert!(point["per_second"].as_f64().unwrap() > 100.0, "{point}");
+        }
+    }
+}
+
+#[test]
+fn a_backlog_is_fetched_and_weighed() {
+    let size = (32 << 20).to_string();
+    let curves = json(&["scaling", "--curves", "catching-up", "--up-to", &size, "--duration", "600ms"]);
+    let point = &curves[0]["points"][0];
+    assert_eq!(point["size"], 32 << 20);
+    assert!(point["cpu_us"].as_f64().unwrap() > 0.0, "{point}");
+}
+
+#[test]
+fn idle_connections_are_on_a_line() {
+    let growth = json(&["memory", "--up-to", "3000"]);
+    assert_eq!(growth["points"].as_array().unwrap().len(), 2, "{growth}");
+    assert!(growth["bytes_per_connection"].as_f64().unwrap() > 100.0, "{growth}");
+}
+
+#[test]
+fn a_report_replaces_what_was_measured_and_keeps_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("REPORT.md");
+    let report = || {
+        let arguments = [
+            "fan-in",
+            "--qos",
+            "1",
+            "--compare",
+            "--peers",
+            "mosquitto",
+            "--rounds",
+            "1",
+            "--duration",
+            "300ms",
+        ];
+        run(&[&arguments[..], &["--write", file.to_str().unwrap()]].concat());
+        std::fs::read_to_string(&file).unwrap()
+    };
+    let first = report();
+    assert!(first.contains("fan-in, QoS 1") && first.contains("![cpu](cpu.svg)"), "{first}");
+    assert!(std::fs::read_to_string(dir.path().join("cpu.svg")).unwrap().contains("gateway"));
+    std::fs::write(
+        &file,
+        format!("# Ours\n\nbefore\n\n{}\nafter\n", first.strip_prefix("# Benchmarks\n\n").unwrap()),
+    )
+    .unwrap();
+    let second = report();
+    assert!(second.starts_with("# Ours\n\nbefore\n") && second.ends_with("\nafter\n"), "{second}");
+    assert_eq!(second.matches("### Side by side").count(), 1, "{second}");
 }
