@@ -58,7 +58,9 @@ impl Report {
         }
         let _ = write!(text, "\n### Side by side\n\n{}\n", self.summary());
         text.push_str(&self.plot(places, "cpu", &self.cpu())?);
-        text.push_str(&self.plot(places, "latency", &self.latency())?);
+        if let Some(latency) = self.latency() {
+            text.push_str(&self.plot(places, "latency", &latency)?);
+        }
         for (scenario, medians) in &self.comparison.scenarios {
             let table = markdown(&self.comparison.side_by_side(medians));
             let _ = write!(text, "\n#### {}\n\n{}\n\n{table}", scenario.name(), scenario.what());
@@ -114,14 +116,13 @@ impl Report {
             let costs = medians.iter().map(|figures| figures.as_ref().and_then(cost));
             (scenario.name().to_owned(), costs.collect())
         });
-        let title =
-            "CPU of the broker in µs for each delivery (connect: for each connection), less is better"
-                .to_owned();
+        let title = "CPU of the broker in µs for each delivery (connect: for each connection); logarithmic"
+            .to_owned();
         Bars { title, series: self.names(), groups: groups.collect() }.svg()
     }
 
     /// At a rate that all of them can keep up with, or latency would say how long a queue is.
-    fn latency(&self) -> String {
+    fn latency(&self) -> Option<String> {
         const FIELDS: [(&str, Field); 6] = [
             ("PUBACK p50", |figures| of(figures.acknowledgement, |all| all.p50_us)),
             ("PUBACK p99", |figures| of(figures.acknowledgement, |all| all.p99_us)),
@@ -130,14 +131,15 @@ impl Report {
             ("delivery p99", |figures| of(figures.delivery, |all| all.p99_us)),
             ("delivery p99.9", |figures| of(figures.delivery, |all| all.p999_us)),
         ];
-        let paced = self.comparison.scenarios.iter().find(|(scenario, _)| *scenario == Scenario::Paced);
-        let medians = paced.map(|(_, medians)| medians.as_slice()).unwrap_or_default();
+        let (_, medians) =
+            self.comparison.scenarios.iter().find(|(scenario, _)| *scenario == Scenario::Paced)?;
         let groups = FIELDS.map(|(name, field)| {
             let values = medians.iter().map(|figures| figures.as_ref().and_then(field).map(|us| us / 1e3));
             (name.to_owned(), values.collect())
         });
-        let title = "Latency in ms at 10,000 events/s, QoS 1, from when an event was due".to_owned();
-        Bars { title, series: self.names(), groups: groups.to_vec() }.svg()
+        let title =
+            "Latency in ms at 10,000 events/s, QoS 1, from when an event was due; logarithmic".to_owned();
+        Some(Bars { title, series: self.names(), groups: groups.to_vec() }.svg())
     }
 
     fn scaling(&self) -> String {

@@ -191,7 +191,7 @@ impl Picture {
         for (at, name) in series.iter().enumerate() {
             let _ = writeln!(
                 picture.out,
-                r#"<rect x="{x}" y="34" width="12" height="12" fill="{}"/>"#,
+                r#"<rect x="{x:.1}" y="34" width="12" height="12" fill="{}"/>"#,
                 colour(at)
             );
             picture.text((x + 17.0, 44.0), "start", name);
