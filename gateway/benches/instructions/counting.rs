@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cases::{self, EVENTS_IN_GROUP};
+use crate::cases::{self, EVENTS_IN_GROUP, Make};
 use crate::{COMMITS, MEASURE};
 
 /// Groups of the shorter and of the longer run: their difference has no start and no end in it.
@@ -21,25 +21,19 @@ pub(crate) struct Count {
 /// Counts every case.
 pub(crate) fn count_all() -> Vec<Count> {
     let dir = Dir::new();
-    let mut counts = count_cases(&dir.0);
+    let mut counts: Vec<Count> =
+        cases::all().iter().enumerate().map(|(number, make)| count_case(&dir.0, number, make)).collect();
     counts.push(count_commits(&dir.0));
     counts
 }
 
-/// One run: only what [`cases::Case::measure`] surrounds is counted, and written to a file of its own each time.
-fn count_cases(dir: &Path) -> Vec<Count> {
-    let out = dir.join("cases");
-    let counted = "*instructions::cases::counted*";
-    let flags = [format!("--toggle-collect={counted}"), format!("--dump-after={counted}")];
-    callgrind(&out, &flags, &[MEASURE]);
-    let names = cases::all().into_iter().map(|case| (case.name, case.each));
-    names
-        .enumerate()
-        .map(|(at, (name, each))| {
-            let total = total(&dir.join(format!("cases.{}", at + 1)));
-            Count { name, instructions: total as f64 / each as f64 }
-        })
-        .collect()
+/// In a run of its own, of which only what [`cases::Case::measure`] surrounds is counted.
+fn count_case(dir: &Path, number: usize, make: &Make) -> Count {
+    let case = make();
+    let out = dir.join(format!("case-{number}"));
+    let flags = ["--toggle-collect=*instructions::cases::counted*".to_owned()];
+    callgrind(&out, &flags, &[MEASURE, &number.to_string()]);
+    Count { instructions: total(&out) as f64 / case.each as f64, name: case.name }
 }
 
 /// Two runs of different length: a committer is a thread of its own, which cannot be counted by function.

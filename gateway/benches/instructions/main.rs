@@ -24,7 +24,7 @@ use counting::Count;
 
 /// What a path may need above its baseline.
 const TOLERANCE: f64 = 0.05;
-/// The argument with which this program runs under callgrind: the cases, or so many commits.
+/// Arguments with which this program runs under callgrind: the number of a case, or so many commits.
 const MEASURE: &str = "--measure";
 const COMMITS: &str = "--commits";
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Cargo adds `--bench`.
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [MEASURE, ..] => cases::all().into_iter().for_each(cases::Case::measure),
+        [MEASURE, number, ..] => cases::all()[number.parse::<usize>().expect("a number")]().measure(),
         [COMMITS, groups, ..] => cases::commit(groups.parse().expect("a number of groups")),
         _ => return compare(arguments.iter().any(|argument| argument == "--write")),
     }
