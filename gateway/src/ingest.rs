@@ -6,12 +6,12 @@
 //!
 //! Refuses to know: sockets, acknowledgements (the caller has the ticket), and who subscribes.
 
-use crate::engine::{Engine, Interest};
+use crate::engine::{Engine, Interest, NamedEvents, Novelty};
 use crate::router::RouteCache;
 use gateway_protocol::codec::varint_len;
 use gateway_protocol::packet::Publish;
 use gateway_protocol::property::{PropertiesBuf, PropertyId};
-use gateway_protocol::{ProtocolVersion, ReasonCode};
+use gateway_protocol::{ProtocolVersion, QoS, ReasonCode};
 use gateway_storage::verbatim::{Fields, Traits};
 use gateway_storage::{Batch, Event, StageError, Staging, Verbatim};
 use std::sync::Arc;
@@ -43,6 +43,10 @@ pub enum Outcome {
     Live,
     /// Nobody wants it: to be acknowledged at once, and forgotten.
     Unwanted,
+    /// Stored already, under the name its publisher gave it: to be acknowledged at once, and forgotten.
+    Duplicate,
+    /// An event of the same name is on its way to the log: to be acknowledged once that one is stored, see [`Ingest::named`].
+    DuplicateOnItsWay,
     /// Not taken.
     Refused(Refusal),
 }
@@ -82,6 +86,8 @@ pub struct Ingest {
     takers: RouteCache<Takers>,
     /// For the log. What is left in it after the read belongs to the caller.
     pub stored: Staging,
+    /// The named ones among what the read has brought for the log. They belong to the caller, too.
+    pub named: Option<Box<NamedEvents>>,
     live: Live,
     properties: PropertiesBuf,
     limits: RetainedLimits,
@@ -109,6 +115,7 @@ impl Ingest {
         Self {
             takers: RouteCache::new(TOPICS_CACHED),
             stored: Staging::new(),
+            named: None,
             live: Live::default(),
             properties: PropertiesBuf::new(),
             limits,
@@ -127,6 +134,19 @@ impl Ingest {
     ) -> Outcome {
         if publish.topic.starts_with('$') {
             return Outcome::Refused(Refusal::ReservedTopic);
+        }
+        let identity = engine.identity(publisher.client_id, publish.properties.raw());
+        if let Some(identity) = identity {
+            match engine.novelty(identity, now_ms) {
+                Novelty::New => {}
+                Novelty::Stored => return Outcome::Duplicate,
+                Novelty::OnItsWay => {
+                    if publish.qos != QoS::AtMostOnce {
+                        self.named(engine).wait_for(identity, now_ms);
+                    }
+                    return Outcome::DuplicateOnItsWay;
+                }
+            }
         }
         if publish.retain && !self.may_retain(engine, publish) {
             return Outcome::Refused(Refusal::RetainedFull);
@@ -158,10 +178,13 @@ impl Ingest {
             payload: publish.payload,
         };
         if stored {
-            return match self.stored.push_event(&event) {
-                Ok(()) => Outcome::Stored,
-                Err(_) => Outcome::Refused(Refusal::TooLarge),
-            };
+            if self.stored.push_event(&event).is_err() {
+                return Outcome::Refused(Refusal::TooLarge);
+            }
+            if let Some(identity) = identity {
+                self.named(engine).stage(identity);
+            }
+            return Outcome::Stored;
         }
         let is_unchanged = std::ptr::eq(properties, publish.properties.raw());
         if is_unchanged && self.live.keep_packet(publisher, &event, packet) {
@@ -171,6 +194,10 @@ impl Ingest {
             Ok(()) => Outcome::Live,
             Err(_) => Outcome::Refused(Refusal::TooLarge),
         }
+    }
+
+    fn named(&mut self, engine: &Engine) -> &mut NamedEvents {
+        self.named.get_or_insert_with(|| Box::new(engine.named_events()))
     }
 
     /// A topic that has no Retained Message yet needs room for one; replacing and removing need none.

@@ -4,7 +4,9 @@ use super::StartError;
 use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
 use crate::connection::{Context, Endings, Settings};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
-use crate::engine::{self, BacklogLimits, Engine, EngineOptions, Rules, ShareStrategy, StreamOptions};
+use crate::engine::{
+    self, BacklogLimits, DedupOptions, Engine, EngineOptions, Rules, ShareStrategy, StreamOptions,
+};
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
 use crate::registry::Registry;
@@ -52,6 +54,10 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
                     max_bytes: stream.max_bytes,
                 })
                 .collect(),
+            dedup: DedupOptions {
+                window_ms: u64::try_from(config.dedup.window.as_millis()).unwrap_or(u64::MAX),
+                entries_max: config.dedup.max_entries,
+            },
             rules: Rules {
                 backlog: BacklogLimits {
                     messages_max: config.mqtt.max_queued_messages,

@@ -1,11 +1,14 @@
 //! Figures of the whole: what is sampled every second, and the names of everything.
 
 use crate::connection::Context;
-use crate::engine::{Engine, RetentionReport};
+use crate::engine::{DedupStats, Engine, RetentionReport};
 use crate::{clock, connection, delivery, engine, stream, telemetry};
 use gateway_storage::CommitStats;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often the same is said in the gateway's log at most.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Names every family of the gateway.
 pub(super) fn describe() {
@@ -64,6 +67,12 @@ fn describe_sampled() {
     );
     describe_gauge!("gateway_stream_bytes", Unit::Bytes, "About how much a stream keeps");
     describe_gauge!("gateway_stream_events", Unit::Count, "About how many events a stream keeps");
+    describe_gauge!("gateway_dedup_entries", Unit::Count, "Events whose event-id is remembered");
+    describe_counter!(
+        "gateway_dedup_forgotten_early_total",
+        Unit::Count,
+        "Values of event-id forgotten before dedup.window was over, because there were too many"
+    );
     describe_gauge!("gateway_log_poisoned", Unit::Count, "1 while the log has failed and takes nothing");
     describe_counter!("gateway_commit_groups_total", Unit::Count, "Groups committed to the log");
     describe_counter!(
@@ -81,6 +90,10 @@ fn describe_sampled() {
 pub(super) struct Sampler {
     last: CommitStats,
     last_retention: RetentionReport,
+    last_dedup: DedupStats,
+    /// Names forgotten early that the gateway's log does not tell of yet, and when it last did.
+    unsaid: u64,
+    said_at: Option<Instant>,
 }
 
 impl Sampler {
@@ -101,11 +114,30 @@ impl Sampler {
             .increment(stats.events_failed - self.last.events_failed);
         self.last = stats;
         self.sample_retention(engine);
+        self.sample_dedup(engine);
         let sync = histogram!("gateway_commit_sync_seconds");
         let entries = histogram!("gateway_commit_group_entries");
         for sample in engine.commit().drain_samples() {
             sync.record(Duration::from_nanos(sample.sync_nanos).as_secs_f64());
             entries.record(f64::from(sample.entries));
+        }
+    }
+
+    fn sample_dedup(&mut self, engine: &Engine) {
+        let stats = engine.dedup_stats();
+        let forgotten = stats.forgotten_early - self.last_dedup.forgotten_early;
+        gauge!("gateway_dedup_entries").set(stats.entries as f64);
+        counter!("gateway_dedup_forgotten_early_total").increment(forgotten);
+        self.last_dedup = stats;
+        self.unsaid += forgotten;
+        if self.unsaid > 0 && self.said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            tracing::warn!(
+                forgotten = self.unsaid,
+                entries = stats.entries,
+                "names of events were forgotten before dedup.window was over, because there are more than dedup.max_entries: a repetition \
+                 of such an event is stored again"
+            );
+            (self.unsaid, self.said_at) = (0, Some(Instant::now()));
         }
     }
 

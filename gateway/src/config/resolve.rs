@@ -14,7 +14,7 @@ use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
 use super::settings::Settings;
 use super::types::{
-    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability,
+    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DedupConfig, DeliveryConfig, Durability,
     ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
     StorageConfig, StreamConfig, WhenQueueFull,
 };
@@ -39,6 +39,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     let listeners = reader.list("listener", 1..=16, listener);
     let admin = admin(reader.section("admin"));
     let mqtt = mqtt(reader.section("mqtt"));
+    let dedup = dedup(reader.section("dedup"));
     let auth = auth(reader.section("auth"));
     let admission = admission(reader.section("admission"));
     let delivery = delivery(reader.section("delivery"));
@@ -75,6 +76,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
             listeners: listeners?,
             admin: admin?,
             mqtt: mqtt?,
+            dedup: dedup?,
             auth: auth?,
             admission: admission?,
             delivery: delivery?,
@@ -191,6 +193,13 @@ fn mqtt(mut section: Section<'_>) -> Option<MqttConfig> {
         sys_interval_secs: sys_interval_secs?,
         connect_timeout: connect_timeout?,
     })
+}
+
+fn dedup(mut section: Section<'_>) -> Option<DedupConfig> {
+    let window = section.duration("window", Duration::ZERO..=Duration::from_secs(7 * 86_400));
+    let max_entries = section.integer("max_entries", 1..=100_000_000_u32);
+    section.finish();
+    Some(DedupConfig { window: window?, max_entries: max_entries? })
 }
 
 fn auth(mut section: Section<'_>) -> Option<AuthConfig> {

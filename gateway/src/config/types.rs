@@ -17,6 +17,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// `[mqtt]`
     pub mqtt: MqttConfig,
+    /// `[dedup]`
+    pub dedup: DedupConfig,
     /// `[auth]`
     pub auth: AuthConfig,
     /// `[admission]`
@@ -180,6 +182,15 @@ pub enum WhenQueueFull {
     DropOldest,
     /// The session itself, with all that waits for it.
     EndSession,
+}
+
+/// `[dedup]`: events that their publishers name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupConfig {
+    /// How long a name is remembered; zero: names mean nothing.
+    pub window: Duration,
+    /// How many are.
+    pub max_entries: u32,
 }
 
 /// `[auth]`

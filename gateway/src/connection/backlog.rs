@@ -286,6 +286,7 @@ mod tests {
         let options = EngineOptions {
             view_save_interval: Duration::from_millis(1),
             streams: Vec::new(),
+            dedup: crate::engine::DedupOptions::default(),
             rules: Rules {
                 backlog: BacklogLimits { messages_max: 100_000, bytes_max: 1 << 30 },
                 share: ShareStrategy::RoundRobin,

@@ -101,6 +101,7 @@ struct Families {
     received: [Counter; 3],
     live: Counter,
     unwanted: Counter,
+    duplicate: Counter,
     rejected: [Counter; 5],
     sessions_left_open: Counter,
 }
@@ -113,6 +114,7 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
     received: ["0", "1", "2"].map(|qos| counter!("gateway_events_received_total", "qos" => qos)),
     live: counter!("gateway_events_accepted_total", "kind" => "live"),
     unwanted: counter!("gateway_events_accepted_total", "kind" => "unwanted"),
+    duplicate: counter!("gateway_events_accepted_total", "kind" => "duplicate"),
     rejected: REJECTIONS.map(|reason| counter!("gateway_events_rejected_total", "reason" => reason)),
     sessions_left_open: counter!("gateway_sessions_left_open_total"),
 });
@@ -143,7 +145,7 @@ pub fn describe() {
     describe_counter!(
         "gateway_events_accepted_total",
         Unit::Count,
-        "Events taken: stored in the log, handed to live subscribers only, or wanted by nobody"
+        "Events taken: stored in the log, handed to live subscribers only, wanted by nobody, or stored before under the same event-id"
     );
     describe_counter!("gateway_events_rejected_total", Unit::Count, "Events not taken, by reason");
     describe_counter!(
@@ -206,6 +208,7 @@ pub(super) struct Received {
     events: [u64; 3],
     pub(super) live: u64,
     pub(super) unwanted: u64,
+    pub(super) duplicates: u64,
     reserved_topic: u64,
     too_large: u64,
     retained_full: u64,
@@ -240,6 +243,7 @@ impl Received {
         }
         add(&families.live, self.live);
         add(&families.unwanted, self.unwanted);
+        add(&families.duplicate, self.duplicates);
         let [reserved_topic, too_large, retained_full, ..] = &families.rejected;
         add(reserved_topic, self.reserved_topic);
         add(too_large, self.too_large);

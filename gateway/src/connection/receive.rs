@@ -4,7 +4,7 @@ use super::brake::Brake;
 use super::metrics;
 use super::task::{Connection, Outcome};
 use crate::clock;
-use crate::engine::AckRuns;
+use crate::engine::{AckRuns, NamedEvents};
 use crate::ingest::{self, Ingest, Publisher};
 use gateway_protocol::codec::{Decoded, decode};
 use gateway_protocol::packet::Publish;
@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::task::Waker;
 
 /// Acknowledgements that one receipt releases.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Owed {
     pub(super) ticket: Option<Ticket>,
     /// PUBACKs, for the oldest publishes.
     pub(super) publishes: usize,
     pub(super) replies: Vec<Reply>,
+    /// The named ones among the events.
+    pub(super) named: Option<Box<NamedEvents>>,
 }
 
 /// A packet that waits for its entries to be stored and applied.
@@ -144,6 +146,12 @@ impl Connection {
             ingest::Outcome::Stored => {}
             ingest::Outcome::Live => batch.counts.live += 1,
             ingest::Outcome::Unwanted => batch.counts.unwanted += 1,
+            ingest::Outcome::Duplicate | ingest::Outcome::DuplicateOnItsWay => {
+                batch.counts.duplicates += 1;
+                if publish.qos != QoS::AtMostOnce {
+                    self.session.mark_duplicate();
+                }
+            }
             ingest::Outcome::Refused(refusal) => {
                 batch.counts.refuse(refusal);
                 if publish.qos != QoS::AtMostOnce {
@@ -157,7 +165,14 @@ impl Connection {
         let is_stored = self.remember_identifier(publish, outcome, &mut ingest.stored);
         // PUBACKs leave in the order of the publishes, and after everything that came before them was applied: whoever sees one finds
         // earlier publishes of any QoS routed.
-        let waits = is_stored || !ingest.stored.is_empty() || batch.publishes > 0 || !self.owed.is_empty();
+        let mut waits =
+            is_stored || !ingest.stored.is_empty() || batch.publishes > 0 || !self.owed.is_empty();
+        if outcome == ingest::Outcome::DuplicateOnItsWay && !waits {
+            // An earlier connection of this client has submitted it: whoever comes behind it in the log is told when it is stored.
+            let behind = Entry::Acknowledged { client_id: &self.client_id, runs: &[] };
+            let _ = ingest.stored.push(&behind);
+            waits = true;
+        }
         if waits {
             batch.publishes += 1;
         } else {
@@ -226,15 +241,18 @@ impl Connection {
             }
             _ => self.session.handle_durable(batch.free, out),
         }
-        let owed = Owed { ticket: None, publishes: batch.publishes, replies: batch.replies };
+        let named = ingest.named.take();
         if ingest.stored.is_empty() {
-            if owed.publishes > 0
-                && let Some(last) = self.owed.back_mut()
-            {
-                last.publishes += owed.publishes;
+            if let Some(last) = self.owed.back_mut() {
+                last.publishes += batch.publishes;
+                match (&mut last.named, named) {
+                    (Some(earlier), Some(named)) => earlier.join(*named),
+                    (none, named) => *none = none.take().or(named),
+                }
             }
             return None;
         }
+        let owed = Owed { ticket: None, publishes: batch.publishes, replies: batch.replies, named };
         self.last_epoch = self.context.engine.interest_epoch();
         let refused = self.submit(&mut ingest.stored, owed, waker);
         // What had no room was taken along; what was refused is not to be found by the next connection.
@@ -257,6 +275,9 @@ impl Connection {
             Ok(ticket) => {
                 self.last_ticket = Some(ticket);
                 owed.ticket = Some(ticket);
+                if let Some(named) = &mut owed.named {
+                    named.submitted(ticket);
+                }
                 self.owed.push_back(owed);
                 None
             }
@@ -278,7 +299,7 @@ impl Connection {
     /// Tries again to submit what had no room.
     pub(super) fn submit_held(&mut self, cx: &std::task::Context<'_>) -> Option<ReasonCode> {
         let mut held = self.held.take()?;
-        let owed = std::mem::replace(&mut held.1, Owed { ticket: None, publishes: 0, replies: Vec::new() });
+        let owed = std::mem::take(&mut held.1);
         self.submit(&mut held.0, owed, cx.waker())
     }
 
@@ -300,6 +321,10 @@ impl Connection {
                 break;
             }
             let Some(owed) = self.owed.pop_front() else { break };
+            if owed.named.is_some_and(|named| !named.are_stored()) {
+                // A duplicate of what the log has lost in an earlier life: the client still has it, and will say it again.
+                return Err(ReasonCode::ServerBusy);
+            }
             self.session.handle_durable(owed.publishes, out);
             for reply in owed.replies {
                 self.reply(reply, out);

@@ -64,6 +64,8 @@ impl ApplyLoop {
             return ControlFlow::Break(());
         }
         self.applied = group.batch.end();
+        let newest = group.batch.len().saturating_sub(1);
+        self.shared.table.dedup.applied(group.durable, group.batch.time_ms(newest));
         self.quota_log.say(self.applier.take_at_limit());
         metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
         self.shared.recent.push(group.batch.clone());
@@ -130,6 +132,9 @@ impl ApplyLoop {
         }
         if let Err(error) = table.streams.save(&mut changes) {
             tracing::error!(%error, "what streams keep can not be saved in the view");
+        }
+        if let Err(error) = table.dedup.save(&mut changes) {
+            tracing::error!(%error, "the names of events can not be saved in the view");
         }
         self.rounds.begin(&self.view, self.applied, changed);
         if let Err(changes) = self.view.try_save(changes, self.applied) {

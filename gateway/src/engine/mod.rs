@@ -15,6 +15,7 @@
 mod apply;
 mod apply_loop;
 mod backlog;
+mod dedup;
 mod fate;
 pub mod metrics;
 mod quota_log;
@@ -35,6 +36,7 @@ mod will;
 
 pub use apply::{Ending, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, DueBatch, DueReader, DueRun, Fetch, LoadedChunk, Profile};
+pub use dedup::{DedupOptions, DedupStats, Identity, NamedEvents, Novelty};
 pub use fate::Fate;
 pub use retained::RetainedMessage;
 pub use retention::Holder;
@@ -77,6 +79,8 @@ pub struct EngineOptions {
     pub view_save_interval: Duration,
     /// The streams.
     pub streams: Vec<StreamOptions>,
+    /// How long the names of events are remembered.
+    pub dedup: DedupOptions,
     /// By which rules entries are applied from now on.
     pub rules: Rules,
     /// Bytes of one segment of the log: what trimming can gain.
@@ -171,9 +175,10 @@ impl Engine {
         sink: Sink,
     ) -> Result<Self, EngineError> {
         let reader = log.reader();
-        let table = Arc::new(Table::new(&options.streams));
+        let table = Arc::new(Table::with_names(&options.streams, options.dedup));
         let mut applier = Applier::new(table.clone(), options.rules);
         let saved = recovery::restore(&mut applier, view, &mut checkpoints, reader.as_ref())?;
+        table.dedup.restored();
         let shared = Arc::new(Shared {
             table,
             recent: Recent::new(options.recent_bytes, log.next_offset()),

@@ -1,6 +1,7 @@
 //! Restoring the view at start: what was saved, and over it the tail of the log.
 
 use super::apply::Applier;
+use super::dedup;
 use super::retained::RetainedTable;
 use super::rules::Rules;
 use super::session::SessionState;
@@ -33,7 +34,7 @@ pub(super) fn restore(
 ) -> Result<Arc<View>, EngineError> {
     let earliest = log.bounds().0;
     let saved = loop {
-        let reason = match load(&view) {
+        let reason = match load(&view, applier.identities()) {
             Ok(saved) => break saved,
             Err(Unusable::Unreadable(reason)) => reason,
             Err(Unusable::Illegible(IllegibleRow { table, key })) => {
@@ -56,6 +57,7 @@ pub(super) struct Saved {
     pub(super) wills: WillTable,
     pub(super) rules: Option<Rules>,
     pub(super) turns: HashMap<Arc<str>, u64>,
+    pub(super) identities: dedup::Loaded,
     /// By its key in the table Meta.
     pub(super) usage: Vec<(Box<str>, Usage)>,
 }
@@ -78,7 +80,7 @@ impl From<IllegibleRow> for Unusable {
 }
 
 /// Everything is read before anything is restored: half a view is none.
-fn load(view: &View) -> Result<Saved, Unusable> {
+fn load(view: &View, mut identities: dedup::Loader) -> Result<Saved, Unusable> {
     let mut sessions = Loader::default();
     for table in [Table::Sessions, Table::Pending] {
         view.scan(table, &mut |key, value| sessions.add(table, key, value))?;
@@ -87,6 +89,7 @@ fn load(view: &View) -> Result<Saved, Unusable> {
     view.scan(Table::Retained, &mut |key, value| retained.add(key, value))?;
     let mut wills = chunked::Loader::default();
     view.scan(Table::Wills, &mut |key, value| wills.add(key, value))?;
+    view.scan(Table::Identities, &mut |key, value| identities.add(key, value))?;
     let mut turns = HashMap::new();
     let mut usage = chunked::Loader::default();
     view.scan(Table::Meta, &mut |key, value| {
@@ -102,6 +105,7 @@ fn load(view: &View) -> Result<Saved, Unusable> {
         turns,
         usage: usage.finish(Table::Meta)?.into_iter().map(|(key, _, usage)| (key, usage)).collect(),
         sessions: sessions.finish()?,
+        identities: identities.finish()?,
         retained: RetainedTable::restore(retained)?,
         wills: WillTable::restore(wills)?,
         rules: view.get(Table::Meta, RULES_KEY)?.and_then(|bytes| Rules::decode(&bytes)),

@@ -2,6 +2,7 @@
 //!
 //! Everybody may read it; only the apply step changes it.
 
+use super::dedup::{Dedup, DedupOptions};
 use super::retained::RetainedTable;
 use super::session::DurableSession;
 use super::streams::{StreamOptions, Streams};
@@ -38,18 +39,27 @@ pub(super) struct Table {
     retained: RwLock<RetainedTable>,
     wills: RwLock<WillTable>,
     pub(super) streams: Streams,
+    pub(super) dedup: Arc<Dedup>,
     /// Odd while messages go from one backlog to another: whoever looks at several backlogs then may miss one.
     moves: AtomicU64,
 }
 
 impl Table {
+    /// A view in which names mean nothing.
+    #[cfg(test)]
     pub(super) fn new(streams: &[StreamOptions]) -> Self {
+        Self::with_names(streams, DedupOptions::default())
+    }
+
+    /// A view in which named events are known for as long as `dedup` says.
+    pub(super) fn with_names(streams: &[StreamOptions], dedup: DedupOptions) -> Self {
         Self {
             sessions: RwLock::default(),
             router: SharedRouter::default(),
             retained: RwLock::default(),
             wills: RwLock::default(),
             streams: Streams::new(streams),
+            dedup: Arc::new(Dedup::new(dedup)),
             moves: AtomicU64::new(0),
         }
     }

@@ -111,6 +111,7 @@ mod tests {
         assert_eq!(read.subscription_identifiers().collect::<Vec<_>>(), [268_435_455, 1]);
         assert_eq!(read.user_properties().collect::<Vec<_>>(), [("a", "1"), ("a", "2")]);
         assert_eq!(read.topic_alias(), None);
+        assert_eq!((read.user_property("a"), read.user_property("b")), (Some("1"), None));
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl<'a> Properties<'a> {
         })
     }
 
+    /// The value of the first User Property called `name`; nothing else is decoded.
+    #[must_use]
+    pub fn user_property(&self, name: &str) -> Option<&'a str> {
+        std::str::from_utf8(user_property_in(self.bytes, name)?).ok()
+    }
+
     /// The Subscription Identifiers in their order.
     pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
         self.iter().filter_map(|property| match property {
@@ -160,6 +166,25 @@ impl<'a> Properties<'a> {
     fn find_binary(&self, id: PropertyId) -> Option<&'a [u8]> {
         self.find(id)?.binary().ok()
     }
+}
+
+/// The value of the first User Property called `name` in a list in wire form that was validated once, for those who keep such lists: it
+/// is not looked at again but for its lengths. What is no property list has none.
+#[must_use]
+pub fn user_property_in<'a>(list: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut reader = Reader::new(list);
+    while let Ok(number) = reader.u8() {
+        let id = PropertyId::from_u8(number)?;
+        if id != PropertyId::UserProperty {
+            skip_value(id, &mut reader).ok()?;
+            continue;
+        }
+        let (found, value) = (reader.binary().ok()?, reader.binary().ok()?);
+        if found == name.as_bytes() {
+            return Some(value);
+        }
+    }
+    None
 }
 
 #[inline]

@@ -11,7 +11,7 @@ pub use buf::PropertiesBuf;
 pub(crate) use id::Carrier;
 pub use id::PropertyId;
 pub(crate) use list::validate;
-pub use list::{EncodedProperty, Properties};
+pub use list::{EncodedProperty, Properties, user_property_in};
 
 use id::ValueKind;
 

@@ -1,11 +1,15 @@
 //! Acknowledgements, both ways: what the host's receipts send, and what the client's packets mean.
 
+use super::inbound::Pending;
 use super::outbound::OnPubRec;
 use super::{Event, Lane, Session, State};
 use crate::codec::encode_puback;
 use crate::packet::{Ack, Packet, Publish, ReasonCodes, SubAck, UnsubAck};
-use crate::property::Properties;
+use crate::property::{Properties, PropertiesBuf, Property};
 use crate::{PacketId, QoS, ReasonCode};
+
+/// The User Property in the PUBACK or PUBREC of a publish whose message was there already: its name and its value.
+pub const DUPLICATE_PROPERTY: (&str, &str) = ("event-id-duplicate", "1");
 
 impl Session {
     /// The oldest `count` unacknowledged publishes are on stable storage, or nothing durable wanted them: their PUBACKs and PUBRECs go to
@@ -13,6 +17,9 @@ impl Session {
     pub fn handle_durable(&mut self, count: usize, out: &mut Vec<u8>) {
         for _ in 0..count {
             let Some(pending) = self.inbound.pop() else { return };
+            if pending.is_duplicate && self.acknowledge_duplicate(&pending, out) {
+                continue;
+            }
             match (self.state, pending.qos) {
                 (State::Connected, QoS::ExactlyOnce) => {
                     self.ack(Packet::PubRec, pending.packet_id, pending.reason, out);
@@ -20,6 +27,28 @@ impl Session {
                 (State::Connected, _) => encode_puback(pending.packet_id, pending.reason, self.version, out),
                 _ => {}
             }
+        }
+    }
+
+    /// Says in the acknowledgement that the message was there already; false where that can not be said: to a client that wants no User
+    /// Properties [MQTT-3.1.2-29] or has no room for one [MQTT-3.4.2-3], [MQTT-3.5.2-3], or knows none.
+    fn acknowledge_duplicate(&self, pending: &Pending, out: &mut Vec<u8>) -> bool {
+        if self.state != State::Connected || !self.version.is_v5() || !self.client.wants_problem_information {
+            return false;
+        }
+        let mut properties = PropertiesBuf::new();
+        let (name, value) = DUPLICATE_PROPERTY;
+        if properties.push(Property::UserProperty { name, value }).is_err() {
+            return false;
+        }
+        let ack = Ack {
+            packet_id: pending.packet_id,
+            reason_code: pending.reason,
+            properties: properties.as_properties(),
+        };
+        match pending.qos {
+            QoS::ExactlyOnce => self.write(&Packet::PubRec(ack), out),
+            _ => self.write(&Packet::PubAck(ack), out),
         }
     }
 
@@ -68,6 +97,12 @@ impl Session {
     /// of those for [`Session::handle_durable`]. A 3.1.1 client can not be told [MQTT-3.3.5-2] and gets a plain PUBACK.
     pub fn refuse_publish(&mut self, reason: ReasonCode) {
         self.inbound.refuse_newest(reason);
+    }
+
+    /// The message of the publish handed out last is there already: its PUBACK or PUBREC will say so when its turn comes, with
+    /// [`DUPLICATE_PROPERTY`].
+    pub fn mark_duplicate(&mut self) {
+        self.inbound.mark_newest_duplicate();
     }
 
     /// Answers a SUBSCRIBE: one Reason Code for each of its filters, in their order. Closes the connection where the answer

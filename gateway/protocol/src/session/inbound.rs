@@ -14,6 +14,8 @@ pub(super) struct Pending {
     pub(super) packet_id: PacketId,
     pub(super) qos: QoS,
     pub(super) reason: ReasonCode,
+    /// The host has this message already, from an earlier PUBLISH.
+    pub(super) is_duplicate: bool,
 }
 
 /// The queue and the set. The queue's length is bounded by Receive Maximum (version 5), or by one read past it (3.1.1, where the host
@@ -45,12 +47,18 @@ impl Inbound {
     }
 
     pub(super) fn push(&mut self, packet_id: PacketId, qos: QoS) {
-        self.pending.push_back(Pending { packet_id, qos, reason: ReasonCode::Success });
+        self.pending.push_back(Pending { packet_id, qos, reason: ReasonCode::Success, is_duplicate: false });
     }
 
     pub(super) fn refuse_newest(&mut self, reason: ReasonCode) {
         if let Some(newest) = self.pending.back_mut() {
             newest.reason = reason;
+        }
+    }
+
+    pub(super) fn mark_newest_duplicate(&mut self) {
+        if let Some(newest) = self.pending.back_mut() {
+            newest.is_duplicate = true;
         }
     }
 

@@ -29,6 +29,7 @@ mod outbound;
 #[cfg(test)]
 mod tests;
 
+pub use acknowledge::DUPLICATE_PROPERTY;
 pub use connect::{Accepted, ClientLimits, ServerLimits};
 pub use frames::{FrameOf, Frames, FramesIn};
 pub use outbound::{DURABLE_IDENTIFIERS, Delivery, LIVE_IDENTIFIERS, Lane, Sent};

@@ -13,6 +13,7 @@ pub(super) use quota::AtLimit;
 pub use sessions::{Ending, sends_retained};
 
 use super::backlog::AckRuns;
+use super::dedup;
 use super::rules::Rules;
 use super::session::{DurableSession, SessionState};
 use super::snapshot::pending::{ChunkError, Chunks};
@@ -123,6 +124,11 @@ impl Applier {
     /// From now on backlogs may have let go of what `chunks` has.
     pub(super) fn read_chunks_from(&mut self, chunks: Arc<dyn Chunks>) {
         self.chunks = Some(chunks);
+    }
+
+    /// Collects what a saved view has of named events.
+    pub(super) fn identities(&self) -> dedup::Loader {
+        self.table.dedup.loader()
     }
 
     /// Why the entries of the last batch are not all applied. What the view has become since must not be saved or shown.
@@ -312,6 +318,7 @@ impl Applier {
             || self.table.read_retained().has_unsaved()
             || self.table.read_wills().has_unsaved()
             || self.table.streams.has_unsaved()
+            || self.table.dedup.has_unsaved()
     }
 }
 

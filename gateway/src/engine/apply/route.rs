@@ -19,6 +19,9 @@ impl Applier {
         if event.retain {
             self.table.write_retained().publish(offset, event);
         }
+        if let Some(identity) = self.table.dedup.identity(event.client_id, event.properties) {
+            self.table.dedup.store(identity, event.received_ms);
+        }
         if event.qos == 0 && self.table.streams.is_empty() {
             return;
         }

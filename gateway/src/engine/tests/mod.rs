@@ -114,6 +114,7 @@ fn options(streams: Vec<StreamOptions>, rules: Rules) -> EngineOptions {
     EngineOptions {
         view_save_interval: Duration::from_millis(1),
         streams,
+        dedup: DedupOptions { window_ms: 600_000, entries_max: 10_000 },
         rules,
         segment_bytes: 1 << 20,
         recent_bytes: 1 << 20,

@@ -27,6 +27,8 @@ pub enum Table {
     Retained,
     /// Will Messages.
     Wills,
+    /// Which events were stored, by the names that their publishers gave them.
+    Identities,
 }
 
 impl Table {
@@ -38,12 +40,14 @@ impl Table {
             Self::Pending => 3,
             Self::Retained => 4,
             Self::Wills => 5,
+            Self::Identities => 9,
         }
     }
 
     /// The table with this byte; None for the view's own, and for one this version does not know.
     pub(super) fn of(prefix: u8) -> Option<Self> {
-        let all = [Self::Meta, Self::Sessions, Self::Pending, Self::Retained, Self::Wills];
+        let all =
+            [Self::Meta, Self::Sessions, Self::Pending, Self::Retained, Self::Wills, Self::Identities];
         all.into_iter().find(|table| table.prefix() == prefix)
     }
 

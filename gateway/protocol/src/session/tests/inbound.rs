@@ -86,6 +86,60 @@ fn a_refused_publish_is_told_so_in_its_turn() {
     assert_eq!(reasons, [ReasonCode::Success, ReasonCode::NotAuthorized]);
 }
 
+/// The acknowledgements of three publishes of which the second was there already, as Reason Code and User Properties.
+fn acknowledge_second_as_duplicate(
+    qos: QoS,
+    version: ProtocolVersion,
+    properties: &PropertiesBuf,
+) -> Vec<(ReasonCode, Vec<(String, String)>)> {
+    let mut session =
+        Session::new(Arc::new(ServerLimits { max_qos: QoS::ExactlyOnce, ..limits() }), Millis(0));
+    let mut out = Vec::new();
+    let connect = Connect { properties: properties.as_properties(), ..connect(version) };
+    assert!(session.handle_packet(Millis(0), Packet::Connect(connect), &mut out).is_ok());
+    let accepted = Accepted { session_present: false, assigned_client_id: None };
+    assert!(session.accept(Millis(0), accepted, &mut out).is_ok());
+    out.clear();
+    for id in 1..=3 {
+        assert!(session.handle_packet(Millis(1), publish(qos, id), &mut out).is_ok());
+        if id == 2 {
+            session.mark_duplicate();
+        }
+    }
+    session.handle_durable(3, &mut out);
+    let mut acks = Vec::new();
+    each(&out, version, |packet| {
+        let (Packet::PubAck(ack) | Packet::PubRec(ack)) = packet else { panic!("{packet:?}") };
+        let properties = ack.properties.user_properties();
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        acks.push((ack.reason_code, properties.collect()));
+    });
+    acks
+}
+
+#[test]
+fn a_duplicate_is_acknowledged_in_its_turn_and_told_so_where_that_is_legal() {
+    let told = vec![(DUPLICATE_PROPERTY.0.to_owned(), DUPLICATE_PROPERTY.1.to_owned())];
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let acks = acknowledge_second_as_duplicate(qos, ProtocolVersion::V5, &PropertiesBuf::new());
+        let properties: Vec<_> = acks.iter().map(|(_, properties)| properties.clone()).collect();
+        assert_eq!(properties, [vec![], told.clone(), vec![]], "{qos:?}");
+        let mut refuses = PropertiesBuf::new();
+        refuses.push(Property::RequestProblemInformation(0)).unwrap();
+        let mut small = PropertiesBuf::new();
+        small.push(Property::MaximumPacketSize(29)).unwrap();
+        for (version, properties) in [
+            (ProtocolVersion::V5, &refuses),
+            (ProtocolVersion::V5, &small),
+            (ProtocolVersion::V3_1_1, &refuses),
+        ] {
+            let properties = if version.is_v5() { properties.clone() } else { PropertiesBuf::new() };
+            let acks = acknowledge_second_as_duplicate(qos, version, &properties);
+            assert_eq!(acks, vec![(ReasonCode::Success, vec![]); 3], "{qos:?} {version:?} {properties:?}");
+        }
+    }
+}
+
 #[test]
 fn mqtt_3_3_4_6_a_client_may_not_publish_with_a_subscription_identifier() {
     let mut properties = PropertiesBuf::new();
