@@ -140,9 +140,9 @@ impl Ingest {
             match engine.novelty(identity, now_ms) {
                 Novelty::New => {}
                 Novelty::Stored => return Outcome::Duplicate,
-                Novelty::OnItsWay => {
+                Novelty::OnItsWay { received_ms } => {
                     if publish.qos != QoS::AtMostOnce {
-                        self.named(engine).wait_for(identity, now_ms);
+                        self.named(engine).wait_for(identity, received_ms);
                     }
                     return Outcome::DuplicateOnItsWay;
                 }
@@ -182,7 +182,7 @@ impl Ingest {
                 return Outcome::Refused(Refusal::TooLarge);
             }
             if let Some(identity) = identity {
-                self.named(engine).stage(identity);
+                self.named(engine).stage(identity, now_ms);
             }
             return Outcome::Stored;
         }

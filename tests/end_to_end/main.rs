@@ -14,6 +14,7 @@
 mod bench;
 mod books;
 mod client_libraries;
+mod dedup;
 mod delivery;
 mod drain;
 mod durable;

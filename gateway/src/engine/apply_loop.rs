@@ -64,8 +64,7 @@ impl ApplyLoop {
             return ControlFlow::Break(());
         }
         self.applied = group.batch.end();
-        let newest = group.batch.len().saturating_sub(1);
-        self.shared.table.dedup.applied(group.durable, group.batch.time_ms(newest));
+        self.shared.table.dedup.applied(group.durable);
         self.quota_log.say(self.applier.take_at_limit());
         metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
         self.shared.recent.push(group.batch.clone());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct NamedEvents {
     dedup: Arc<Dedup>,
     staged: Vec<Identity>,
-    /// With the times at which they were judged.
+    /// With the times at which they were received.
     awaited: Vec<(Identity, u64)>,
     is_submitted: bool,
 }
@@ -22,14 +22,14 @@ impl NamedEvents {
     }
 
     /// An event was staged for the log. From now on it is on its way.
-    pub fn stage(&mut self, identity: Identity) {
-        self.dedup.begin(identity);
+    pub fn stage(&mut self, identity: Identity, received_ms: u64) {
+        self.dedup.begin(identity, received_ms);
         self.staged.push(identity);
     }
 
-    /// A duplicate of an event on its way is to be acknowledged when that one is stored.
-    pub fn wait_for(&mut self, identity: Identity, now_ms: u64) {
-        self.awaited.push((identity, now_ms));
+    /// A duplicate of an event on its way, received at `received_ms`, is to be acknowledged when that one is stored.
+    pub fn wait_for(&mut self, identity: Identity, received_ms: u64) {
+        self.awaited.push((identity, received_ms));
     }
 
     /// Waits for what a later read waits for, too.

@@ -91,7 +91,7 @@ impl Index {
     }
 
     /// Lets go of at most `count` records whose time is over, oldest first.
-    pub(super) fn let_go(&mut self, now_ms: u64, count: usize) {
+    fn let_go(&mut self, now_ms: u64, count: usize) {
         for _ in 0..count {
             match self.chunks.get(self.first) {
                 Some(oldest) if self.is_over(oldest.received_ms, now_ms) => self.forget_oldest(),

@@ -21,6 +21,8 @@ mod claims;
 mod identity;
 mod index;
 mod saved;
+#[cfg(test)]
+mod tests;
 
 pub use claims::NamedEvents;
 pub use identity::Identity;
@@ -32,9 +34,6 @@ use index::Index;
 use saved::Saved;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Records looked at for each group that is applied, so that they go even if none are added.
-const LET_GO: usize = 256;
 
 /// How long and how many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +52,10 @@ pub enum Novelty {
     /// It is stored.
     Stored,
     /// It is on its way to the log, and may get lost there.
-    OnItsWay,
+    OnItsWay {
+        /// When it was received, in milliseconds since the Unix epoch.
+        received_ms: u64,
+    },
 }
 
 /// Figures.
@@ -76,12 +78,19 @@ pub(super) struct Dedup {
 struct State {
     stored: Index,
     saved: Saved,
-    /// With the ticket, once they are submitted. No more than the open commit groups and what waits for room in one hold.
-    on_their_way: HashMap<Identity, Option<Ticket>>,
+    /// No more than the open commit groups and what waits for room in one hold.
+    on_their_way: HashMap<Identity, OnItsWay>,
     /// A submission not later than any of those on their way.
     oldest: Option<Ticket>,
     /// What had been forgotten early when the replay was over; it was counted when it happened.
     forgotten_before: u64,
+}
+
+/// An event that was staged, and its ticket once it is submitted.
+#[derive(Clone, Copy, Debug)]
+struct OnItsWay {
+    received_ms: u64,
+    ticket: Option<Ticket>,
 }
 
 impl Dedup {
@@ -108,12 +117,13 @@ impl Dedup {
 
     /// A group was applied. What the log has lost by failing is on its way no longer: with the first receipt of its next life everything that
     /// was durable in the one before is applied, and so is here as stored.
-    pub(super) fn applied(&self, durable: Durable, time_ms: u64) {
+    pub(super) fn applied(&self, durable: Durable) {
         let mut state = self.lock();
-        state.stored.let_go(time_ms, LET_GO);
         if state.oldest.is_some_and(|oldest| durable.outlives(oldest)) {
-            state.on_their_way.retain(|_, ticket| !ticket.is_some_and(|ticket| durable.outlives(ticket)));
-            state.oldest = state.on_their_way.values().flatten().min().copied();
+            state
+                .on_their_way
+                .retain(|_, event| !event.ticket.is_some_and(|ticket| durable.outlives(ticket)));
+            state.oldest = state.on_their_way.values().filter_map(|event| event.ticket).min();
         }
     }
 
@@ -162,16 +172,16 @@ impl Dedup {
         self.lock().stored.is_known(identity, now_ms)
     }
 
-    fn begin(&self, identity: Identity) {
-        self.lock().on_their_way.insert(identity, None);
+    fn begin(&self, identity: Identity, received_ms: u64) {
+        self.lock().on_their_way.insert(identity, OnItsWay { received_ms, ticket: None });
     }
 
     fn submitted(&self, identities: &[Identity], ticket: Ticket) {
         let mut state = self.lock();
         for identity in identities {
             // The group may be applied already; then they are here no more.
-            if let Some(on_its_way) = state.on_their_way.get_mut(identity) {
-                *on_its_way = Some(ticket);
+            if let Some(event) = state.on_their_way.get_mut(identity) {
+                event.ticket = Some(ticket);
                 state.oldest.get_or_insert(ticket);
             }
         }
@@ -187,9 +197,16 @@ impl Dedup {
         }
     }
 
-    fn are_stored(&self, judged: &[(Identity, u64)]) -> bool {
+    /// Whether all of them are stored; not an older one of the same name, whose time was over when this one came.
+    fn are_stored(&self, events: &[(Identity, u64)]) -> bool {
         let state = self.lock();
-        judged.iter().all(|(identity, now_ms)| state.stored.is_known(*identity, *now_ms))
+        let mut events = events.iter();
+        events.all(|(identity, received_ms)| state.stored.received_ms(*identity) >= Some(*received_ms))
+    }
+
+    #[cfg(test)]
+    pub(super) fn on_their_way(&self) -> usize {
+        self.lock().on_their_way.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,19 +227,18 @@ impl Engine {
     #[must_use]
     pub fn novelty(&self, identity: Identity, now_ms: u64) -> Novelty {
         let dedup = &self.shared.table.dedup;
-        let on_its_way = {
+        let OnItsWay { received_ms, ticket } = {
             let state = dedup.lock();
             match state.on_their_way.get(&identity) {
-                Some(ticket) => *ticket,
+                Some(event) => *event,
                 None if state.stored.is_known(identity, now_ms) => return Novelty::Stored,
                 None => return Novelty::New,
             }
         };
-        let Some(ticket) = on_its_way else { return Novelty::OnItsWay };
-        match self.fate(ticket) {
-            Fate::Open => return Novelty::OnItsWay,
+        match ticket.map(|ticket| self.fate(ticket)) {
+            None | Some(Fate::Open) => return Novelty::OnItsWay { received_ms },
             // What was lost with the log is given up, unless it was applied just now.
-            Fate::Over | Fate::Stored => dedup.give_up(&[identity]),
+            Some(Fate::Over | Fate::Stored) => dedup.give_up(&[identity]),
         }
         if dedup.is_stored(identity, now_ms) { Novelty::Stored } else { Novelty::New }
     }

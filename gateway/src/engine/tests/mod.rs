@@ -1,5 +1,6 @@
 //! The engine on the memory twin of the log: receipts, the view, and both after a crash.
 
+mod dedup;
 mod groups;
 mod model;
 mod quotas;
