@@ -1,8 +1,8 @@
 //! Idempotent publishing: events with a User Property `event-id`, published more than once.
 
 use gateway_protocol::packet::{Ack, Packet, Publish};
-use gateway_protocol::{Properties, PropertiesBuf, Property, encode};
-use gateway_tests::{Client, Gateway, Hello, PacketId, ProtocolVersion, QoS, ReasonCode, TIMEOUT, wait};
+use gateway_protocol::{PacketId, Properties, PropertiesBuf, Property, encode};
+use gateway_tests::{Client, Gateway, Hello, ProtocolVersion, QoS, ReasonCode, TIMEOUT, wait};
 
 use crate::{QOS0, QOS1};
 
