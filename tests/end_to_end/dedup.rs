@@ -152,7 +152,7 @@ fn a_publisher_that_reconnects_while_its_event_is_on_its_way_stores_it_once() {
 }
 
 #[test]
-fn qos_0_and_retained_duplicates_are_absorbed_as_well() {
+fn qos_0_duplicates_are_absorbed_and_reach_no_live_subscriber() {
     let gateway = Gateway::start();
     let mut live = gateway.connect(V5, "live");
     live.subscribe(&[("devices/#", QOS1)]);

@@ -43,6 +43,7 @@ mod full_disk;
 mod kill;
 mod lab;
 mod large_store;
+mod named;
 mod power;
 mod sending;
 mod stalls;

@@ -29,6 +29,7 @@ pub use identity::Identity;
 pub(super) use saved::{Loaded, Loader};
 
 use super::{Engine, Fate};
+use foldhash::fast::RandomState;
 use gateway_storage::{ChangeError, Changes, Durable, Ticket};
 use index::Index;
 use saved::Saved;
@@ -79,7 +80,7 @@ struct State {
     stored: Index,
     saved: Saved,
     /// No more than the open commit groups and what waits for room in one hold.
-    on_their_way: HashMap<Identity, OnItsWay>,
+    on_their_way: HashMap<Identity, OnItsWay, RandomState>,
     /// A submission not later than any of those on their way.
     oldest: Option<Ticket>,
     /// What had been forgotten early when the replay was over; it was counted when it happened.
