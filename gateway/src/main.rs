@@ -1,7 +1,8 @@
 //! The `gateway` program: a command line, a runtime, and signals around [`gateway::app::Gateway`].
 //!
 //! Standard output carries what was asked for and nothing else: for `run`, the one line `ready mqtt=ADDR admin=ADDR`.
-//! Logs and errors go to standard error. Exit status: 0 after a clean drain, 1 when something could not be done or a store is not whole, 128 and the
+//! Logs and errors go to standard error. Exit status: 0 after a clean drain, 1 when something could not be done or a store is not whole, 2 when the
+//! command line is not understood, 3 when the gateway that was to be asked does not answer, 128 and the
 //! signal's number when a second signal cut the drain short.
 
 mod cli;
@@ -24,11 +25,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::{
-    Cli, Command, ConfigCommand, Exported, From, Repaired, StorageCommand, StoreArgs, Summary, Verified,
+    Cli, ClientError, Command, ConfigCommand, Exported, From, Remote, RemoteArgs, Repaired, StorageCommand,
+    StoreArgs, Summary, Verified,
 };
 
 /// File descriptors for other than client connections: segments, the view, admin clients, the runtime.
 const OTHER_FDS: u64 = 512;
+/// Exit status when the gateway that was to be asked does not answer.
+const UNREACHABLE: u8 = 3;
 /// How long threads of the runtime may take to end after the drain.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,7 +43,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to tell it to if standard error is gone.
             let _ = writeln!(io::stderr(), "gateway: {}", in_one_line(&error));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(ClientError::Unreachable { .. }) => ExitCode::from(UNREACHABLE),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -61,8 +68,23 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             print(format_args!("{settings}"))?;
         }
         Command::Storage(command) => return storage(command),
+        Command::Streams(arguments) => return ask(arguments.parts()),
+        Command::Consumers(arguments) => return ask(arguments.parts()),
+        Command::DeadLetters(arguments) => return ask(arguments.parts()),
+        Command::Sinks(arguments) => return ask(arguments.parts()),
     }
     Ok(true)
+}
+
+/// Asks a running gateway. False if it could not do all of what it was asked for.
+fn ask((arguments, what): (RemoteArgs, Remote)) -> anyhow::Result<bool> {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let answered = cli::answer(arguments, what, &mut out).and_then(|done| Ok(out.flush().map(|()| done)?));
+    match answered {
+        // A reader that has seen enough (`| head`) is no error.
+        Err(ClientError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+        answered => Ok(answered?),
+    }
 }
 
 /// Looks at a store. False if it is not whole.

@@ -16,8 +16,11 @@
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
+pub mod metrics;
+mod problem;
 mod routes;
 mod server;
+mod v1;
 
 #[cfg(test)]
 mod tests;
@@ -118,7 +121,12 @@ impl Admin {
         readiness: Arc<dyn Readiness>,
         shutdown: impl Future<Output = ()> + Send,
     ) {
-        server::serve(self.listener, routes::router(metrics, readiness), server::Limits::default(), shutdown)
-            .await;
+        server::serve(
+            self.listener,
+            routes::router(metrics, readiness, axum::Router::new()),
+            server::Limits::default(),
+            shutdown,
+        )
+        .await;
     }
 }

@@ -2,19 +2,21 @@
 //!
 //! A library's ready-made loop would be shorter, but has no limit on connections and no timer for request headers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
+
+use super::v1::Peer;
 
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
@@ -28,7 +30,7 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: 256,
             header_bytes: 16 * 1024,
             header_timeout: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(600),
@@ -44,7 +46,7 @@ pub(super) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
-    let graceful = GracefulShutdown::new();
+    let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut http = http1::Builder::new();
@@ -58,11 +60,26 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &room) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let Some((stream, peer, permit)) = accepted else { continue };
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut stopped = stopped.clone();
         connections.spawn(async move {
-            match timeout(limits.connection_timeout, connection).await {
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => Some(ended),
+                _ = stopped.changed() => None,
+                () = sleep(limits.connection_timeout) => None,
+            };
+            // What is being answered may be answered; after that the connection ends.
+            let ended = match ended {
+                Some(ended) => Ok(ended),
+                None => {
+                    connection.as_mut().graceful_shutdown();
+                    timeout(limits.shutdown_timeout, connection).await
+                }
+            };
+            match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!(%error, "admin connection ended"),
                 Err(_) => debug!("admin connection cut at its time limit"),
@@ -71,24 +88,22 @@ pub(super) async fn serve(
         });
     }
     drop(listener);
-    // Connections that do not end in time end with the set that holds them.
-    if timeout(limits.shutdown_timeout, graceful.shutdown()).await.is_err() {
-        debug!("admin connections cut at shutdown");
-    }
+    drop(stop);
+    while connections.join_next().await.is_some() {}
 }
 
 /// The next connection and its place among the permitted. With no place left, clients wait in the kernel's queue.
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, peer)) => Some((stream, peer, permit)),
         Err(error) => {
             // Out of file descriptors, most likely: accepting again at once would spin.
             debug!(%error, "admin listener cannot accept");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
             None
         }
     }

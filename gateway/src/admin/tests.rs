@@ -32,7 +32,8 @@ async fn start(limits: Limits) -> Server {
     let address = admin.local_addr();
     let reasons = Arc::new(Reasons::default());
     let (stop, stopped) = oneshot::channel();
-    let router = routes::router(Metrics::install().unwrap(), Arc::clone(&reasons) as Arc<dyn Readiness>);
+    let readiness = Arc::clone(&reasons) as Arc<dyn Readiness>;
+    let router = routes::router(Metrics::install().unwrap(), readiness, axum::Router::new());
     let task = tokio::spawn(server::serve(admin.listener, router, limits, async {
         let _ = stopped.await;
     }));
@@ -103,7 +104,7 @@ async fn everything_else_is_a_problem_document() {
     assert_eq!(header(&response, "content-type"), "application/problem+json");
     assert_eq!(
         body(&response),
-        r#"{"title":"Not Found","status":404,"detail":"there is nothing at /nowhere"}"#
+        r#"{"type":"urn:gateway:problem:not-found","title":"Nothing is here","status":404,"detail":"there is nothing at /nowhere"}"#
     );
 
     let response = request(server.address, "DELETE /metrics").await;

@@ -1,8 +1,12 @@
 //! The command line: what was asked for, and how its options become a layer of configuration.
 //!
-//! Nothing is done here; `main` does it.
+//! Nothing is done here; `main` does it. But what is asked of a running gateway is asked here (`answer`).
 
+mod answer;
+mod client;
+mod remote;
 mod storage;
+mod table;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +15,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use gateway::config::{Config, Durability, LoadOptions, format_duration, format_size};
 
+pub(crate) use self::answer::answer;
+pub(crate) use self::client::ClientError;
+use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
+pub(crate) use self::remote::{Remote, RemoteArgs};
 pub(crate) use self::storage::{Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
 
 /// MQTT ingestion gateway: durable before it acknowledges, honest under overload.
@@ -34,6 +42,14 @@ pub(crate) enum Command {
     /// Look at the store of a gateway that does not run, mend it, or read it out.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Streams of a running gateway: what is kept, and for how long.
+    Streams(StreamsArgs),
+    /// Consumers of a running gateway: who reads its streams, how far they are, and what their workers do.
+    Consumers(ConsumersArgs),
+    /// Dead letters of a running gateway: events that no worker could settle.
+    DeadLetters(DeadLettersArgs),
+    /// Sinks of a running gateway: where it writes events to.
+    Sinks(SinksArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +94,8 @@ impl ConfigArgs {
             .filter_map(|(name, value)| {
                 Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
             })
+            // It names a gateway to talk to, and would be taken for the whole section.
+            .filter(|(name, _)| name != ADMIN_VARIABLE)
             .collect();
         LoadOptions { file: self.config, environment, sets }
     }

@@ -32,7 +32,7 @@ pub use types::{
     ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
     StorageConfig, StreamConfig, WhenQueueFull,
 };
-pub use units::{format_duration, format_size};
+pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 /// The documented default configuration, as `gateway config default` prints it.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/gateway.toml");

@@ -17,7 +17,8 @@ const DURATIONS_MS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Bytes of `64KiB`, `10 GB`, `512B`, `512`; `None` when it is not a size or does not fit.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let factor = match unit {
         "" | "B" => 1,
@@ -27,7 +28,8 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// The time of `250ms`, `5s`, `10m`, `1h`, `7d`; `None` when it is not a duration or does not fit.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let factor = DURATIONS_MS.iter().find(|(name, _)| *name == unit)?.1;
     number.checked_mul(factor).map(Duration::from_millis)

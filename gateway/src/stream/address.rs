@@ -56,26 +56,30 @@ impl<'a> StreamAddress<'a> {
         let (Some(name), Some(from), Some(filter)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(AddressError::Incomplete);
         };
-        let from = parse_from(from, now_ms).ok_or(AddressError::From)?;
+        let from = From::parse(from, now_ms).ok_or(AddressError::From)?;
         let filter = TopicFilter::parse(filter).map_err(|_| AddressError::Filter)?;
         Ok(Self { name, from, filter })
     }
 }
 
-fn parse_from(text: &str, now_ms: u64) -> Option<From> {
-    match text {
-        "earliest" => return Some(From::Earliest),
-        "latest" => return Some(From::Latest),
-        _ => {}
+impl From {
+    /// Reads one of its forms: `earliest`, `latest`, an offset, an RFC 3339 time, `-15m`. `now_ms` is what the last counts from.
+    #[must_use]
+    pub fn parse(text: &str, now_ms: u64) -> Option<Self> {
+        match text {
+            "earliest" => return Some(Self::Earliest),
+            "latest" => return Some(Self::Latest),
+            _ => {}
+        }
+        if let Some(span) = text.strip_prefix('-') {
+            return Some(Self::Time(now_ms.saturating_sub(parse_span_ms(span)?)));
+        }
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return text.parse().ok().map(|offset| Self::Offset(Offset::new(offset)));
+        }
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self::Time(u64::try_from(time.as_millisecond()).unwrap_or(0)))
     }
-    if let Some(span) = text.strip_prefix('-') {
-        return Some(From::Time(now_ms.saturating_sub(parse_span_ms(span)?)));
-    }
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().ok().map(|offset| From::Offset(Offset::new(offset)));
-    }
-    let time: jiff::Timestamp = text.parse().ok()?;
-    Some(From::Time(u64::try_from(time.as_millisecond()).unwrap_or(0)))
 }
 
 fn parse_span_ms(text: &str) -> Option<u64> {
