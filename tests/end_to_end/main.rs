@@ -11,6 +11,7 @@
     reason = "what is not as expected fails the test"
 )]
 
+mod admin_api;
 mod bench;
 mod books;
 mod client_libraries;

@@ -5,14 +5,16 @@
 //! | `/metrics` | every family, Prometheus text format 0.0.4 |
 //! | `/healthz` | `200 ok` as long as the process runs |
 //! | `/readyz` | `200` or `503`, `{"ready": bool, "reasons": [..]}` |
+//! | `/v1/...` | streams, consumers, dead letters and sinks: `v1` |
 //!
-//! Everything else is a problem document ([RFC 9457]). There is no authentication, so there is nothing here that changes
-//! anything, and the default address is loopback.
+//! Everything else is a problem document ([RFC 9457]). There is no authentication: who reaches the listener may do everything, so the default
+//! address is loopback. What a foreign web page could be made to ask for is refused.
 //!
-//! Bounded: 64 connections at once, 16 KiB of request header, 30 s to send it, 10 min to a connection, 5 s to end them all.
+//! Bounded: 256 connections at once, 16 KiB of request header, 30 s to send it, 10 min to a connection (what is being answered then
+//! has 5 s more), 5 s to end them all.
 //!
-//! This is the only place that names an HTTP library. It does not know the engine: what stands in the way of readiness
-//! comes in through [`Readiness`], handed over by the composition root. Read next: `routes`, then `server` for the bounds.
+//! This is the only place that names an HTTP server. What stands in the way of readiness comes in through [`Readiness`], handed over by the
+//! composition root. Read next: `routes`, then `server` for the bounds, then `v1`.
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
@@ -30,8 +32,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::consumer::Consumers;
+use crate::engine::Engine;
 use crate::telemetry::Metrics;
 
 /// What stands in the way of accepting traffic, asked at each `/readyz`.
@@ -90,6 +95,35 @@ impl fmt::Display for NotReady {
     }
 }
 
+/// What the API under `/v1` is about.
+pub struct Subject {
+    /// The streams, and what is in them.
+    pub engine: Engine,
+    /// The consumers.
+    pub consumers: Consumers,
+    /// Asked at each `/v1/sinks`. Must not block.
+    pub sinks: Box<dyn Fn() -> Vec<SinkStatus> + Send + Sync>,
+}
+
+/// A sink as `/v1/sinks` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// What it writes to, as in the configuration.
+    pub r#type: &'static str,
+    /// The consumer it is a worker of.
+    pub consumer: String,
+    /// How it is just now, in a word.
+    pub state: &'static str,
+    /// Events written since the start.
+    pub written: u64,
+    /// Writes that failed since the start.
+    pub failures: u64,
+    /// What the last failure was, if none has succeeded since.
+    pub last_error: Option<String>,
+}
+
 /// The admin listener, bound and not yet serving.
 pub struct Admin {
     listener: TcpListener,
@@ -119,14 +153,10 @@ impl Admin {
         self,
         metrics: Metrics,
         readiness: Arc<dyn Readiness>,
+        subject: Subject,
         shutdown: impl Future<Output = ()> + Send,
     ) {
-        server::serve(
-            self.listener,
-            routes::router(metrics, readiness, axum::Router::new()),
-            server::Limits::default(),
-            shutdown,
-        )
-        .await;
+        let router = routes::router(metrics, readiness, v1::routes(subject));
+        server::serve(self.listener, router, server::Limits::default(), shutdown).await;
     }
 }

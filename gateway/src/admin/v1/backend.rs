@@ -8,11 +8,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::channel::Feed;
 use super::events::{EventView, Payload, Properties};
+use crate::admin::SinkStatus;
 use crate::admin::problem::Problem;
+use crate::consumer::{ConsumerChanges, ConsumerOptions, DeliveryId, Letters, Outcome};
 use crate::stream::From;
 
 /// What comes when it is done.
@@ -49,35 +50,6 @@ pub(super) struct StreamView {
     pub(super) first_offset: u64,
 }
 
-/// A consumer as it is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ConsumerSpec {
-    pub(super) stream: String,
-    pub(super) from: From,
-    pub(super) changes: ConsumerChanges,
-}
-
-/// What of a consumer is to be different; `None` stays as it is, or is the default of a new one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ConsumerChanges {
-    pub(super) filter: Option<String>,
-    pub(super) ack_wait_ms: Option<u64>,
-    pub(super) max_deliver: Option<u32>,
-    pub(super) backoff_ms: Option<Vec<u64>>,
-    pub(super) max_ack_pending: Option<u32>,
-    pub(super) order: Option<Order>,
-    pub(super) paused: Option<bool>,
-}
-
-/// Which events of a consumer may be under way at one time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// Any.
-    None,
-    /// One of each topic.
-    Key,
-}
-
 /// A consumer as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct ConsumerView {
@@ -92,21 +64,30 @@ pub(super) struct ConsumerView {
     pub(super) paused: bool,
     /// It is in the configuration file.
     pub(super) configured: bool,
-    /// What it does just now, in a word.
-    pub(super) state: String,
+    pub(super) created: String,
+    /// How it is just now, in a word.
+    pub(super) state: &'static str,
+    /// Every event below this offset was looked at.
     pub(super) read_to: u64,
     pub(super) lag_events: u64,
     pub(super) lag_bytes: u64,
     pub(super) oldest_age_ms: u64,
-    /// Taken and not settled, leases and waits together.
+    /// Handed out, or failed, and not settled.
     pub(super) open: u64,
-    /// Read and free to be taken.
+    /// Read ahead.
     pub(super) ready: u64,
+    pub(super) handed_out: u64,
     pub(super) redeliveries: u64,
     pub(super) acked: u64,
+    pub(super) acked_late: u64,
     pub(super) dead_lettered: u64,
-    /// Gone from the stream before they were delivered.
+    pub(super) expired: u64,
+    pub(super) lost: u64,
+    /// Gone from the stream before they were read.
     pub(super) missed: u64,
+    /// Dead letters there are now, and what they take.
+    pub(super) dead_letters: u64,
+    pub(super) dead_letter_bytes: u64,
     pub(super) workers: Vec<WorkerView>,
 }
 
@@ -115,7 +96,7 @@ pub(super) struct ConsumerView {
 pub(super) struct WorkerView {
     pub(super) name: String,
     pub(super) kind: &'static str,
-    pub(super) leased: u64,
+    pub(super) leased: u32,
     pub(super) acked: u64,
     pub(super) failed: u64,
 }
@@ -126,38 +107,6 @@ pub(super) struct Wanted {
     pub(super) worker: String,
     pub(super) max: u32,
     pub(super) wait: Duration,
-}
-
-/// A hand-out: which event, and which attempt at it. Written `<offset>-<attempt>`; clients treat it as a word of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) offset: u64,
-    pub(super) attempt: u32,
-}
-
-impl Token {
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let (offset, attempt) = text.split_once('-')?;
-        (digits(offset) && digits(attempt))
-            .then(|| Some(Self { offset: offset.parse().ok()?, attempt: attempt.parse().ok()? }))?
-    }
-}
-
-/// How the work on an event ended, or goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Ack,
-    /// To be tried again, after the backoff of the consumer or after this many milliseconds.
-    Nak {
-        delay_ms: Option<u64>,
-    },
-    /// Not to be tried again: a dead letter.
-    Reject {
-        reason_code: u8,
-    },
-    /// Still at it: the lease begins anew.
-    Extend,
 }
 
 /// What became of a list of hand-outs.
@@ -183,14 +132,6 @@ pub(super) struct LetterQuery {
 pub(super) struct LetterCursor {
     pub(super) consumer: String,
     pub(super) offset: u64,
-}
-
-/// Which of one consumer's dead letters something is to be done with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Which {
-    All,
-    Offsets(Vec<u64>),
-    Matching { cause: Option<String>, topic: Option<String> },
 }
 
 /// A dead letter as it is shown.
@@ -258,7 +199,7 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// One of them.
     fn consumer(&self, name: &str) -> Option<ConsumerView>;
     /// Makes a consumer, or makes it different; where it begins is then not looked at.
-    fn set_consumer(&self, name: String, spec: ConsumerSpec) -> Answer<'_, Made>;
+    fn set_consumer(&self, name: String, options: ConsumerOptions) -> Answer<'_, Made>;
     /// Makes a consumer different.
     fn alter_consumer(&self, name: String, changes: ConsumerChanges) -> Answer<'_, ()>;
     /// Removes a consumer, what is open of it and its dead letters.
@@ -269,7 +210,7 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// Events for a worker: as soon as there are some, or none when the wait is over.
     fn next(&self, name: String, wanted: Wanted) -> Answer<'_, Vec<EventView>>;
     /// Says how the work on some events ended.
-    fn settle(&self, name: String, ids: Vec<Token>, outcome: Outcome) -> Answer<'_, Settled>;
+    fn settle(&self, name: String, ids: Vec<DeliveryId>, outcome: Outcome) -> Answer<'_, Settled>;
     /// Feeds a look at the events of a consumer's stream, from an offset or from now on, and at its state.
     fn watch(&self, name: String, from: Option<u64>, feed: Feed) -> Result<(), Problem>;
 
@@ -283,10 +224,10 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// One dead letter.
     fn dead_letter(&self, consumer: String, offset: u64) -> Answer<'_, LetterView>;
     /// Has dead letters delivered again, so many in a second at most. How many there are.
-    fn redrive(&self, consumer: String, which: Which, rate: u32) -> Answer<'_, u64>;
+    fn redrive(&self, consumer: String, which: Letters, rate: u32) -> Answer<'_, u64>;
     /// Removes dead letters. How many there were.
-    fn purge(&self, consumer: String, which: Which) -> Answer<'_, u64>;
+    fn purge(&self, consumer: String, which: Letters) -> Answer<'_, u64>;
 
     /// All sinks, by name.
-    fn sinks(&self) -> Vec<Value>;
+    fn sinks(&self) -> Vec<SinkStatus>;
 }

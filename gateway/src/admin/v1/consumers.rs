@@ -10,11 +10,13 @@ use gateway_protocol::TopicFilter;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::backend::{ConsumerChanges, ConsumerSpec, ConsumerView, Made, Order};
+use super::backend::{ConsumerView, Made};
 use super::fields::{Fields, InBody, InQuery};
 use super::paths::{Named, PageOf, check_name, no_such_consumer};
 use crate::admin::problem::Problem;
 use crate::clock;
+use crate::consumer::{ConsumerChanges, ConsumerOptions};
+use crate::engine::Order;
 use crate::stream::From;
 
 const ACK_WAIT_MS: RangeInclusive<u64> = 100..=86_400_000;
@@ -22,6 +24,11 @@ const BACKOFF_MS: RangeInclusive<u64> = 0..=86_400_000;
 const BACKOFF_STEPS_MAX: usize = 32;
 const MAX_DELIVER: RangeInclusive<u64> = 0..=1_000_000;
 const MAX_ACK_PENDING: RangeInclusive<u64> = 1..=100_000;
+/// What a new consumer has that nothing is said about; the same as in the configuration file.
+const ACK_WAIT_MS_DEFAULT: u64 = 30_000;
+const MAX_DELIVER_DEFAULT: u32 = 5;
+const MAX_ACK_PENDING_DEFAULT: u32 = 1000;
+const FILTER_DEFAULT: &str = "#";
 const FILTER_BYTES: RangeInclusive<usize> = 1..=65_535;
 
 pub(super) async fn list(State(api): State<Api>, InQuery(fields): InQuery) -> Result<Response, Problem> {
@@ -52,9 +59,19 @@ pub(super) async fn put(
         false => Some(From::Latest),
     };
     let changes = changes(&mut fields);
-    let spec = (|| Some(ConsumerSpec { stream: stream?, from: from?, changes }))();
-    let spec = fields.finish_with(spec)?;
-    let made = api.backend.set_consumer(name.clone(), spec).await?;
+    let options = stream.zip(from).map(|(stream, from)| ConsumerOptions {
+        stream: stream.into(),
+        filter: changes.filter.unwrap_or_else(|| FILTER_DEFAULT.into()),
+        from,
+        ack_wait_ms: changes.ack_wait_ms.unwrap_or(ACK_WAIT_MS_DEFAULT),
+        max_deliver: changes.max_deliver.unwrap_or(MAX_DELIVER_DEFAULT),
+        backoff_ms: changes.backoff_ms.unwrap_or_default(),
+        max_ack_pending: changes.max_ack_pending.unwrap_or(MAX_ACK_PENDING_DEFAULT),
+        order: changes.order.unwrap_or_default(),
+        configured: false,
+    });
+    let options = fields.finish_with(options)?;
+    let made = api.backend.set_consumer(name.clone(), options).await?;
     let status = if made == Made::New { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, shown(&api, &name)?).into_response())
 }
@@ -64,7 +81,8 @@ pub(super) async fn patch(
     Named(name): Named,
     InBody(mut fields): InBody,
 ) -> Result<Response, Problem> {
-    let changes = changes(&mut fields);
+    let mut changes = changes(&mut fields);
+    changes.paused = fields.flag("paused");
     fields.finish()?;
     api.backend.alter_consumer(name.clone(), changes).await?;
     shown(&api, &name)
@@ -144,14 +162,13 @@ fn changes(fields: &mut Fields) -> ConsumerChanges {
     let backoff_ms = fields.durations_ms("backoff", BACKOFF_MS, BACKOFF_STEPS_MAX);
     let max_ack_pending = fields.integer("max_ack_pending", MAX_ACK_PENDING);
     let order = fields.choice("order", &[("none", Order::None), ("key", Order::Key)]);
-    let paused = fields.flag("paused");
     ConsumerChanges {
-        filter,
+        filter: filter.map(Into::into),
         ack_wait_ms,
         max_deliver: max_deliver.and_then(|count| u32::try_from(count).ok()),
         backoff_ms,
         max_ack_pending: max_ack_pending.and_then(|count| u32::try_from(count).ok()),
         order,
-        paused,
+        ..ConsumerChanges::default()
     }
 }

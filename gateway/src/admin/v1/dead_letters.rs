@@ -8,11 +8,12 @@ use gateway_protocol::TopicFilter;
 use serde_json::json;
 
 use super::Api;
-use super::backend::{LetterCursor, LetterPage, LetterQuery, Which};
+use super::backend::{LetterCursor, LetterPage, LetterQuery};
 use super::channel::{Feed, channel};
 use super::fields::{Fields, InBody, InQuery, integer};
 use super::paths::{NamedAt, limit};
 use crate::admin::problem::Problem;
+use crate::consumer::Letters;
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 /// Offsets of one request.
@@ -105,7 +106,7 @@ fn cause_and_topic(fields: &mut Fields) -> (Option<String>, Option<String>) {
 }
 
 /// The consumer, and which of its dead letters. Exactly one way of saying which, so that no slip of the pen means all.
-fn which(mut fields: Fields) -> Result<(String, Which), Problem> {
+fn which(mut fields: Fields) -> Result<(String, Letters), Problem> {
     let consumer = fields.text("consumer", 1..=256);
     let consumer = fields.required("consumer", consumer);
     let matching = fields.has("cause") || fields.has("topic");
@@ -118,10 +119,10 @@ fn which(mut fields: Fields) -> Result<(String, Which), Problem> {
             if all == Some(false) {
                 fields.fault("all", "expected true, or to be left out");
             }
-            Some(Which::All)
+            Some(Letters::All)
         }
-        [false, true, false] => offsets.map(Which::Offsets),
-        [false, false, true] => Some(Which::Matching { cause, topic }),
+        [false, true, false] => offsets.map(Letters::Offsets),
+        [false, false, true] => Some(Letters::Matching { cause: cause.map(Into::into), filter: topic.map(Into::into) }),
         _ => {
             fields.fault("all", "expected exactly one of: all; offsets; topic, cause or both");
             None

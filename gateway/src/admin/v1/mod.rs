@@ -22,19 +22,23 @@
 //!
 //! The handlers know HTTP, JSON and [`backend::Backend`]. Read next: `fields` for how a request is read, `guard` for which ones are refused unread.
 
-pub(super) mod backend;
+mod backend;
 mod channel;
 mod consumers;
 mod dead_letters;
 mod events;
 mod fields;
-pub(super) mod gates;
+mod gates;
 mod guard;
+mod letters;
+mod local;
 mod paths;
 mod sinks;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod view;
+mod watch;
 mod work;
 
 pub(super) use work::Peer;
@@ -48,6 +52,8 @@ use axum::routing::{get, post};
 
 use self::backend::Backend;
 use self::gates::Gates;
+use self::local::Local;
+use super::Subject;
 
 /// What every handler has.
 #[derive(Clone)]
@@ -56,8 +62,12 @@ struct Api {
     gates: Arc<Gates>,
 }
 
-/// The routes under `/v1`.
-pub(super) fn router(backend: Arc<dyn Backend>, gates: Gates) -> Router {
+/// The routes under `/v1` of this gateway.
+pub(super) fn routes(subject: Subject) -> Router {
+    router(Arc::new(Local::new(subject)), Gates::default())
+}
+
+fn router(backend: Arc<dyn Backend>, gates: Gates) -> Router {
     Router::new()
         .route("/v1/streams", get(streams::list))
         .route("/v1/streams/{name}", get(streams::show).put(streams::put).delete(streams::delete))

@@ -10,12 +10,14 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use super::Api;
-use super::backend::{Outcome, Token, Wanted};
+use super::backend::Wanted;
 use super::channel::channel;
 use super::fields::{Fields, InBody, InQuery};
 use super::paths::Named;
 use crate::admin::metrics::Counted;
 use crate::admin::problem::Problem;
+use crate::consumer::{DeliveryId, Outcome};
+use crate::engine::{Cause, NOTE_BYTES_MAX};
 
 /// Events of one answer.
 const EVENTS_MAX: u64 = 1000;
@@ -83,7 +85,9 @@ pub(super) async fn reject(
         true => fields.choice("cause", &CAUSES),
         false => Some(0x80),
     };
-    settle(&api, name, fields, reason_code.map(|reason_code| Outcome::Reject { reason_code })).await
+    let note = fields.text("note", 0..=NOTE_BYTES_MAX).unwrap_or_default();
+    let outcome = |code| Outcome::Reject { cause: Cause::Rejected(code), note: note.into() };
+    settle(&api, name, fields, reason_code.map(outcome)).await
 }
 
 pub(super) async fn extend(
@@ -100,7 +104,7 @@ async fn settle(
     mut fields: Fields,
     outcome: Option<Outcome>,
 ) -> Result<Response, Problem> {
-    let ids = fields.list("ids", IDS_MAX, "ids, as `next` gives them", |value| Token::parse(value.as_str()?));
+    let ids = fields.list("ids", IDS_MAX, "ids, as `next` gives them", |value| value.as_str()?.parse::<DeliveryId>().ok());
     let ids = fields.required("ids", ids);
     let (ids, outcome) = fields.finish_with(ids.zip(outcome))?;
     Ok(Json(api.backend.settle(name, ids, outcome).await?).into_response())

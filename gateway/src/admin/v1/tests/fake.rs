@@ -17,7 +17,9 @@ use super::super::events::{EventView, Payload, Properties};
 use super::super::gates::Gates;
 use super::super::paths::{no_such_consumer, no_such_stream};
 use super::super::router;
+use crate::admin::SinkStatus;
 use crate::admin::problem::{Kind, Problem};
+use crate::consumer::{ConsumerChanges, ConsumerOptions, DeliveryId, Letters, Outcome};
 use crate::stream::From;
 
 /// What was asked, in words, and what is there.
@@ -43,17 +45,24 @@ pub(super) fn consumer(name: &str) -> ConsumerView {
         order: "none",
         paused: false,
         configured: false,
-        state: "running".to_owned(),
+        created: "2023-11-14T22:13:20.000Z".to_owned(),
+        state: "running",
         read_to: 0,
         lag_events: 0,
         lag_bytes: 0,
         oldest_age_ms: 0,
         open: 0,
         ready: 0,
+        handed_out: 0,
         redeliveries: 0,
         acked: 0,
+        acked_late: 0,
         dead_lettered: 0,
+        expired: 0,
+        lost: 0,
         missed: 0,
+        dead_letters: 0,
+        dead_letter_bytes: 0,
         workers: Vec::new(),
     }
 }
@@ -136,8 +145,8 @@ impl Backend for Fake {
         self.consumers().into_iter().find(|consumer| consumer.name == name)
     }
 
-    fn set_consumer(&self, name: String, spec: ConsumerSpec) -> Answer<'_, Made> {
-        self.note(format!("set_consumer {name} {spec:?}"));
+    fn set_consumer(&self, name: String, options: ConsumerOptions) -> Answer<'_, Made> {
+        self.note(format!("set_consumer {name} {options:?}"));
         self.consumers.lock().unwrap().push(consumer(&name));
         done(Ok(Made::New))
     }
@@ -169,7 +178,7 @@ impl Backend for Fake {
         })
     }
 
-    fn settle(&self, name: String, ids: Vec<Token>, outcome: Outcome) -> Answer<'_, Settled> {
+    fn settle(&self, name: String, ids: Vec<DeliveryId>, outcome: Outcome) -> Answer<'_, Settled> {
         self.note(format!("settle {name} {outcome:?}"));
         done(self.has(&name).map(|()| Settled { settled: ids.len() as u64, unknown: Vec::new() }))
     }
@@ -207,17 +216,17 @@ impl Backend for Fake {
         done(Ok(letter(&consumer, offset)))
     }
 
-    fn redrive(&self, consumer: String, which: Which, rate: u32) -> Answer<'_, u64> {
+    fn redrive(&self, consumer: String, which: Letters, rate: u32) -> Answer<'_, u64> {
         self.note(format!("redrive {consumer} {which:?} {rate}"));
         done(self.has(&consumer).map(|()| 3))
     }
 
-    fn purge(&self, consumer: String, which: Which) -> Answer<'_, u64> {
+    fn purge(&self, consumer: String, which: Letters) -> Answer<'_, u64> {
         self.note(format!("purge {consumer} {which:?}"));
         done(Ok(4))
     }
 
-    fn sinks(&self) -> Vec<Value> {
+    fn sinks(&self) -> Vec<SinkStatus> {
         Vec::new()
     }
 }

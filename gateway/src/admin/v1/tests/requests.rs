@@ -24,9 +24,9 @@ async fn a_consumer_is_made_altered_and_reset() {
     assert_eq!((status, &made["name"]), (201, &json!("meter")));
     assert_eq!(
         server.last(),
-        "set_consumer meter ConsumerSpec { stream: \"telemetry\", from: Earliest, changes: ConsumerChanges { \
-         filter: Some(\"devices/+/energy\"), ack_wait_ms: Some(5000), max_deliver: Some(3), \
-         backoff_ms: Some([1000, 500]), max_ack_pending: Some(10), order: Some(Key), paused: None } }"
+        "set_consumer meter ConsumerOptions { stream: \"telemetry\", filter: \"devices/+/energy\", from: Earliest, \
+         ack_wait_ms: 5000, max_deliver: 3, backoff_ms: [1000, 500], max_ack_pending: 10, order: Key, \
+         configured: false }"
     );
     let (status, _) = server.ask("PATCH", "/v1/consumers/meter", r#"{"max_deliver": 0}"#).await;
     assert_eq!(status, 200);
@@ -106,11 +106,11 @@ async fn the_work_on_events_is_told_by_their_ids() {
         ("ack", json!({"ids": ["7-1", "9-12"]}), "Ack"),
         ("nak", json!({"ids": ["7-1", "9-12"]}), "Nak { delay_ms: None }"),
         ("nak", json!({"ids": ["7-1", "9-12"], "delay": "5s"}), "Nak { delay_ms: Some(5000) }"),
-        ("reject", json!({"ids": ["7-1", "9-12"]}), "Reject { reason_code: 128 }"),
+        ("reject", json!({"ids": ["7-1", "9-12"]}), "Reject { cause: Rejected(128), note: \"\" }"),
         (
             "reject",
-            json!({"ids": ["7-1", "9-12"], "cause": "payload_format_invalid"}),
-            "Reject { reason_code: 153 }",
+            json!({"ids": ["7-1", "9-12"], "cause": "payload_format_invalid", "note": "torn"}),
+            "Reject { cause: Rejected(153), note: \"torn\" }",
         ),
         ("extend", json!({"ids": ["7-1", "9-12"]}), "Extend"),
     ] {
@@ -250,7 +250,7 @@ async fn which_dead_letters_is_said_in_exactly_one_way() {
         (json!({"offsets": [5, 9], "rate": 7}), "Offsets([5, 9]) 7"),
         (
             json!({"cause": "nak", "topic": "a/#"}),
-            "Matching { cause: Some(\"nak\"), topic: Some(\"a/#\") } 100",
+            "Matching { cause: Some(\"nak\"), filter: Some(\"a/#\") } 100",
         ),
     ] {
         let mut body = body;
