@@ -1,0 +1,2 @@
+//! Consumers.
+pub mod core;
