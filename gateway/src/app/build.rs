@@ -5,7 +5,7 @@ use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, Whe
 use crate::connection::{Context, Endings, Settings};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{
-    self, BacklogLimits, DedupOptions, Engine, EngineOptions, Rules, ShareStrategy, StreamOptions,
+    self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy, StreamOptions,
 };
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
@@ -73,6 +73,8 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
                     WhenQueueFull::EndSession => engine::WhenFull::EndSession,
                 },
                 losses: 0, // The log knows better.
+                consumers_max: 1000,
+                letters: LetterLimits::default(),
             },
             segment_bytes: storage.segment_bytes,
             recent_bytes: RECENT_BYTES,

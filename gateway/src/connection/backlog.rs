@@ -257,7 +257,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{BacklogLimits, EngineOptions, Rules, ShareStrategy, WhenFull};
+    use crate::engine::{BacklogLimits, EngineOptions, LetterLimits, Rules, ShareStrategy, WhenFull};
     use gateway_protocol::packet::SubscribeOptions;
     use gateway_storage::log::segments::disk::RealDisk;
     use gateway_storage::{Checkpoints, Event, GroupCommitOptions, MemoryLog, Reserve, View, ViewOptions};
@@ -292,6 +292,8 @@ mod tests {
                 share: ShareStrategy::RoundRobin,
                 when_full: WhenFull::DropNewest,
                 losses: 0,
+                consumers_max: 1000,
+                letters: LetterLimits::default(),
             },
             segment_bytes: 1 << 20,
             recent_bytes: 1 << 20,

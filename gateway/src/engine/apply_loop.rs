@@ -67,6 +67,7 @@ impl ApplyLoop {
         self.shared.table.dedup.applied(group.durable);
         self.quota_log.say(self.applier.take_at_limit());
         metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
+        self.shared.table.consumers.report();
         self.shared.recent.push(group.batch.clone());
         (self.sink)(&group.batch);
         self.applier.announce();
@@ -134,6 +135,9 @@ impl ApplyLoop {
         }
         if let Err(error) = table.dedup.save(&mut changes) {
             tracing::error!(%error, "the names of events can not be saved in the view");
+        }
+        if let Err(error) = table.consumers.save(&mut changes) {
+            tracing::error!(%error, "consumers and dead letters can not be saved in the view");
         }
         self.rounds.begin(&self.view, self.applied, changed);
         if let Err(changes) = self.view.try_save(changes, self.applied) {

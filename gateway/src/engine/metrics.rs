@@ -40,6 +40,7 @@ pub fn describe() {
         Unit::Count,
         "Messages that a member of a shared subscription left to another one"
     );
+    super::consumers::describe();
     LazyLock::force(&FAMILIES);
 }
 

@@ -2,6 +2,7 @@
 
 use super::apply::Applier;
 use super::dedup;
+use super::consumers::{self, SavedConsumers};
 use super::retained::RetainedTable;
 use super::rules::Rules;
 use super::session::SessionState;
@@ -60,6 +61,7 @@ pub(super) struct Saved {
     pub(super) identities: dedup::Loaded,
     /// By its key in the table Meta.
     pub(super) usage: Vec<(Box<str>, Usage)>,
+    pub(super) consumers: SavedConsumers,
 }
 
 enum Unusable {
@@ -90,6 +92,9 @@ fn load(view: &View, mut identities: dedup::Loader) -> Result<Saved, Unusable> {
     let mut wills = chunked::Loader::default();
     view.scan(Table::Wills, &mut |key, value| wills.add(key, value))?;
     view.scan(Table::Identities, &mut |key, value| identities.add(key, value))?;
+    let (mut consumers, mut letters) = (consumers::Loader::default(), chunked::Loader::default());
+    view.scan(Table::Consumers, &mut |key, value| consumers.add(key, value))?;
+    view.scan(Table::DeadLetters, &mut |key, value| letters.add(key, value))?;
     let mut turns = HashMap::new();
     let mut usage = chunked::Loader::default();
     view.scan(Table::Meta, &mut |key, value| {
@@ -108,6 +113,7 @@ fn load(view: &View, mut identities: dedup::Loader) -> Result<Saved, Unusable> {
         identities: identities.finish()?,
         retained: RetainedTable::restore(retained)?,
         wills: WillTable::restore(wills)?,
+        consumers: SavedConsumers::finish(consumers, letters)?,
         rules: view.get(Table::Meta, RULES_KEY)?.and_then(|bytes| Rules::decode(&bytes)),
     })
 }
@@ -126,6 +132,7 @@ fn replay(applier: &mut Applier, from: Offset, log: &dyn LogReader) -> Result<()
     }
     losses.sum_up();
     applier.announce();
+    applier.begin_report();
     Ok(())
 }
 

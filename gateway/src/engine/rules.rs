@@ -5,6 +5,7 @@
 //! follow in the log would mean other messages. So the rules are an entry too, and part of the saved view.
 
 use super::backlog::BacklogLimits;
+use super::dead_letters::LetterLimits;
 use serde::{Deserialize, Serialize};
 
 /// How a group of a Shared Subscription chooses the member for a message.
@@ -42,6 +43,17 @@ pub struct Rules {
     /// those the replay gave, until the entry that says one more of these.
     #[serde(default)]
     pub losses: u32,
+    /// How many consumers there may be.
+    #[serde(default = "consumers_max")]
+    pub consumers_max: u32,
+    /// Bounds of dead letters.
+    #[serde(default)]
+    pub letters: LetterLimits,
+}
+
+/// What holds in logs of before there were consumers.
+const fn consumers_max() -> u32 {
+    1000
 }
 
 impl Rules {
@@ -74,7 +86,14 @@ mod tests {
         let rules = Rules::decode(&before).expect("they are legible");
         assert_eq!(
             rules,
-            Rules { backlog, share: ShareStrategy::Publisher, when_full: WhenFull::DropNewest, losses: 0 }
+            Rules {
+                backlog,
+                share: ShareStrategy::Publisher,
+                when_full: WhenFull::DropNewest,
+                losses: 0,
+                consumers_max: 1000,
+                letters: LetterLimits::default(),
+            }
         );
         let now = Rules { when_full: WhenFull::EndSession, ..rules };
         assert_eq!(Rules::decode(&now.encode()), Some(now));

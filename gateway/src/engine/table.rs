@@ -3,6 +3,7 @@
 //! Everybody may read it; only the apply step changes it.
 
 use super::dedup::{Dedup, DedupOptions};
+use super::consumers::ConsumerTable;
 use super::retained::RetainedTable;
 use super::session::DurableSession;
 use super::streams::{StreamOptions, Streams};
@@ -40,6 +41,7 @@ pub(super) struct Table {
     wills: RwLock<WillTable>,
     pub(super) streams: Streams,
     pub(super) dedup: Arc<Dedup>,
+    pub(super) consumers: ConsumerTable,
     /// Odd while messages go from one backlog to another: whoever looks at several backlogs then may miss one.
     moves: AtomicU64,
 }
@@ -60,6 +62,7 @@ impl Table {
             wills: RwLock::default(),
             streams: Streams::new(streams),
             dedup: Arc::new(Dedup::new(dedup)),
+            consumers: ConsumerTable::default(),
             moves: AtomicU64::new(0),
         }
     }

@@ -185,6 +185,7 @@ impl Applier {
         }
         self.rules = rules;
         self.rules_unsaved = true;
+        self.table.consumers.limit(&rules);
     }
 
     fn apply_range(&mut self, batch: &Batch, range: std::ops::Range<usize>) -> Applied {
@@ -200,7 +201,8 @@ impl Applier {
                     self.apply_event(offset, &event, &mut usage, &mut applied);
                 }
             } else if let Some(entry) = batch.entry(index) {
-                self.apply_control(&entry, &mut applied);
+                let offset = batch.offset_of(index).unwrap_or(batch.end());
+                self.apply_control(&entry, offset, &mut applied);
             }
             self.end_over_quota(&mut applied);
         }
@@ -218,7 +220,7 @@ impl Applier {
         }
     }
 
-    fn apply_control(&mut self, entry: &Entry<'_>, applied: &mut Applied) {
+    fn apply_control(&mut self, entry: &Entry<'_>, offset: Offset, applied: &mut Applied) {
         match *entry {
             Entry::SessionOpened { client_id, clean_start, expiry_secs, .. } => {
                 self.open(client_id, clean_start, expiry_secs, applied);
@@ -271,7 +273,12 @@ impl Applier {
                 }
             }
             Entry::BacklogCut { client_id, before } => self.cut(client_id, Offset::new(before), applied),
-            Entry::Event(_) => {}
+            Entry::Event(_) | Entry::StreamSet { .. } | Entry::StreamRemoved { .. } => {}
+            Entry::ConsumerSet { .. }
+            | Entry::ConsumerRemoved { .. }
+            | Entry::ConsumerProgress { .. }
+            | Entry::DeadLettered { .. }
+            | Entry::DeadLettersChanged { .. } => self.table.consumers.apply(entry, offset, &self.rules),
         }
     }
 
@@ -282,6 +289,11 @@ impl Applier {
         if change(&mut state) {
             list_unsaved(&mut self.unsaved, &session, &mut state);
         }
+    }
+
+    /// From here on what consumers do is counted.
+    pub(super) fn begin_report(&self) {
+        self.table.consumers.begin_report();
     }
 
     /// What has to be saved: sessions gone, then sessions changed. Empties both lists.
@@ -319,6 +331,7 @@ impl Applier {
             || self.table.read_wills().has_unsaved()
             || self.table.streams.has_unsaved()
             || self.table.dedup.has_unsaved()
+            || self.table.consumers.has_unsaved()
     }
 }
 

@@ -72,6 +72,7 @@ impl Applier {
         *self.table.write_wills() = saved.wills;
         self.table.streams.restore(saved.usage);
         self.table.dedup.restore(saved.identities);
+        self.table.consumers.restore(saved.consumers);
         self.turns = saved.turns;
         if let Some(rules) = saved.rules {
             self.rules = rules;

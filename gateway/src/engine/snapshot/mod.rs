@@ -186,7 +186,7 @@ impl GrantRow {
     }
 }
 
-fn key(client_id: &str, rest: &[u8]) -> Vec<u8> {
+pub(super) fn key(client_id: &str, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(client_id.len() + 1 + rest.len());
     key.extend_from_slice(client_id.as_bytes());
     key.push(0);

@@ -45,7 +45,7 @@ mod tests {
     use crate::engine::rules::{Rules, ShareStrategy, WhenFull};
     use crate::engine::snapshot::pending::{ChunkError, Chunks};
     use crate::engine::table::Table;
-    use crate::engine::{BacklogLimits, Ending, snapshot};
+    use crate::engine::{BacklogLimits, Ending, LetterLimits, snapshot};
     use gateway_protocol::QoS;
     use gateway_protocol::packet::SubscribeOptions;
     use gateway_storage::log::segments::disk::RealDisk;
@@ -81,6 +81,8 @@ mod tests {
                 share: ShareStrategy::RoundRobin,
                 when_full: WhenFull::DropNewest,
                 losses: 0,
+                consumers_max: 1000,
+                letters: LetterLimits::default(),
             };
             let mut applier = Applier::new(table.clone(), rules);
             applier.read_chunks_from(view.clone());

@@ -57,6 +57,8 @@ const RULES: Rules = Rules {
     share: ShareStrategy::RoundRobin,
     when_full: WhenFull::DropNewest,
     losses: 0,
+    consumers_max: 1000,
+    letters: LetterLimits { bytes_max: 64 << 20, count_max: 100_000 },
 };
 
 const WAIT: Duration = Duration::from_secs(20);

@@ -11,8 +11,9 @@ use rmp::encode::{
 use serde::Serialize;
 
 use super::wire::{
-    AcknowledgedV1, BacklogCutV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1, SessionClosedV1,
-    SessionOpenedV1, SessionRemovedV1, SubscribedV1, UnsubscribedV1, WillClearedV1, WillDueV1, WillSetV1,
+    AcknowledgedV1, BacklogCutV1, NamedRecordV1, NamedV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1,
+    SessionClosedV1, SessionOpenedV1, SessionRemovedV1, SubscribedV1, UnsubscribedV1, WillClearedV1,
+    WillDueV1, WillSetV1,
 };
 use super::{ENTRY_BYTES_MAX, Entry, EntryKind, Event, STRING_BYTES_MAX};
 use crate::index::EntryIndex;
@@ -138,6 +139,18 @@ pub(crate) fn encode_control(entry: &Entry<'_>, out: &mut ByteBuf) -> Result<Ent
         Entry::BacklogCut { client_id, before } => {
             string_len(client_id)?;
             append(kind, &BacklogCutV1 { kind: number, client_id, before }, 0, out)
+        }
+        Entry::StreamRemoved { name, at_ms } | Entry::ConsumerRemoved { name, at_ms } => {
+            string_len(name)?;
+            append(kind, &NamedV1 { kind: number, name, at_ms }, 0, out)
+        }
+        Entry::StreamSet { name, at_ms, spec: record }
+        | Entry::ConsumerSet { name, at_ms, spec: record }
+        | Entry::ConsumerProgress { name, at_ms, progress: record }
+        | Entry::DeadLettered { name, at_ms, letter: record }
+        | Entry::DeadLettersChanged { name, at_ms, change: record } => {
+            string_len(name)?;
+            append(kind, &NamedRecordV1 { kind: number, name, at_ms, record }, record.len(), out)
         }
     }
 }

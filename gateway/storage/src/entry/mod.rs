@@ -1,7 +1,7 @@
 //! What the log holds: entries, format version 1.
 //!
-//! **Constraints.** Storage knows no packets: a topic is a string, a session's state, an event's properties and the
-//! runs of an acknowledgement are opaque bytes. An entry read back is validated completely (kind, number of fields,
+//! **Constraints.** Storage knows no packets: a topic is a string, a session's state, an event's properties, the
+//! runs of an acknowledgement and what a consumer has done are opaque bytes. An entry read back is validated completely (kind, number of fields,
 //! lengths, UTF-8, ranges) before anybody sees it.
 //!
 //! **Format.** An entry is one MessagePack array `[kind, fields...]` with the fields in the order of the variants
@@ -154,6 +154,65 @@ pub enum Entry<'a> {
         /// Deliveries of events below this offset are given up.
         before: u64,
     },
+    /// A stream was made or altered.
+    StreamSet {
+        /// Its name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// What it keeps, opaque to storage.
+        spec: &'a [u8],
+    },
+    /// A stream is no more.
+    StreamRemoved {
+        /// Its name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// A consumer was made or altered.
+    ConsumerSet {
+        /// Its name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// What it reads and how, opaque to storage.
+        spec: &'a [u8],
+    },
+    /// A consumer is no more.
+    ConsumerRemoved {
+        /// Its name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+    /// A consumer has handed out events, and settled some.
+    ConsumerProgress {
+        /// Its name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// What has changed, opaque to storage.
+        progress: &'a [u8],
+    },
+    /// A consumer gave an event up: it is a dead letter.
+    DeadLettered {
+        /// The consumer's name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// The event and what became of it, opaque to storage.
+        letter: &'a [u8],
+    },
+    /// Dead letters were redriven, settled or removed.
+    DeadLettersChanged {
+        /// The consumer's name.
+        name: &'a str,
+        /// When, in milliseconds since the Unix epoch.
+        at_ms: u64,
+        /// Which ones, and what became of them, opaque to storage.
+        change: &'a [u8],
+    },
 }
 
 /// An event as a device published it.
@@ -213,6 +272,20 @@ pub enum EntryKind {
     RulesChanged = 14,
     /// [`Entry::BacklogCut`]
     BacklogCut = 15,
+    /// [`Entry::StreamSet`]
+    StreamSet = 16,
+    /// [`Entry::StreamRemoved`]
+    StreamRemoved = 17,
+    /// [`Entry::ConsumerSet`]
+    ConsumerSet = 18,
+    /// [`Entry::ConsumerRemoved`]
+    ConsumerRemoved = 19,
+    /// [`Entry::ConsumerProgress`]
+    ConsumerProgress = 20,
+    /// [`Entry::DeadLettered`]
+    DeadLettered = 21,
+    /// [`Entry::DeadLettersChanged`]
+    DeadLettersChanged = 22,
 }
 
 impl EntryKind {
@@ -235,6 +308,13 @@ impl EntryKind {
             13 => Self::RetainedRemoved,
             14 => Self::RulesChanged,
             15 => Self::BacklogCut,
+            16 => Self::StreamSet,
+            17 => Self::StreamRemoved,
+            18 => Self::ConsumerSet,
+            19 => Self::ConsumerRemoved,
+            20 => Self::ConsumerProgress,
+            21 => Self::DeadLettered,
+            22 => Self::DeadLettersChanged,
             _ => return None,
         })
     }
@@ -250,7 +330,13 @@ impl EntryKind {
             Self::Event => 9,
             Self::SessionOpened => 6,
             Self::SessionClosed | Self::Subscribed => 5,
-            Self::SessionRemoved | Self::WillSet => 4,
+            Self::SessionRemoved
+            | Self::WillSet
+            | Self::StreamSet
+            | Self::ConsumerSet
+            | Self::ConsumerProgress
+            | Self::DeadLettered
+            | Self::DeadLettersChanged => 4,
             Self::Unsubscribed
             | Self::Acknowledged
             | Self::PublishReceived
@@ -258,7 +344,9 @@ impl EntryKind {
             | Self::DeliveryReceived
             | Self::WillDue
             | Self::RetainedRemoved
-            | Self::BacklogCut => 3,
+            | Self::BacklogCut
+            | Self::StreamRemoved
+            | Self::ConsumerRemoved => 3,
             Self::WillCleared | Self::RulesChanged => 2,
         }
     }
@@ -284,6 +372,13 @@ impl Entry<'_> {
             Self::RetainedRemoved { .. } => EntryKind::RetainedRemoved,
             Self::RulesChanged { .. } => EntryKind::RulesChanged,
             Self::BacklogCut { .. } => EntryKind::BacklogCut,
+            Self::StreamSet { .. } => EntryKind::StreamSet,
+            Self::StreamRemoved { .. } => EntryKind::StreamRemoved,
+            Self::ConsumerSet { .. } => EntryKind::ConsumerSet,
+            Self::ConsumerRemoved { .. } => EntryKind::ConsumerRemoved,
+            Self::ConsumerProgress { .. } => EntryKind::ConsumerProgress,
+            Self::DeadLettered { .. } => EntryKind::DeadLettered,
+            Self::DeadLettersChanged { .. } => EntryKind::DeadLettersChanged,
         }
     }
 }

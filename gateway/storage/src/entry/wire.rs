@@ -125,6 +125,24 @@ pub(super) struct BacklogCutV1<'a> {
     pub(super) before: u64,
 }
 
+/// StreamRemoved and ConsumerRemoved.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NamedV1<'a> {
+    pub(super) kind: u8,
+    pub(super) name: &'a str,
+    pub(super) at_ms: u64,
+}
+
+/// StreamSet, ConsumerSet, ConsumerProgress, DeadLettered and DeadLettersChanged.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NamedRecordV1<'a> {
+    pub(super) kind: u8,
+    pub(super) name: &'a str,
+    pub(super) at_ms: u64,
+    #[serde(with = "serde_bytes")]
+    pub(super) record: &'a [u8],
+}
+
 /// Reads the entry that `bytes` are, to the last byte.
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
     let kind = kind_of(bytes)?;
@@ -192,6 +210,34 @@ pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry<'_>, EntryError> {
         EntryKind::BacklogCut => {
             let BacklogCutV1 { client_id, before, .. } = read(kind, bytes)?;
             Entry::BacklogCut { client_id, before }
+        }
+        EntryKind::StreamSet => {
+            let NamedRecordV1 { name, at_ms, record, .. } = read(kind, bytes)?;
+            Entry::StreamSet { name, at_ms, spec: record }
+        }
+        EntryKind::StreamRemoved => {
+            let NamedV1 { name, at_ms, .. } = read(kind, bytes)?;
+            Entry::StreamRemoved { name, at_ms }
+        }
+        EntryKind::ConsumerSet => {
+            let NamedRecordV1 { name, at_ms, record, .. } = read(kind, bytes)?;
+            Entry::ConsumerSet { name, at_ms, spec: record }
+        }
+        EntryKind::ConsumerRemoved => {
+            let NamedV1 { name, at_ms, .. } = read(kind, bytes)?;
+            Entry::ConsumerRemoved { name, at_ms }
+        }
+        EntryKind::ConsumerProgress => {
+            let NamedRecordV1 { name, at_ms, record, .. } = read(kind, bytes)?;
+            Entry::ConsumerProgress { name, at_ms, progress: record }
+        }
+        EntryKind::DeadLettered => {
+            let NamedRecordV1 { name, at_ms, record, .. } = read(kind, bytes)?;
+            Entry::DeadLettered { name, at_ms, letter: record }
+        }
+        EntryKind::DeadLettersChanged => {
+            let NamedRecordV1 { name, at_ms, record, .. } = read(kind, bytes)?;
+            Entry::DeadLettersChanged { name, at_ms, change: record }
         }
     })
 }

@@ -29,6 +29,10 @@ pub enum Table {
     Wills,
     /// Which events were stored, by the names that their publishers gave them.
     Identities,
+    /// Consumers of streams, and what each has open.
+    Consumers,
+    /// Dead letters.
+    DeadLetters,
 }
 
 impl Table {
@@ -41,13 +45,23 @@ impl Table {
             Self::Retained => 4,
             Self::Wills => 5,
             Self::Identities => 9,
+            Self::Consumers => 6,
+            Self::DeadLetters => 7,
         }
     }
 
     /// The table with this byte; None for the view's own, and for one this version does not know.
     pub(super) fn of(prefix: u8) -> Option<Self> {
-        let all =
-            [Self::Meta, Self::Sessions, Self::Pending, Self::Retained, Self::Wills, Self::Identities];
+        let all = [
+            Self::Meta,
+            Self::Sessions,
+            Self::Pending,
+            Self::Retained,
+            Self::Wills,
+            Self::Identities,
+            Self::Consumers,
+            Self::DeadLetters,
+        ];
         all.into_iter().find(|table| table.prefix() == prefix)
     }
 
