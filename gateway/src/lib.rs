@@ -8,6 +8,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod consumer;
 pub mod delivery;
 pub mod engine;
 pub mod ingest;

@@ -74,6 +74,7 @@ pub(super) struct Claims {
     pub(super) done: Done,
     sent: VecDeque<Sent>,
     last: u64,
+    confirmed: u64,
     /// The log takes nothing.
     unclaimed: bool,
 }
@@ -85,6 +86,14 @@ struct Sent {
     taken: Vec<(u64, u64)>,
     changed: Vec<u64>,
     done: Done,
+}
+
+impl Claims {
+    /// Nothing has changed that is to be said; who waits for it waits no longer.
+    pub(super) fn forget(&mut self) {
+        let (last, last_claim) = (self.last + 1, self.last_claim);
+        *self = Self { last, last_claim, confirmed: last, unclaimed: self.unclaimed, ..Self::default() };
+    }
 }
 
 impl<C> Core<C> {
@@ -165,6 +174,20 @@ impl<C> Core<C> {
         !self.claims.taken.is_empty()
     }
 
+    /// The number of the change with which everything so far is durable; `None`: it is.
+    pub fn last_change(&self) -> Option<u64> {
+        let claims = &self.claims;
+        match self.has_change() {
+            true => Some(claims.last + 1),
+            false => claims.sent.back().map(|sent| sent.number),
+        }
+    }
+
+    /// Whether the change with this number is durable, or a later one that says the same.
+    pub const fn is_confirmed(&self, number: u64) -> bool {
+        self.claims.confirmed >= number
+    }
+
     /// What has changed since this was last called. `generation` is the consumer's.
     pub fn change(&mut self, generation: u64) -> Change {
         let claims = &mut self.claims;
@@ -191,6 +214,7 @@ impl<C> Core<C> {
 
     /// Changes up to `number` are durable: what they claim leaves.
     pub fn confirm(&mut self, number: u64, now_ms: u64, out: &mut Vec<Hand<C>>) {
+        self.claims.confirmed = self.claims.confirmed.max(number);
         while self.claims.sent.front().is_some_and(|sent| sent.number <= number) {
             let Some(sent) = self.claims.sent.pop_front() else { break };
             for (offset, claim) in sent.taken {
@@ -216,9 +240,9 @@ impl<C> Core<C> {
         }
     }
 
-    /// The log takes entries again.
-    pub const fn claimed(&mut self) {
-        self.claims.unclaimed = false;
+    /// Whether the log takes entries again.
+    pub const fn claimed_if(&mut self, takes: bool) {
+        self.claims.unclaimed &= !takes;
     }
 
     /// Whether hand-outs do not wait for the log.

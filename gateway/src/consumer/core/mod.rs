@@ -119,6 +119,16 @@ impl<C> Core<C> {
         core
     }
 
+    /// Begins anew at `start`, with nothing open. The workers stay; what they have is none of this any more.
+    pub fn begin_anew(&mut self, start: u64) {
+        for offset in self.items.keys().copied().collect::<Vec<_>>() {
+            self.remove(offset);
+        }
+        self.claims.forget();
+        self.workers.forget();
+        self.scanned = start;
+    }
+
     fn insert_open(&mut self, offset: u64, open: &OpenItem, now_ms: u64) {
         let state = if open.leased {
             State::Leased { worker: None, due_ms: open.due_ms }
@@ -187,18 +197,29 @@ impl<C> Core<C> {
 
     /// The first open item at or after `offset` whose content is needed, and whether that is a dead letter's.
     pub fn wanted(&self, offset: u64) -> Option<(u64, bool)> {
-        if self.held_bytes >= self.rules.read_ahead_bytes {
-            return None;
-        }
-        let offset = *self.wanted.range(offset..).next()?;
+        let is_keyless = |offset: &&u64| self.items.get(offset).is_some_and(|item| item.key.is_none());
+        let found = match self.may_hold_more() {
+            true => self.wanted.range(offset..).next(),
+            // Nothing leaves before all keys are known; their contents need not stay.
+            false if self.keyless > 0 => self.wanted.range(offset..).find(is_keyless),
+            false => None,
+        };
+        let offset = *found?;
         Some((offset, self.items.get(&offset)?.is_letter))
+    }
+
+    /// What was read ahead may fill all the room there is and wait for an item that has none: that one is let in.
+    fn may_hold_more(&self) -> bool {
+        let is_stuck = self.keyless == 0 && self.ready_again.is_empty() && self.ready_fresh.is_empty();
+        self.held_bytes < self.rules.read_ahead_bytes || is_stuck
     }
 
     /// The content that was wanted.
     pub fn give(&mut self, offset: u64, key: u64, bytes: u32, content: C) {
         self.set_key(offset, key);
+        let may_hold_more = self.may_hold_more();
         let Some(item) = self.items.get_mut(&offset) else { return };
-        if item.content.is_none() && matches!(item.state, State::Ready | State::Dead) {
+        if may_hold_more && item.content.is_none() && matches!(item.state, State::Ready | State::Dead) {
             item.bytes = bytes;
             item.content = Some(content);
             self.held_bytes += bytes as usize;

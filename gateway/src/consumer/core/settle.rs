@@ -68,20 +68,29 @@ impl<C> Core<C> {
             .map(|(id, worker)| (id, &*worker.name, worker.leased, worker.acked, worker.failed))
     }
 
-    /// How many items the worker may be handed from now on, those included that were taken for it and that it has not picked up.
-    pub fn set_credit(&mut self, worker: WorkerId, credit: u32) {
-        if let Some(worker) = self.workers.get_mut(worker) {
-            worker.credit = credit;
-        }
+    /// How many items the worker may be handed from now on, those included that were taken for it and that it has not picked up. Whether it takes
+    /// more now.
+    pub fn set_credit(&mut self, worker: WorkerId, credit: u32) -> bool {
+        let takes_more = match self.workers.get_mut(worker) {
+            Some(worker) => {
+                worker.credit = credit;
+                worker.takes_more()
+            }
+            None => false,
+        };
         self.workers.line_up(worker);
+        takes_more
     }
 
-    /// The worker has picked up an item.
-    pub fn picked_up(&mut self, worker: WorkerId) {
+    /// The worker picks up an item. False when it is not the worker's any more: it has no business with it then.
+    pub fn pick_up(&mut self, worker: WorkerId, offset: u64, attempt: u32) -> bool {
+        let is_its = self.is_current(offset, attempt);
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.coming = worker.coming.saturating_sub(1);
-            worker.credit = worker.credit.saturating_sub(1);
+            worker.credit = worker.credit.saturating_sub(u32::from(is_its));
         }
+        self.workers.line_up(worker);
+        is_its
     }
 
     /// An item that was on its way to a worker did not arrive: it was not handed out.
@@ -236,6 +245,11 @@ impl<C> Core<C> {
         Some((offset, super::claims::record(item), item.content.as_ref()?))
     }
 
+    /// Whether the item is to become a dead letter.
+    pub fn is_dead(&self, offset: u64) -> bool {
+        self.items.get(&offset).is_some_and(|item| item.state == State::Dead)
+    }
+
     /// The dead letter is durable. It says itself that the item is settled.
     pub fn dead_lettered(&mut self, offset: u64) {
         if self.items.get(&offset).is_some_and(|item| item.state == State::Dead) {
@@ -252,6 +266,13 @@ impl<C> Core<C> {
             self.claims.done.gone.insert(offset);
         }
         self.count_gone(why, 1);
+    }
+
+    /// The letter of a redriven item was removed: there is nothing to deliver any more.
+    pub fn purged(&mut self, offset: u64) {
+        if self.items.get(&offset).is_some_and(|item| item.is_letter) {
+            self.gone(offset, Gone::Purged);
+        }
     }
 
     /// Events that were never offered can not be delivered.

@@ -101,6 +101,16 @@ impl Workers {
         }
     }
 
+    /// Nobody has anything.
+    pub(super) fn forget(&mut self) {
+        for worker in self.all.values_mut() {
+            (worker.coming, worker.leased, worker.silent_since) = (0, 0, None);
+        }
+        for id in self.all.keys().copied().collect::<Vec<_>>() {
+            self.line_up(id);
+        }
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.turn.iter().any(|id| self.all.get(id).is_some_and(Worker::takes_more))
     }

@@ -216,7 +216,7 @@ impl Book {
                 self.core.not_picked_up(offset, attempt, content);
                 continue;
             }
-            self.core.picked_up(worker);
+            prop_assert!(self.core.pick_up(worker, offset, attempt));
             let (now, rules) = (self.now, self.rules.clone());
             let held = self.known.iter().find(|(other, known)| {
                 **other != offset && key(**other) == key(offset) && known.leased_until > now
@@ -329,7 +329,7 @@ impl Book {
     /// The log fails, or takes entries again.
     pub(super) fn fail_log(&mut self) -> Result<(), TestCaseError> {
         if self.core.is_unclaimed() {
-            self.core.claimed();
+            self.core.claimed_if(true);
             return Ok(());
         }
         self.sent.clear();
@@ -385,7 +385,7 @@ impl Book {
 
     /// One good worker finishes everything.
     pub(super) fn finish(mut self) -> Result<(), TestCaseError> {
-        self.core.claimed();
+        self.core.claimed_if(true);
         self.drop_next = false;
         self.pause(false);
         for worker in self.workers.clone() {

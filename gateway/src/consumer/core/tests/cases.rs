@@ -36,7 +36,7 @@ fn hand_out(core: &mut Core<u64>, now: u64) -> Vec<Hand<u64>> {
     let number = core.change(0).number;
     core.confirm(number, now, &mut out);
     for hand in &out {
-        core.picked_up(hand.worker);
+        assert!(core.pick_up(hand.worker, hand.offset, hand.attempt));
     }
     out
 }
