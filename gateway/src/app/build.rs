@@ -3,6 +3,7 @@
 use super::StartError;
 use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
 use crate::connection::{Context, Endings, Settings};
+use crate::consumer::{ConsumerLimits, Consumers};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy, StreamOptions,
@@ -100,6 +101,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         bytes_max: config.mqtt.retained_max_bytes,
     };
     Ok(Context {
+        consumers: Consumers::start(engine.clone(), ConsumerLimits::default()),
         engine,
         sys_topics: SysTopics::default(),
         registry: Registry::new(config.admission.max_connections),

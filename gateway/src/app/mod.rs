@@ -215,6 +215,9 @@ impl Gateway {
         if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
             tracing::warn!(left = registry.connections(), "connections did not end in time and are cut");
         }
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.context.consumers.shutdown()).await.is_err() {
+            tracing::warn!("what consumers had to say did not reach the log in time");
+        }
         let engine = self.context.engine.clone();
         let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || engine.shutdown());
         if closing.await.is_err() {

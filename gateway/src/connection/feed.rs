@@ -1,4 +1,4 @@
-//! What the client gets: from its outbox, from the streams it reads, and (`backlog`) from its durable backlog.
+//! What the client gets: from its outbox, from the streams it reads, (`backlog`) from its durable backlog, and (`consumer`) to work on.
 
 use super::metrics;
 use super::task::Connection;
@@ -121,6 +121,7 @@ impl Connection {
         self.feed_live(out);
         self.feed_durable(cx, out);
         self.feed_streams(cx, out);
+        self.feed_work(cx, out);
         let moved = (out.len(), self.feed.counts) != before;
         self.feed.counts.report();
         moved
@@ -318,8 +319,8 @@ pub(super) struct How<'a> {
     pub(super) ids: &'a [u32],
 }
 
-/// Offset, time and publisher, for those who read a stream.
-fn describe(extra: &mut PropertiesBuf, event: &Event<'_>, offset: Offset, time_ms: u64) {
+/// Offset, time and publisher, for those who read a stream or work on it.
+pub(super) fn describe(extra: &mut PropertiesBuf, event: &Event<'_>, offset: Offset, time_ms: u64) {
     let offset = offset.get().to_string();
     let time = i64::try_from(time_ms)
         .ok()

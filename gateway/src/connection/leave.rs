@@ -41,6 +41,9 @@ pub(super) async fn leave<S>(
     if left > 0 {
         delivery::dropped(Dropped::SubscriberGone, left as u64);
     }
+    if let Some(work) = connection.work.take() {
+        work.end(outcome);
+    }
     submit_held(context, &mut connection).await;
     let last_words = connection.take_unsent();
     close_session(context, &mut connection, outcome).await;

@@ -7,12 +7,13 @@
 //! ```text
 //!  read --> codec --> Session --> ingest --> ticket ---> receipt --> PUBACK --+
 //!                        |                                                   +--> write
-//!                  SUBSCRIBE ...      outbox, backlog, stream cursors --> PUBLISH
+//!                  SUBSCRIBE ...      outbox, backlog, cursors, work --> PUBLISH
 //! ```
 
 mod ahead;
 mod backlog;
 mod brake;
+mod consumer;
 mod endings;
 mod feed;
 mod handshake;
@@ -26,6 +27,7 @@ mod task;
 pub use endings::{Endings, settle};
 pub use handshake::serve;
 
+use crate::consumer::Consumers;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
@@ -43,6 +45,8 @@ pub struct Context {
     pub engine: Engine,
     /// Subscriptions of connections.
     pub live: Arc<LiveRouter>,
+    /// Consumers of streams.
+    pub consumers: Consumers,
     /// What the gateway says of itself.
     pub sys_topics: SysTopics,
     /// Who is connected.

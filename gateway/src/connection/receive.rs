@@ -110,7 +110,10 @@ impl Connection {
                     durable.acks.push(sequence);
                 }
             }
-            Event::Acknowledged { lane: Lane::Live, .. } => self.feed.counts.acked += 1,
+            Event::Acknowledged { lane: Lane::Live, sequence, reason } => {
+                self.feed.counts.acked += 1;
+                self.settle_item(sequence, reason);
+            }
             Event::Disconnect { with_will, session_expiry_secs } => {
                 self.final_expiry_secs = session_expiry_secs;
                 return Some(if with_will { Outcome::LeftWithWill } else { Outcome::Left });

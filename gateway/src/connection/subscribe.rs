@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: which filter goes where, and what is granted.
 
 use super::backlog::DurableFeed;
+use super::consumer;
 use super::feed::Retained;
 use super::receive::{ReadBatch, Reply};
 use super::task::Connection;
@@ -13,9 +14,6 @@ use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
 use gateway_protocol::{QoS, ReasonCode, SharedFilter, TopicFilter};
 use gateway_storage::{Entry, Staging};
 use std::sync::Arc;
-
-/// Filters that begin with it name a consumer.
-const CONSUMER_PREFIX: &str = "$consumer/";
 
 impl Connection {
     pub(super) fn subscribe(
@@ -68,13 +66,16 @@ impl Connection {
             Some(Err(_)) => return Err(ReasonCode::TopicFilterInvalid),
             None => None,
         };
-        if text.starts_with(CONSUMER_PREFIX) {
-            return Err(ReasonCode::TopicFilterInvalid);
-        }
         let known = self.subscriptions.contains(text)
-            || self.cursors.iter().any(|cursor| *cursor.subscription == *text);
-        if !known && self.subscriptions.len() + self.cursors.len() >= context.settings.subscriptions_max {
+            || self.cursors.iter().any(|cursor| *cursor.subscription == *text)
+            || self.work.as_ref().is_some_and(|work| work.has(text));
+        let working = self.work.as_ref().map_or(0, |work| work.count());
+        let subscriptions = self.subscriptions.len() + self.cursors.len() + working;
+        if !known && subscriptions >= context.settings.subscriptions_max {
             return Err(ReasonCode::QuotaExceeded);
+        }
+        if text.starts_with(consumer::PREFIX) {
+            return self.join_consumer(text, qos, subscription_id);
         }
         if text.starts_with(stream::PREFIX) {
             // Events come from the log again and again, and each says its offset: QoS 2 would promise what replay takes back.
@@ -147,7 +148,7 @@ impl Connection {
         let text = filter.as_str();
         let cursors = self.cursors.len();
         self.cursors.retain(|cursor| *cursor.subscription != *text);
-        if self.cursors.len() < cursors {
+        if self.cursors.len() < cursors || self.leave_consumer(text) {
             return ReasonCode::Success;
         }
         if !self.subscriptions.remove(text) {

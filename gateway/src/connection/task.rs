@@ -3,6 +3,7 @@
 use super::ahead::Ahead;
 use super::backlog::DurableFeed;
 use super::brake::Brake;
+use super::consumer::Work;
 use super::feed::Feed;
 use super::receive::Owed;
 use super::{Context, io};
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     pub(super) outbox: Arc<Outbox>,
     pub(super) durable: Option<Box<DurableFeed>>,
     pub(super) cursors: Vec<StreamCursor>,
+    /// What it does for consumers.
+    pub(super) work: Option<Box<Work>>,
     pub(super) feed: Feed,
     /// Filters this connection has in the live table.
     pub(super) subscriptions: BTreeSet<Box<str>>,
@@ -130,6 +133,7 @@ impl Connection {
             claim,
             outbox,
             cursors: Vec::new(),
+            work: None,
             feed: Feed::default(),
             subscriptions: BTreeSet::new(),
             received,

@@ -96,17 +96,17 @@ impl Driver {
         let shared = self.shared.clone();
         for _ in 0..ROUNDS {
             let mut wakers = Vec::new();
-            let (moved, due_ms, ended) = {
+            let (moved, due_ms, is_over) = {
                 let mut inner = shared.lock();
                 // Whoever changes something from here on wakes this task.
                 inner.driver = Some(cx.waker().clone());
                 let moved = self.round(&mut inner, &mut wakers, cx);
-                (moved, inner.core.next_timeout(), inner.ended)
+                (moved, inner.core.next_timeout(), self.is_over(&inner))
             };
             for waker in wakers {
                 waker.wake();
             }
-            if ended.is_some_and(|ended| ended != Ended::ShutDown || self.in_flight.is_empty()) {
+            if is_over {
                 return Poll::Ready(());
             }
             if !moved && !self.sleep(due_ms, cx) {
@@ -138,14 +138,29 @@ impl Driver {
         if inner.core.workers() == 0 && inner.core.counts().1 > 0 {
             inner.core.forget_fresh();
         }
-        let moved = self.read(inner, cx);
-        inner.core.hand_out(now);
+        let moved = inner.ended.is_none() && self.read(inner, cx);
+        if inner.ended.is_none() {
+            inner.core.hand_out(now);
+        }
         self.send(inner, cx);
         if inner.core.is_unclaimed() {
             inner.core.unclaimed(now, &mut self.hands);
         }
         wakers.extend(inner.seat(&mut self.hands));
         moved
+    }
+
+    /// Whether there is nothing left to do: what was said before the gateway ends is said to the log.
+    fn is_over(&self, inner: &Inner) -> bool {
+        match inner.ended {
+            None => false,
+            Some(Ended::ShutDown) => {
+                let is_said =
+                    self.held.is_none() && self.in_flight.is_empty() && inner.core.last_change().is_none();
+                is_said || self.engine.is_poisoned()
+            }
+            Some(_) => true,
+        }
     }
 
     /// Looks what has become durable. Whether something has.
@@ -190,8 +205,7 @@ impl Driver {
     }
 
     fn read(&mut self, inner: &mut Inner, cx: &mut Context<'_>) -> bool {
-        let again =
-            self.reader.read_again(&self.engine, &self.shared.name, &inner.spec, &mut inner.core, cx);
+        let again = self.reader.read_again(&self.engine, &self.shared.name, &inner.spec, &mut inner.core, cx);
         let forward = self.reader.read(&self.engine, &inner.spec, &mut inner.core, cx);
         let found = [again, forward];
         inner.unreadable = found.contains(&Progressed::Failed);

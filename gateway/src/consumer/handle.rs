@@ -30,6 +30,8 @@ pub enum Outcome {
     },
     /// The worker needs longer.
     Extend,
+    /// Its Message Expiry Interval has passed: it is not delivered any more.
+    Expired,
 }
 
 /// Nobody may take part.
@@ -125,6 +127,7 @@ impl Shared {
             match outcome {
                 Outcome::Ack => core.ack(id.offset, id.attempt, now),
                 Outcome::Nak { delay_ms } => core.nak(id.offset, id.attempt, delay_ms, now),
+                Outcome::Expired => core.expired(id.offset, id.attempt),
                 Outcome::Extend => core.extend(id.offset, id.attempt, now),
                 Outcome::Reject { cause, note } => {
                     let settled = core.reject(id.offset, id.attempt, cause, now);

@@ -33,7 +33,8 @@ impl FromStr for DeliveryId {
     fn from_str(text: &str) -> Result<Self, NoDeliveryId> {
         let mut parts = text.splitn(3, '-');
         let offset = parts.next().and_then(number).ok_or(NoDeliveryId)?;
-        let attempt = parts.next().and_then(number).and_then(|n| u32::try_from(n).ok()).ok_or(NoDeliveryId)?;
+        let attempt =
+            parts.next().and_then(number).and_then(|n| u32::try_from(n).ok()).ok_or(NoDeliveryId)?;
         let generation = parts.next().map_or(Some(0), number).ok_or(NoDeliveryId)?;
         Ok(Self { offset, attempt, generation })
     }

@@ -8,7 +8,8 @@ use super::submit::{Unavailable, submit};
 use super::worker::Ended;
 use crate::clock;
 use crate::engine::{
-    Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LettersChange, OffsetRuns, Order, is_consumer_name,
+    Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LettersChange, OffsetRuns, Order,
+    is_consumer_name,
 };
 use crate::stream::From;
 use gateway_protocol::{TopicFilter, TopicName};
@@ -337,17 +338,22 @@ impl Consumers {
     pub async fn redrive(&self, name: &str, which: Letters, rate_per_s: u32) -> Result<u64, ConsumerError> {
         let begin_ms = clock::unix_ms();
         let mut count = 0u64;
-        self.each(name, &which, |letter| !letter.is_redriven(), |offsets| {
-            let items: Vec<(u64, u64)> = offsets
-                .iter()
-                .map(|offset| {
-                    let wait_ms = (count * 1000).checked_div(u64::from(rate_per_s)).unwrap_or(0);
-                    count += 1;
-                    (*offset, begin_ms.saturating_add(wait_ms))
-                })
-                .collect();
-            LettersChange::Redriven(items)
-        })
+        self.each(
+            name,
+            &which,
+            |letter| !letter.is_redriven(),
+            |offsets| {
+                let items: Vec<(u64, u64)> = offsets
+                    .iter()
+                    .map(|offset| {
+                        let wait_ms = (count * 1000).checked_div(u64::from(rate_per_s)).unwrap_or(0);
+                        count += 1;
+                        (*offset, begin_ms.saturating_add(wait_ms))
+                    })
+                    .collect();
+                LettersChange::Redriven(items)
+            },
+        )
         .await
     }
 
@@ -356,7 +362,8 @@ impl Consumers {
     /// # Errors
     /// [`ConsumerError`]; some may have been removed then.
     pub async fn purge(&self, name: &str, which: Letters) -> Result<u64, ConsumerError> {
-        self.each(name, &which, |_| true, |offsets| LettersChange::Purged(offsets.iter().copied().collect())).await
+        self.each(name, &which, |_| true, |offsets| LettersChange::Purged(offsets.iter().copied().collect()))
+            .await
     }
 
     /// Removes dead letters that were given up before `before_ms`, in milliseconds since the Unix epoch, and are not under way again. How many.
@@ -551,10 +558,11 @@ impl Letters {
     fn means(&self, letter: &DeadLetter) -> bool {
         let Self::Matching { cause, filter } = self else { return true };
         let has_cause = |word: &str| letter.cause().as_str() == word || is_failure(letter.failure(), word);
-        let is_under = |filter: &str| match (TopicFilter::parse(filter), TopicName::parse(letter.event().topic)) {
-            (Ok(filter), Ok(name)) => filter.matches(name),
-            _ => false,
-        };
+        let is_under =
+            |filter: &str| match (TopicFilter::parse(filter), TopicName::parse(letter.event().topic)) {
+                (Ok(filter), Ok(name)) => filter.matches(name),
+                _ => false,
+            };
         cause.as_deref().is_none_or(has_cause) && filter.as_deref().is_none_or(is_under)
     }
 }

@@ -25,10 +25,10 @@ mod status;
 mod submit;
 mod worker;
 
+pub use self::core::Settled;
 pub use content::Delivery;
 pub use handle::{Consumer, JoinError, Outcome};
 pub use id::{DeliveryId, NoDeliveryId};
 pub use manage::{ConsumerChanges, ConsumerError, ConsumerLimits, ConsumerOptions, Consumers, Letters};
-pub use self::core::Settled;
 pub use status::{ConsumerCondition, ConsumerStatus, WorkerStatus};
 pub use worker::{Ended, Handed, Worker, WorkerKind};

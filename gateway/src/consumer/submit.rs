@@ -30,9 +30,8 @@ pub(super) async fn submit(engine: &Engine, mut staging: Staging) -> Result<(), 
         }
         // The task is woken when its group is applied.
         let mut is_woken = false;
-        let woken = poll_fn(|_| {
-            if std::mem::replace(&mut is_woken, true) { Poll::Ready(()) } else { Poll::Pending }
-        });
+        let woken =
+            poll_fn(|_| if std::mem::replace(&mut is_woken, true) { Poll::Ready(()) } else { Poll::Pending });
         let _ = tokio::time::timeout(LOOK, woken).await;
     }
 }

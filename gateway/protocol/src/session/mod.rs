@@ -299,6 +299,12 @@ impl Session {
         self.outbound.live_in_flight()
     }
 
+    /// The number in the live lane that the next delivery without one of its own gets, if it is sent above QoS 0.
+    #[must_use]
+    pub fn next_live(&self) -> u64 {
+        self.outbound.next_live()
+    }
+
     /// How many more deliveries at QoS 1 the client lets us have in flight [MQTT-3.3.4-9].
     #[must_use]
     pub fn send_quota(&self) -> usize {

@@ -179,6 +179,10 @@ impl Outbound {
         Some(packet_id)
     }
 
+    pub(super) fn next_live(&self) -> u64 {
+        self.live.end()
+    }
+
     pub(super) fn live_in_flight(&self) -> usize {
         self.live.slots.iter().filter(|slot| **slot != Slot::Done).count()
     }

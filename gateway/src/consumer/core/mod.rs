@@ -132,7 +132,9 @@ impl<C> Core<C> {
     fn insert_open(&mut self, offset: u64, open: &OpenItem, now_ms: u64) {
         let state = if open.leased {
             State::Leased { worker: None, due_ms: open.due_ms }
-        } else if self.is_over(open.attempts) || matches!(open.cause, Some(Cause::Rejected(_) | Cause::TooLarge)) {
+        } else if self.is_over(open.attempts)
+            || matches!(open.cause, Some(Cause::Rejected(_) | Cause::TooLarge))
+        {
             State::Dead
         } else if open.due_ms > now_ms {
             State::Waiting(open.due_ms)
@@ -344,7 +346,8 @@ impl<C> Core<C> {
             self.held_bytes -= item.bytes as usize;
         }
         self.open -= usize::from(item.is_open);
-        for set in [&mut self.ready_fresh, &mut self.ready_again, &mut self.fresh, &mut self.wanted, &mut self.dead]
+        for set in
+            [&mut self.ready_fresh, &mut self.ready_again, &mut self.fresh, &mut self.wanted, &mut self.dead]
         {
             set.remove(&offset);
         }

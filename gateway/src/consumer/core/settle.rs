@@ -120,7 +120,8 @@ impl<C> Core<C> {
             return Settled::Stale;
         }
         let is_late = attempt != item.attempts || !matches!(item.state, State::Leased { .. });
-        if !is_late && let State::Leased { worker: Some(worker), .. } = item.state
+        if !is_late
+            && let State::Leased { worker: Some(worker), .. } = item.state
             && let Some(worker) = self.workers.get_mut(worker)
         {
             worker.acked += 1;
@@ -268,6 +269,15 @@ impl<C> Core<C> {
         self.count_gone(why, 1);
     }
 
+    /// What a worker was about to get has expired.
+    pub fn expired(&mut self, offset: u64, attempt: u32) -> Settled {
+        if !self.is_current(offset, attempt) {
+            return Settled::Stale;
+        }
+        self.gone(offset, Gone::Expired);
+        Settled::Done
+    }
+
     /// The letter of a redriven item was removed: there is nothing to deliver any more.
     pub fn purged(&mut self, offset: u64) {
         if self.items.get(&offset).is_some_and(|item| item.is_letter) {
@@ -310,7 +320,8 @@ impl<C> Core<C> {
     /// The attempt under way has failed.
     fn note_failed(&mut self, offset: u64) {
         self.totals.failed += 1;
-        if let Some(State::Leased { worker: Some(worker), .. }) = self.items.get(&offset).map(|item| item.state)
+        if let Some(State::Leased { worker: Some(worker), .. }) =
+            self.items.get(&offset).map(|item| item.state)
             && let Some(worker) = self.workers.get_mut(worker)
         {
             worker.failed += 1;

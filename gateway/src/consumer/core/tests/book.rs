@@ -415,7 +415,11 @@ impl Book {
                 self.ack(0, 0)?;
             }
             self.handed.clear();
-            if self.core.read_to() >= goal && self.core.counts().0 == 0 && !self.core.has_change() && self.sent.is_empty() {
+            if self.core.read_to() >= goal
+                && self.core.counts().0 == 0
+                && !self.core.has_change()
+                && self.sent.is_empty()
+            {
                 break;
             }
         }
