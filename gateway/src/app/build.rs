@@ -74,9 +74,13 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
                     WhenQueueFull::EndSession => engine::WhenFull::EndSession,
                 },
                 losses: 0, // The log knows better.
-                consumers_max: 1000,
-                letters: LetterLimits::default(),
+                consumers_max: config.consumer_limits.max,
+                letters: LetterLimits {
+                    bytes_max: config.dead_letters.max_bytes,
+                    count_max: config.dead_letters.max_count,
+                },
             },
+            letters_max_age_ms: u64::try_from(config.dead_letters.max_age.as_millis()).unwrap_or(u64::MAX),
             segment_bytes: storage.segment_bytes,
             recent_bytes: RECENT_BYTES,
             commit: GroupCommitOptions {

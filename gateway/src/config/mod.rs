@@ -12,6 +12,7 @@
 //! Nothing here opens sockets or directories, knows a runtime, or changes after the start.
 //! Read next: [`Config`] for the result, `resolve` for what each key accepts.
 
+mod consumers;
 mod fault;
 mod raw;
 mod reader;
@@ -25,6 +26,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use consumers::{ConsumerConfig, ConsumerOrder, ConsumerStart, ConsumersConfig, DeadLettersConfig};
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use settings::{Setting, Settings};
 pub use types::{

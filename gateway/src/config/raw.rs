@@ -9,6 +9,8 @@ use super::fault::{Fault, FaultKind, Source};
 use super::{DEFAULT_TOML, LoadOptions};
 
 const PREFIX: &str = "GATEWAY_";
+/// Lists that are empty where no layer has them.
+const EMPTY_LISTS: [&str; 1] = ["consumer"];
 
 /// A value in the merged tree, and where it came from.
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ pub(super) fn layers(options: &LoadOptions) -> (Table, Vec<Fault>) {
             Table::new()
         }
     };
+    for list in EMPTY_LISTS {
+        let body = Body::Value { value: toml::Value::Array(Vec::new()), text: None };
+        root.entry(list.to_owned()).or_insert(Node { source: Source::Default, body });
+    }
     if let Some(path) = &options.file {
         let key = path.display().to_string();
         match std::fs::read_to_string(path) {

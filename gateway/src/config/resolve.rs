@@ -9,6 +9,7 @@ use gateway_protocol::{QoS, TopicFilter};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::consumers;
 use super::fault::{Fault, FaultKind};
 use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
@@ -25,7 +26,7 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// What an event takes in a commit group beside its packet, at most: a Client Identifier of 65,535 bytes and framing.
-const EVENT_OVERHEAD_BYTES_MAX: usize = 65 * 1024;
+pub(super) const EVENT_OVERHEAD_BYTES_MAX: usize = 65 * 1024;
 /// What a delivery takes beside the packet it came in, at most: properties the gateway adds.
 const DELIVERY_OVERHEAD_BYTES_MAX: usize = 1024;
 /// Packet Identifiers above this are kept for live deliveries, so in-flight durable ones stay below.
@@ -44,6 +45,9 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     let admission = admission(reader.section("admission"));
     let delivery = delivery(reader.section("delivery"));
     let streams = reader.list("stream", 0..=64, stream);
+    let consumers = reader.list("consumer", 0..=10_000, consumers::consumer);
+    let consumer_limits = consumers::consumers(reader.section("consumers"));
+    let dead_letters = consumers::dead_letters(reader.section("dead_letters"));
     let log = log(reader.section("log"));
 
     if let (Some(storage), Some(mqtt)) = (&storage, &mqtt) {
@@ -64,6 +68,12 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     if let Some(streams) = &streams {
         stream_names_are_unique(&mut reader, streams);
     }
+    if let (Some(all), Some(limits), Some(streams)) = (&consumers, &consumer_limits, &streams) {
+        consumers::consumers_fit(&mut reader, all, limits, streams);
+    }
+    if let (Some(letters), Some(mqtt)) = (&dead_letters, &mqtt) {
+        consumers::letters_hold_a_packet(&mut reader, letters, mqtt);
+    }
 
     let (settings, faults) = reader.finish();
     if !faults.is_empty() {
@@ -81,6 +91,9 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
             admission: admission?,
             delivery: delivery?,
             streams: streams?,
+            consumers: consumers?,
+            consumer_limits: consumer_limits?,
+            dead_letters: dead_letters?,
             log: log?,
         })
     })();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gateway_protocol::QoS;
 
+use super::consumers::{ConsumerConfig, ConsumersConfig, DeadLettersConfig};
+
 /// Everything the gateway is told before it starts. `Config::default()` is the built-in default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -27,6 +29,12 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// `[[stream]]`, 0 to 64, names unique.
     pub streams: Vec<StreamConfig>,
+    /// `[[consumer]]`, names unique.
+    pub consumers: Vec<ConsumerConfig>,
+    /// `[consumers]`
+    pub consumer_limits: ConsumersConfig,
+    /// `[dead_letters]`
+    pub dead_letters: DeadLettersConfig,
     /// `[log]`
     pub log: LogConfig,
 }

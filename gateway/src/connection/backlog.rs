@@ -295,6 +295,7 @@ mod tests {
                 consumers_max: 1000,
                 letters: LetterLimits::default(),
             },
+            letters_max_age_ms: 30 * 86_400_000,
             segment_bytes: 1 << 20,
             recent_bytes: 1 << 20,
             commit: GroupCommitOptions::default(),

@@ -50,7 +50,7 @@ pub use retention::Holder;
 pub use rules::{Rules, ShareStrategy, WhenFull};
 pub use session::{DurableSession, SessionState};
 pub use snapshot::pending::{ChunkError, Chunks};
-pub use streams::StreamOptions;
+pub use streams::{STREAMS_MAX, SetStreamError, StreamInfo, StreamOptions};
 pub use table::Interest;
 pub use trimming::RetentionReport;
 pub use will::{Will, WillMessage};
@@ -66,6 +66,7 @@ use gateway_storage::{
 use quota_log::QuotaLog;
 use recent::{Found, Recent};
 use snapshot::rounds::Rounds;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,6 +91,8 @@ pub struct EngineOptions {
     pub dedup: DedupOptions,
     /// By which rules entries are applied from now on.
     pub rules: Rules,
+    /// How long dead letters are kept, in milliseconds.
+    pub letters_max_age_ms: u64,
     /// Bytes of one segment of the log: what trimming can gain.
     pub segment_bytes: u64,
     /// Bytes of newest batches kept in memory.
@@ -162,6 +165,7 @@ pub struct Engine {
     log: Arc<dyn LogReader>,
     log_bytes_max: u64,
     segment_bytes: u64,
+    letters_max_age_ms: u64,
     rules: Rules,
     view: Arc<ViewWriter>,
     trimming: Arc<Trimming>,
@@ -229,6 +233,7 @@ impl Engine {
             log: reader,
             log_bytes_max,
             segment_bytes: options.segment_bytes,
+            letters_max_age_ms: options.letters_max_age_ms,
             rules: options.rules,
             view,
             trimming: Arc::default(),
@@ -239,7 +244,7 @@ impl Engine {
             tracing::warn!(%error, "the log can not be trimmed");
         }
         // Before anybody reads a stream it begins where it should.
-        engine.stream_needs(&mut Vec::new(), engine.end(), crate::clock::unix_ms());
+        engine.stream_needs(&mut HashMap::new(), engine.end(), crate::clock::unix_ms());
         if rules_differ {
             engine.change_rules(&rules);
         }
@@ -422,18 +427,6 @@ impl Engine {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.shared.table.session_count()
-    }
-
-    /// The number of the stream called `name`.
-    #[must_use]
-    pub fn stream_id(&self, name: &str) -> Option<u64> {
-        self.shared.table.streams.id(name)
-    }
-
-    /// Whether stream number `stream` keeps `topic`.
-    #[must_use]
-    pub fn stream_keeps(&self, stream: u64, topic: &str) -> bool {
-        self.shared.table.streams.keeping(topic).contains(&stream)
     }
 
     /// The log, for reading pages that are not in memory any more, and times. Its calls block on the disk.

@@ -7,7 +7,7 @@ use super::retained::RetainedTable;
 use super::rules::Rules;
 use super::session::SessionState;
 use super::snapshot::{IllegibleRow, Loader, chunked};
-use super::streams::{USAGE_PREFIX, Usage};
+use super::streams::{self, USAGE_PREFIX, Usage};
 use super::will::WillTable;
 use super::{EngineError, PAGE_BYTES};
 use gateway_storage::{Checkpoints, LogReader, Offset, SkippedGroup, Table, View, ViewError};
@@ -61,6 +61,7 @@ pub(super) struct Saved {
     pub(super) identities: dedup::Loaded,
     /// By its key in the table Meta.
     pub(super) usage: Vec<(Box<str>, Usage)>,
+    pub(super) made_streams: streams::Made,
     pub(super) consumers: SavedConsumers,
 }
 
@@ -96,10 +97,12 @@ fn load(view: &View, mut identities: dedup::Loader) -> Result<Saved, Unusable> {
     view.scan(Table::Consumers, &mut |key, value| consumers.add(key, value))?;
     view.scan(Table::DeadLetters, &mut |key, value| letters.add(key, value))?;
     let mut turns = HashMap::new();
-    let mut usage = chunked::Loader::default();
+    let (mut usage, mut made) = (chunked::Loader::default(), chunked::Loader::default());
     view.scan(Table::Meta, &mut |key, value| {
         if key.starts_with(USAGE_PREFIX.as_bytes()) {
             usage.add(key, value);
+        } else if key.starts_with(streams::SPEC_PREFIX.as_bytes()) {
+            made.add(key, value);
         } else if let (Some(group), Some(turn)) = (key.strip_prefix(TURN_PREFIX), value.first_chunk())
             && let Ok(group) = std::str::from_utf8(group)
         {
@@ -113,6 +116,7 @@ fn load(view: &View, mut identities: dedup::Loader) -> Result<Saved, Unusable> {
         identities: identities.finish()?,
         retained: RetainedTable::restore(retained)?,
         wills: WillTable::restore(wills)?,
+        made_streams: streams::Made::restore(made)?,
         consumers: SavedConsumers::finish(consumers, letters)?,
         rules: view.get(Table::Meta, RULES_KEY)?.and_then(|bytes| Rules::decode(&bytes)),
     })

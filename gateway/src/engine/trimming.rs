@@ -16,6 +16,7 @@ use super::streams::StreamOptions;
 use gateway_storage::{
     CheckpointError, CheckpointState, Entry, LogReader, Offset, Staging, Urgency, ViewError, ViewWriter,
 };
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
@@ -62,7 +63,7 @@ pub(super) struct Trimming {
 struct State {
     look: Option<Look>,
     /// When the age of each stream is to be looked at again, and where it lets the stream begin.
-    ages: Vec<(u64, Offset)>,
+    ages: HashMap<u64, (u64, Offset)>,
     trimmed_before: Offset,
     asked_ms: Option<u64>,
     /// When it was last said what holds the log, and what that was.
@@ -99,6 +100,7 @@ impl Engine {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        self.age_letters(now_ms);
         let checkpoints = self.view.checkpoint_state();
         state.note_checkpoints(&checkpoints, &mut self.trimming.report(), now_ms);
         let fill = self.fill();
@@ -139,17 +141,8 @@ impl Engine {
     /// The streams by name, with about how many bytes and events they keep.
     #[must_use]
     pub fn stream_usage(&self) -> Vec<(String, u64, u64)> {
-        let streams = &self.shared.table.streams;
-        let earliest = self.log.bounds().0;
-        let usages = streams.usage();
-        (0..)
-            .zip(streams.options())
-            .map(|(id, options)| {
-                let floor = streams.floor(id as u64).max(earliest);
-                let (bytes, events) = usages.get(id).map_or((0, 0), |usage| usage.kept_from(floor));
-                (options.name.clone(), bytes, events)
-            })
-            .collect()
+        let streams = self.streams().into_iter();
+        streams.map(|stream| (stream.options.name, stream.bytes, stream.events)).collect()
     }
 
     /// What became of trimming so far.
@@ -189,21 +182,21 @@ impl Engine {
     /// Moves the beginning of every stream to where its age and its bytes let it be, and answers from where on streams need the log.
     pub(super) fn stream_needs(
         &self,
-        ages: &mut Vec<(u64, Offset)>,
+        ages: &mut HashMap<u64, (u64, Offset)>,
         end: Offset,
         now_ms: u64,
     ) -> Vec<(Box<str>, Offset)> {
         let streams = &self.shared.table.streams;
+        let all = streams.all();
+        ages.retain(|id, _| all.iter().any(|stream| stream.id == *id));
         let mut needs = Vec::new();
-        for (id, options) in streams.options().enumerate() {
-            if ages.len() <= id {
-                ages.push((0, Offset::ZERO));
-            }
-            let by_age =
-                ages.get_mut(id).map_or(Offset::ZERO, |known| age_floor(known, options, &*self.log, now_ms));
+        for stream in all {
+            let options = &stream.options;
+            let known = ages.entry(stream.id).or_insert((0, Offset::ZERO));
+            let by_age = age_floor(known, options, &*self.log, now_ms);
             let usages = streams.usage();
-            let Some(usage) = usages.get(id) else { continue };
-            let floor = streams.raise_floor(id, by_age.max(usage.floor(options.max_bytes)).min(end));
+            let Some(usage) = usages.get(stream.id) else { continue };
+            let floor = stream.raise_floor(by_age.max(usage.floor(options.max_bytes)).min(end));
             if let Some(from) = usage.needed_from(floor) {
                 needs.push((options.name.as_str().into(), from));
             }
@@ -215,15 +208,14 @@ impl Engine {
     /// see that coming: framing and entries of other kinds are in the log, too.
     fn squeeze(&self, name: &str) {
         let streams = &self.shared.table.streams;
-        let Some(id) = streams.id(name) else { return };
-        let Ok(at) = usize::try_from(id) else { return };
+        let Some(stream) = streams.id(name).and_then(|id| streams.get(id)) else { return };
         let usages = streams.usage();
-        let Some(usage) = usages.get(at) else { return };
-        let (kept, _) = usage.kept_from(streams.floor(id));
+        let Some(usage) = usages.get(stream.id) else { return };
+        let (kept, _) = usage.kept_from(stream.floor());
         let log_bytes = u128::from(self.commit.stats().log_bytes.max(1));
         let allowed = u128::from(kept) * u128::from(self.log_bytes_max) * 9 / 10 / log_bytes;
         let floor = usage.floor(u64::try_from(allowed).unwrap_or(u64::MAX));
-        streams.raise_floor(at, floor);
+        stream.raise_floor(floor);
     }
 
     fn trim(&self, state: &mut State, plan: &Plan) {

@@ -96,6 +96,9 @@ impl StreamCursor {
 
     /// The next event that the client wants.
     pub fn poll_next(&mut self, engine: &Engine, cx: &mut Context<'_>) -> Next {
+        if !engine.has_stream(self.stream) {
+            return Next::Wait; // A stream that is no more has nothing more.
+        }
         // What the stream does not keep any more is not read, although it may still be in the log.
         let floor = engine.stream_floor(self.stream);
         let (wanted, reason) = match &mut self.at {
@@ -172,8 +175,7 @@ impl StreamCursor {
     fn wants(&mut self, engine: &Engine, topic: &str) -> bool {
         let filter = &self.filter;
         let stream = self.stream;
-        // Streams are fixed while the gateway runs, so the answers have one epoch.
-        self.wanted.get_or_find(0, topic, || {
+        self.wanted.get_or_find(engine.stream_epoch(), topic, || {
             let matches = match (TopicFilter::parse(filter), TopicName::parse(topic)) {
                 (Ok(filter), Ok(name)) => filter.matches(name),
                 _ => false,

@@ -202,6 +202,9 @@ impl Applier {
                 }
             } else if let Some(entry) = batch.entry(index) {
                 let offset = batch.offset_of(index).unwrap_or(batch.end());
+                if self.table.streams.apply(&entry, &mut usage) {
+                    self.table.router.change(|_| ()); // What was remembered of topics holds no more.
+                }
                 self.apply_control(&entry, offset, &mut applied);
             }
             self.end_over_quota(&mut applied);

@@ -38,7 +38,7 @@ impl Applier {
         });
         let bytes = (event.topic.len() + event.properties.len() + event.payload.len()) as u64;
         for &stream in routes.streams.iter() {
-            table.streams.count(usage, stream, offset, bytes + event.client_id.len() as u64);
+            usage.count(stream, offset, bytes + event.client_id.len() as u64);
         }
         if event.qos == 0 {
             return; // A QoS 0 delivery is made now or never: nothing to remember.

@@ -70,7 +70,7 @@ impl Applier {
         }
         *self.table.write_retained() = saved.retained;
         *self.table.write_wills() = saved.wills;
-        self.table.streams.restore(saved.usage);
+        self.table.streams.restore(saved.made_streams, saved.usage);
         self.table.dedup.restore(saved.identities);
         self.table.consumers.restore(saved.consumers);
         self.turns = saved.turns;

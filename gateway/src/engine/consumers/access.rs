@@ -2,8 +2,13 @@
 
 use super::state::ConsumerEntry;
 use crate::engine::Engine;
-use crate::engine::dead_letters::{DeadLetter, LetterUsage};
+use crate::engine::dead_letters::{DeadLetter, LetterUsage, LettersChange};
+use gateway_storage::{Entry, Staging, Urgency};
 use std::sync::Arc;
+use std::task::Waker;
+
+/// Dead letters removed for their age in one turn; the others follow in the next.
+const AGED_MAX: usize = 10_000;
 
 impl Engine {
     /// All consumers, by name.
@@ -34,5 +39,22 @@ impl Engine {
     #[must_use]
     pub fn dead_letter_usage(&self, consumer: &str) -> LetterUsage {
         self.shared.table.consumers.letters().usage(consumer)
+    }
+
+    /// Dead letters that are too old are no more, by entries of the log.
+    pub(in crate::engine) fn age_letters(&self, now_ms: u64) {
+        let before_ms = now_ms.saturating_sub(self.letters_max_age_ms);
+        let old = self.shared.table.consumers.letters().older_than(before_ms, AGED_MAX);
+        let mut staging = Staging::new();
+        for (consumer, offsets) in old {
+            let change = LettersChange::Aged(offsets.into_iter().collect()).encode();
+            // So many offsets are not too much for an entry.
+            let _ =
+                staging.push(&Entry::DeadLettersChanged { name: &consumer, at_ms: now_ms, change: &change });
+        }
+        if !staging.is_empty() {
+            // Refused or full: it is tried again in a second.
+            let _ = self.submit(&mut staging, Urgency::Lazy, Waker::noop(), None);
+        }
     }
 }

@@ -119,6 +119,7 @@ fn options(streams: Vec<StreamOptions>, rules: Rules) -> EngineOptions {
         streams,
         dedup: DedupOptions { window_ms: 600_000, entries_max: 10_000 },
         rules,
+        letters_max_age_ms: 30 * 86_400_000,
         segment_bytes: 1 << 20,
         recent_bytes: 1 << 20,
         commit: GroupCommitOptions {
