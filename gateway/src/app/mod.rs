@@ -7,7 +7,7 @@ mod build;
 mod observe;
 mod upkeep;
 
-use crate::admin::{Admin, NotReady, Readiness};
+use crate::admin::{Admin, NotReady, Readiness, Subject};
 use crate::config::Config;
 use crate::connection::Context;
 use crate::engine::{Engine, EngineError};
@@ -166,9 +166,14 @@ impl Gateway {
         if let Some(admin) = admin {
             let mut stopped = background_stopped;
             let readiness = state.clone();
+            let subject = Subject {
+                engine: context.engine.clone(),
+                consumers: context.consumers.clone(),
+                sinks: Box::new(Vec::new),
+            };
             background.spawn(async move {
                 admin
-                    .serve(metrics, readiness, async move {
+                    .serve(metrics, readiness, subject, async move {
                         // An error means that the gateway was dropped, which ends it as well.
                         let _ = stopped.changed().await;
                     })

@@ -2,7 +2,7 @@
 
 use crate::connection::Context;
 use crate::engine::{DedupStats, Engine, RetentionReport};
-use crate::{clock, connection, delivery, engine, stream, telemetry};
+use crate::{admin, clock, connection, delivery, engine, stream, telemetry};
 use gateway_storage::CommitStats;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 /// Names every family of the gateway.
 pub(super) fn describe() {
     telemetry::describe_all(&[
+        admin::metrics::describe,
         connection::metrics::describe,
         delivery::metrics::describe,
         engine::metrics::describe,

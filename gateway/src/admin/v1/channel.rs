@@ -57,11 +57,6 @@ impl Feed {
         self.buffer.push(b'\n');
     }
 
-    /// Bytes that were not sent yet.
-    pub(super) fn waiting(&self) -> usize {
-        self.buffer.len()
-    }
-
     /// Sends what was written, once there is room.
     pub(super) async fn send(&mut self) -> Result<(), Gone> {
         if self.buffer.is_empty() {

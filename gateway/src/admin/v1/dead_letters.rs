@@ -122,7 +122,9 @@ fn which(mut fields: Fields) -> Result<(String, Letters), Problem> {
             Some(Letters::All)
         }
         [false, true, false] => offsets.map(Letters::Offsets),
-        [false, false, true] => Some(Letters::Matching { cause: cause.map(Into::into), filter: topic.map(Into::into) }),
+        [false, false, true] => {
+            Some(Letters::Matching { cause: cause.map(Into::into), filter: topic.map(Into::into) })
+        }
         _ => {
             fields.fault("all", "expected exactly one of: all; offsets; topic, cause or both");
             None

@@ -29,8 +29,8 @@ pub(super) fn page(
                 // One more than is wanted: then there is another page.
                 if letters.len() == limit {
                     let last = letters.last();
-                    let next =
-                        last.map(|last| LetterCursor { consumer: last.consumer.clone(), offset: last.offset });
+                    let next = last
+                        .map(|last| LetterCursor { consumer: last.consumer.clone(), offset: last.offset });
                     return LetterPage { letters, next };
                 }
                 letters.push(LetterView::of(name, letter));

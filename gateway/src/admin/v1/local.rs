@@ -73,7 +73,7 @@ impl Local {
     /// Changes streams.
     async fn change_stream(
         &self,
-        submit: impl Fn(&Engine, &Waker) -> Result<Ticket, SetStreamError> + Send + 'static,
+        submit: impl Fn(&Engine, &Waker) -> Result<Ticket, SetStreamError> + Send + Sync + 'static,
     ) -> Result<(), Problem> {
         let engine = self.0.engine.clone();
         let changed = tokio::spawn(async move {
@@ -112,7 +112,8 @@ impl Backend for Local {
             let made = if self.0.engine.stream_id(&name).is_some() { Made::Altered } else { Made::New };
             let StreamSpec { topics, max_age_ms, max_bytes } = spec;
             let options = StreamOptions { name, topics, max_age_ms, max_bytes };
-            self.change_stream(move |engine, waker| engine.set_stream(&options, clock::unix_ms(), waker)).await?;
+            self.change_stream(move |engine, waker| engine.set_stream(&options, clock::unix_ms(), waker))
+                .await?;
             Ok(made)
         })
     }
@@ -134,12 +135,14 @@ impl Backend for Local {
     fn set_consumer(&self, name: String, options: ConsumerOptions) -> Answer<'_, Made> {
         Box::pin(async move {
             let Some(status) = self.0.consumers.status(&name) else {
-                self.change(name, |consumers, name| async move { consumers.create(&name, options).await }).await?;
+                self.change(name, |consumers, name| async move { consumers.create(&name, options).await })
+                    .await?;
                 return Ok(Made::New);
             };
             self.refuse_configured(&name)?;
             if status.spec.stream != options.stream {
-                let detail = format!("\"{name}\" reads the stream \"{}\"; remove it first", status.spec.stream);
+                let detail =
+                    format!("\"{name}\" reads the stream \"{}\"; remove it first", status.spec.stream);
                 return Err(Problem::new(Kind::Conflict, detail));
             }
             let changes = ConsumerChanges {
@@ -159,8 +162,9 @@ impl Backend for Local {
     fn alter_consumer(&self, name: String, changes: ConsumerChanges) -> Answer<'_, ()> {
         Box::pin(async move {
             // Whether it is paused is not a matter of the configuration.
-            let ConsumerChanges { filter, ack_wait_ms, max_deliver, backoff_ms, max_ack_pending, order, .. } =
-                &changes;
+            let ConsumerChanges {
+                filter, ack_wait_ms, max_deliver, backoff_ms, max_ack_pending, order, ..
+            } = &changes;
             let is_more = filter.is_some()
                 || ack_wait_ms.is_some()
                 || max_deliver.is_some()
@@ -226,7 +230,8 @@ impl Backend for Local {
                 }
             }
             timeout(FLUSH_TIMEOUT, consumer.flush()).await.map_err(|_| {
-                let detail = "it is in force, but not in the log, which takes nothing now: a crash would undo it";
+                let detail =
+                    "it is in force, but not in the log, which takes nothing now: a crash would undo it";
                 Problem::new(Kind::NotStored, detail)
             })?;
             Ok(settled)
@@ -267,9 +272,7 @@ impl Backend for Local {
     }
 
     fn purge(&self, consumer: String, which: Letters) -> Answer<'_, u64> {
-        Box::pin(
-            self.change(consumer, |consumers, name| async move { consumers.purge(&name, which).await }),
-        )
+        Box::pin(self.change(consumer, |consumers, name| async move { consumers.purge(&name, which).await }))
     }
 
     fn sinks(&self) -> Vec<SinkStatus> {

@@ -117,12 +117,14 @@ impl LetterQuery {
     /// redriven.
     pub(super) fn means(&self, letter: &DeadLetter) -> bool {
         let has_cause = |word: &String| {
-            letter.cause().as_str() == word || letter.failure().is_some_and(|failure| failure.as_str() == word)
+            letter.cause().as_str() == word
+                || letter.failure().is_some_and(|failure| failure.as_str() == word)
         };
-        let is_under = |filter: &String| match (TopicFilter::parse(filter), TopicName::parse(letter.event().topic)) {
-            (Ok(filter), Ok(name)) => filter.matches(name),
-            _ => false,
-        };
+        let is_under =
+            |filter: &String| match (TopicFilter::parse(filter), TopicName::parse(letter.event().topic)) {
+                (Ok(filter), Ok(name)) => filter.matches(name),
+                _ => false,
+            };
         self.cause.as_ref().is_none_or(has_cause) && self.topic.as_ref().is_none_or(is_under)
     }
 }

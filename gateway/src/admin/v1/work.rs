@@ -104,7 +104,9 @@ async fn settle(
     mut fields: Fields,
     outcome: Option<Outcome>,
 ) -> Result<Response, Problem> {
-    let ids = fields.list("ids", IDS_MAX, "ids, as `next` gives them", |value| value.as_str()?.parse::<DeliveryId>().ok());
+    let ids = fields.list("ids", IDS_MAX, "ids, as `next` gives them", |value| {
+        value.as_str()?.parse::<DeliveryId>().ok()
+    });
     let ids = fields.required("ids", ids);
     let (ids, outcome) = fields.finish_with(ids.zip(outcome))?;
     Ok(Json(api.backend.settle(name, ids, outcome).await?).into_response())
