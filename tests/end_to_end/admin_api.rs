@@ -113,10 +113,14 @@ fn events_are_taken_settled_and_come_again_over_http_across_a_crash() {
     settle(&gateway, "press", "ack", &[&events[2], &again[0]]);
     settle(&gateway, "press", "reject", &[&events[3]]);
     let consumer = get(&gateway, "/v1/consumers/press");
-    assert_eq!((&consumer["acked"], &consumer["dead_lettered"], &consumer["open"]), (&json!(3), &json!(1), &json!(0)));
+    assert_eq!(
+        (&consumer["acked"], &consumer["dead_lettered"], &consumer["open"]),
+        (&json!(3), &json!(1), &json!(0))
+    );
 
     // Settled is settled.
-    let (status, answer) = send(&gateway, "POST", "/v1/consumers/press/ack", json!({"ids": [events[0]["id"]]}));
+    let (status, answer) =
+        send(&gateway, "POST", "/v1/consumers/press/ack", json!({"ids": [events[0]["id"]]}));
     assert_eq!((status, answer), (200, json!({"settled": 0, "unknown": [events[0]["id"]]})));
     gateway.assert_alive();
 }
@@ -163,7 +167,7 @@ fn dead_letters_are_looked_at_redriven_exported_and_purged_with_the_program() {
     gateway.restart();
     let list = done(&gateway, &["dead-letters", "list", "--consumer", "press", "--cause", "rejected"]);
     assert_eq!(list.lines().count(), 4, "{list}");
-    let letters = done_json(&gateway, &["dead-letters", "--output", "json"]);
+    let letters = done_json(&gateway, &["dead-letters"]);
     let letters = letters["dead_letters"].as_array().unwrap();
     let offsets: Vec<String> = letters.iter().map(|letter| letter["offset"].to_string()).collect();
     let shown = done_json(&gateway, &["dead-letters", "show", "press", &offsets[0]]);
@@ -199,7 +203,8 @@ fn the_program_says_who_is_not_there_and_what_is_wrong() {
     let (status, _, errors) = cli(gateway.admin(), &["consumers", "show", "nobody"]);
     assert_eq!(status, 1);
     assert!(errors.contains("there is no consumer named \"nobody\""), "{errors}");
-    let create = ["consumers", "create", "x", "--stream", "telemetry", "--ack-wait", "soon", "--order", "best"];
+    let create =
+        ["consumers", "create", "x", "--stream", "telemetry", "--ack-wait", "soon", "--order", "best"];
     let (status, _, errors) = cli(gateway.admin(), &create);
     assert_eq!((status, errors.lines().count()), (1, 3), "{errors}");
     assert_eq!(cli(gateway.admin(), &["consumers", "next"]).0, 2, "clap says what is missing");
