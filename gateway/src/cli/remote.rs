@@ -223,7 +223,7 @@ pub(crate) struct ChangesArgs {
     /// Events that may be handed out at one time [default of a new one: 1000]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_ack_pending: Option<u32>,
-    /// `none`, or `key`: one event of each topic at a time [default of a new one: none]
+    /// `none`, or `key`: one event of each publisher and topic at a time [default of a new one: none]
     #[arg(long)]
     pub(crate) order: Option<String>,
 }

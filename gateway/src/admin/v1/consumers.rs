@@ -20,9 +20,9 @@ use crate::engine::Order;
 use crate::stream::From;
 
 const ACK_WAIT_MS: RangeInclusive<u64> = 100..=86_400_000;
-const BACKOFF_MS: RangeInclusive<u64> = 0..=86_400_000;
+const BACKOFF_MS: RangeInclusive<u64> = 0..=7 * 86_400_000;
 const BACKOFF_STEPS_MAX: usize = 32;
-const MAX_DELIVER: RangeInclusive<u64> = 0..=1_000_000;
+const MAX_DELIVER: RangeInclusive<u64> = 0..=1000;
 const MAX_ACK_PENDING: RangeInclusive<u64> = 1..=100_000;
 /// What a new consumer has that nothing is said about; the same as in the configuration file.
 const ACK_WAIT_MS_DEFAULT: u64 = 30_000;
