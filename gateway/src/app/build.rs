@@ -1,9 +1,9 @@
 //! From configuration to parts.
 
-use super::StartError;
+use super::{StartError, consumers};
 use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
 use crate::connection::{Context, Endings, Settings};
-use crate::consumer::{ConsumerLimits, Consumers};
+use crate::consumer::Consumers;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy, StreamOptions,
@@ -105,7 +105,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         bytes_max: config.mqtt.retained_max_bytes,
     };
     Ok(Context {
-        consumers: Consumers::start(engine.clone(), ConsumerLimits::default()),
+        consumers: Consumers::start(engine.clone(), consumers::limits(config)),
         engine,
         sys_topics: SysTopics::default(),
         registry: Registry::new(config.admission.max_connections),

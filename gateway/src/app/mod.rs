@@ -4,6 +4,7 @@
 //! end: listeners, connections (what is being stored is acknowledged first), log, view, admin.
 
 mod build;
+mod consumers;
 mod observe;
 mod upkeep;
 
@@ -148,6 +149,7 @@ impl Gateway {
             move || build::context(&config, disk, threads)
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
+        context.consumers.configure(consumers::configured(&config, crate::clock::unix_ms())).await;
         let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });
         let (stop, stopped) = watch::channel(false);
         let (stop_background, background_stopped) = watch::channel(false);

@@ -37,6 +37,8 @@ pub(super) struct Reader {
     wanted: RouteCache<bool>,
     /// What `wanted` was found for.
     filter: Box<str>,
+    /// About how many events the stream has had before where this stands.
+    seen: u64,
     hasher: foldhash::fast::RandomState,
 }
 
@@ -47,6 +49,7 @@ impl Reader {
             again: Pager::default(),
             wanted: RouteCache::new(TOPICS_CACHED),
             filter: Box::default(),
+            seen: 0,
             hasher: foldhash::fast::RandomState::default(),
         }
     }
@@ -72,8 +75,10 @@ impl Reader {
         let Some(stream) = engine.stream_id(&spec.stream) else { return Progressed::Done };
         let floor = engine.stream_floor(stream).max(engine.log().bounds().0).get();
         if core.scanned() < floor {
-            let missed = floor - core.scanned();
-            tracing::warn!(stream = %spec.stream, offsets = missed, "a consumer was behind what its stream keeps");
+            let seen = self.seen.max(engine.stream_before(stream, Offset::new(core.scanned())).1);
+            let missed = engine.stream_before(stream, Offset::new(floor)).1.saturating_sub(seen);
+            let from = core.scanned();
+            tracing::warn!(stream = %spec.stream, from, floor, missed, "a consumer was behind what its stream keeps");
             core.count_gone(Gone::Missed, missed);
             core.skip_to(floor);
         }
@@ -82,6 +87,7 @@ impl Reader {
             self.wanted = RouteCache::new(TOPICS_CACHED);
         }
         let at = core.scanned();
+        self.seen = engine.stream_before(stream, Offset::new(at)).1;
         match self.forward.locate(engine, Offset::new(at), cx) {
             Poll::Pending | Poll::Ready(Located::End) => Progressed::Waits,
             Poll::Ready(Located::Failed) => Progressed::Failed,
@@ -168,7 +174,7 @@ impl Reader {
 
     fn wants(&mut self, engine: &Engine, stream: u64, topic: &str) -> bool {
         let filter = &self.filter;
-        self.wanted.get_or_find(engine.interest_epoch(), topic, || {
+        self.wanted.get_or_find(engine.stream_epoch(), topic, || {
             let matches = match (TopicFilter::parse(filter), TopicName::parse(topic)) {
                 (Ok(filter), Ok(name)) => filter.matches(name),
                 _ => false,

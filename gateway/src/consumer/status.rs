@@ -5,6 +5,7 @@ use super::manage::Consumers;
 use super::worker::WorkerKind;
 use crate::clock;
 use crate::engine::{ConsumerSpec, Engine};
+use gateway_storage::Offset;
 
 /// A consumer at one moment.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct ConsumerStatus {
     pub created_ms: u64,
     /// Every event below this offset was looked at.
     pub read_to: u64,
-    /// About how many events of the stream it has not handed out; never less than there are.
+    /// About how many events of the stream it has not handed out, those that its filter does not want included.
     pub lag_events: u64,
     /// About how many bytes of the stream they take.
     pub lag_bytes: u64,
@@ -43,7 +44,7 @@ pub struct ConsumerStatus {
     pub expired: u64,
     /// Events that the log could not read back.
     pub lost: u64,
-    /// Offsets that the stream's retention took away before they were read.
+    /// Events that the stream's retention took away before they were settled, as far as it can be told.
     pub missed: u64,
     /// Dead letters that it has now.
     pub dead_letters: u64,
@@ -119,10 +120,10 @@ impl Consumers {
 fn status(engine: &Engine, consumer: &Consumer) -> Option<ConsumerStatus> {
     let entry = engine.consumer(consumer.name())?;
     let letters = engine.dead_letter_usage(consumer.name());
-    let has_stream = engine.stream_id(&entry.state().spec.stream).is_some();
+    let stream = engine.stream_id(&entry.state().spec.stream);
     let inner = consumer.shared.lock();
     let (open, ready, first_ms) = inner.core.counts();
-    let behind = engine.end().get().saturating_sub(inner.core.scanned());
+    let (lag_bytes, behind) = stream.map_or((0, 0), |stream| lag(engine, stream, inner.core.scanned()));
     let workers: Vec<WorkerStatus> = inner
         .core
         .worker_figures()
@@ -133,7 +134,7 @@ fn status(engine: &Engine, consumer: &Consumer) -> Option<ConsumerStatus> {
         .collect();
     let has_work = behind > 0 || ready > 0 || open > 0;
     let state = match () {
-        () if !has_stream => ConsumerCondition::StreamMissing,
+        () if stream.is_none() => ConsumerCondition::StreamMissing,
         () if inner.unreadable => ConsumerCondition::Unreadable,
         () if inner.core.is_unclaimed() => ConsumerCondition::Unclaimed,
         () if inner.spec.paused => ConsumerCondition::Paused,
@@ -152,7 +153,7 @@ fn status(engine: &Engine, consumer: &Consumer) -> Option<ConsumerStatus> {
         created_ms: durable.created_ms,
         read_to,
         lag_events: behind + ready as u64,
-        lag_bytes: 0,
+        lag_bytes,
         oldest_age_ms: first_ms.map_or(0, |first_ms| clock::unix_ms().saturating_sub(first_ms)),
         open: open as u64,
         ready: ready as u64,
@@ -169,4 +170,13 @@ fn status(engine: &Engine, consumer: &Consumer) -> Option<ConsumerStatus> {
         dead_letter_bytes: letters.bytes,
         state,
     })
+}
+
+/// About how many bytes and events of a stream lie at or behind an offset.
+fn lag(engine: &Engine, stream: u64, from: u64) -> (u64, u64) {
+    let end = engine.end();
+    let (bytes, events) = engine.stream_before(stream, end);
+    let (bytes_before, events_before) = engine.stream_before(stream, Offset::new(from));
+    let entries = end.get().saturating_sub(from);
+    (bytes.saturating_sub(bytes_before), events.saturating_sub(events_before).min(entries))
 }
