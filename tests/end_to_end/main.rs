@@ -16,6 +16,7 @@ mod bench;
 mod books;
 mod client_libraries;
 mod dedup;
+mod consumers;
 mod delivery;
 mod drain;
 mod durable;
