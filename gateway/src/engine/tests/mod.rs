@@ -1,6 +1,7 @@
 //! The engine on the memory twin of the log: receipts, the view, and both after a crash.
 
 mod dedup;
+mod consumers;
 mod groups;
 mod model;
 mod quotas;
@@ -73,6 +74,15 @@ impl Rig {
     }
 
     fn with(log: MemoryLog, dir: tempfile::TempDir, rules: Rules) -> Self {
+        Self::with_streams(log, dir, rules, vec![stream("telemetry", "devices/#")])
+    }
+
+    fn with_streams(
+        log: MemoryLog,
+        dir: tempfile::TempDir,
+        rules: Rules,
+        streams: Vec<StreamOptions>,
+    ) -> Self {
         let handle = log.handle();
         let (view, _) = View::open(dir.path().join("view"), gateway_storage::ViewOptions::default()).unwrap();
         let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(RealDisk)).unwrap();
@@ -81,7 +91,7 @@ impl Rig {
             view,
             checkpoints,
             Reserve::none(),
-            options(vec![stream("telemetry", "devices/#")], rules),
+            options(streams, rules),
             Box::new(|_| {}),
         );
         Self { hands: Hands::on(engine.unwrap()), log: handle, dir }
@@ -90,6 +100,15 @@ impl Rig {
     /// The gateway is killed and started again on what was durable; with the view it had, or without one.
     fn restart(self, keep_view: bool) -> Self {
         self.restart_with(keep_view, RULES)
+    }
+
+    /// As [`Rig::restart`], with the saved view, under another configuration.
+    fn restart_as(self, streams: Vec<StreamOptions>) -> Self {
+        self.engine.shutdown();
+        let log = self.log.crash(7);
+        let Self { hands, dir, .. } = self;
+        drop(hands);
+        Self::with_streams(log, dir, RULES, streams)
     }
 
     fn restart_with(self, keep_view: bool, rules: Rules) -> Self {

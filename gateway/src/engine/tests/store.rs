@@ -6,13 +6,13 @@ use std::cell::Cell;
 use std::fs;
 
 const SEGMENT_BYTES: u64 = 4096;
-const YEAR_MS: u64 = 365 * 86_400_000;
+pub(super) const YEAR_MS: u64 = 365 * 86_400_000;
 
 /// How an engine on files is run.
-struct Setup {
-    streams: Vec<StreamOptions>,
-    rules: Rules,
-    max_bytes: u64,
+pub(super) struct Setup {
+    pub(super) streams: Vec<StreamOptions>,
+    pub(super) rules: Rules,
+    pub(super) max_bytes: u64,
 }
 
 impl Default for Setup {
@@ -23,11 +23,11 @@ impl Default for Setup {
 }
 
 /// An engine on files.
-struct Files {
+pub(super) struct Files {
     hands: Hands,
     dir: tempfile::TempDir,
     /// What upkeep takes for the time: each turn is long after the one before.
-    now_ms: Cell<u64>,
+    pub(super) now_ms: Cell<u64>,
 }
 
 impl Deref for Files {
@@ -39,7 +39,7 @@ impl Deref for Files {
 }
 
 impl Files {
-    fn new(setup: Setup) -> Self {
+    pub(super) fn new(setup: Setup) -> Self {
         Self::open(tempfile::tempdir().unwrap(), setup)
     }
 
@@ -57,7 +57,7 @@ impl Files {
         Self { hands: Hands::on(engine.unwrap()), dir, now_ms: Cell::new(crate::clock::unix_ms()) }
     }
 
-    fn restart(self, keep_view: bool, setup: Setup) -> Self {
+    pub(super) fn restart(self, keep_view: bool, setup: Setup) -> Self {
         self.engine.shutdown();
         let Self { hands, dir, .. } = self;
         drop(hands);
@@ -68,7 +68,7 @@ impl Files {
     }
 
     /// Publishes `count` events of 200 bytes, ten in each group.
-    fn publish(&self, topic: &str, count: usize) {
+    pub(super) fn publish(&self, topic: &str, count: usize) {
         let Entry::Event(event) = event(topic) else { unreachable!() };
         let group = [Entry::Event(Event { payload: &[7; 200], ..event }); 10];
         for _ in 0..count / 10 {
@@ -77,7 +77,7 @@ impl Files {
     }
 
     /// Everything so far is in a checkpoint, and there is no other.
-    fn checkpoint(&self) {
+    pub(super) fn checkpoint(&self) {
         for _ in 0..2 {
             self.commit(&[event("nothing/wants/it")]);
             let end = self.engine.end();
@@ -92,7 +92,7 @@ impl Files {
     }
 
     /// One turn of upkeep.
-    fn retain(&self) -> RetentionReport {
+    pub(super) fn retain(&self) -> RetentionReport {
         self.retain_after(6_000)
     }
 
