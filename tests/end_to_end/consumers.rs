@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use gateway_protocol::packet::{Ack, Packet};
 use gateway_protocol::property::Property;
-use gateway_tests::{Client, Gateway, Hello, Message, ProtocolVersion, ReasonCode, Subscriber, TIMEOUT, wait};
+use gateway_tests::{
+    Client, Gateway, Hello, Message, ProtocolVersion, ReasonCode, Subscriber, TIMEOUT, wait,
+};
 
 use crate::{QOS0, QOS1};
 
@@ -108,7 +110,8 @@ fn what_nobody_can_do_is_a_dead_letter_at_once() {
     let gateway = gateway("max_deliver=0");
     publish(&gateway, 0..3);
     let mut worker = worker(&gateway, "worker", 10);
-    for reason in [ReasonCode::PayloadFormatInvalid, ReasonCode::ImplementationSpecificError, ReasonCode::Success]
+    for reason in
+        [ReasonCode::PayloadFormatInvalid, ReasonCode::ImplementationSpecificError, ReasonCode::Success]
     {
         let message = worker.message();
         answer(&mut worker, &message, reason);
@@ -276,8 +279,11 @@ fn what_can_not_be_is_refused() {
     let gateway = gateway("");
     let mut client = gateway.connect(V5, "client");
     let codes = client.subscribe(&[("$consumer/none", QOS1), ("$consumer/work", QOS0), ("$consumer/", QOS1)]);
-    let expected =
-        [ReasonCode::TopicFilterInvalid, ReasonCode::ImplementationSpecificError, ReasonCode::TopicFilterInvalid];
+    let expected = [
+        ReasonCode::TopicFilterInvalid,
+        ReasonCode::ImplementationSpecificError,
+        ReasonCode::TopicFilterInvalid,
+    ];
     assert_eq!(codes, expected);
     let mut old = gateway.connect(V311, "old");
     assert_eq!(old.subscribe(&[("$consumer/none", QOS1)]), [ReasonCode::UnspecifiedError]);

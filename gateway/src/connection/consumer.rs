@@ -150,7 +150,7 @@ impl Connection {
         }
     }
 
-    /// Whether the subscription goes on.
+    /// Whether the subscription goes on. One that has ended takes the connection with it, so that the client knows.
     fn feed_taking(
         &mut self,
         taking: &mut Taking,
@@ -158,6 +158,14 @@ impl Connection {
         cx: &mut Context<'_>,
         out: &mut Vec<u8>,
     ) -> bool {
+        if let Some(ended) = taking.worker.ended() {
+            if ended != Ended::ShutDown {
+                let consumer = taking.consumer.name();
+                tracing::info!(client_id = %self.client_id, consumer, ?ended, "a worker is disconnected");
+                self.feed.failure = Some(ReasonCode::AdministrativeAction);
+            }
+            return false;
+        }
         while self.has_room(out) && self.session.send_quota() > 0 {
             let delivery = match taking.next.take() {
                 Some(delivery) => delivery,
@@ -166,17 +174,8 @@ impl Connection {
                         taking.credit = taking.credit.saturating_sub(1);
                         delivery
                     }
-                    Poll::Ready(Handed::Ended(ended)) => {
-                        if ended != Ended::ShutDown {
-                            tracing::info!(
-                                client_id = %self.client_id, consumer = taking.consumer.name(), ?ended,
-                                "a worker is disconnected"
-                            );
-                            self.feed.failure = Some(ReasonCode::AdministrativeAction);
-                        }
-                        return false;
-                    }
-                    Poll::Pending => return true,
+                    // It ends in the next round, which whoever ended it has woken this task for.
+                    Poll::Ready(Handed::Ended(_)) | Poll::Pending => return true,
                 },
             };
             if !self.deliver_item(taking, &delivery, sent, out) {

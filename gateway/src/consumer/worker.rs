@@ -72,6 +72,14 @@ impl Worker {
         &self.shared.name
     }
 
+    /// Whether the worker gets nothing more, and why, although there may be events that it has not polled.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        let inner = self.shared.lock();
+        let seat = inner.seats.get(&self.id);
+        inner.ended.or_else(|| seat.map_or(Some(Ended::Hanging), |seat| seat.ended))
+    }
+
     /// The next event for this worker. It uses up one of its credit.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Handed> {
         let mut inner = self.shared.lock();
