@@ -7,10 +7,10 @@ use super::item::OpenItem;
 use super::offset_runs::OffsetRuns;
 use super::progress::Progress;
 use super::spec::ConsumerSpec;
-use super::tally::Tally;
+use super::tally::{Figures, Tally};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Offsets in one row of the saved view: what is open of them stands there together.
 pub(super) const ROW_OFFSETS: u64 = 512;
@@ -21,6 +21,7 @@ pub struct ConsumerEntry {
     /// Its name.
     pub name: Box<str>,
     removed: AtomicBool,
+    pub(super) figures: OnceLock<Figures>,
     state: Mutex<ConsumerState>,
 }
 
@@ -69,7 +70,12 @@ pub(super) struct Unsaved {
 
 impl ConsumerEntry {
     pub(super) fn new(name: &str, state: ConsumerState) -> Self {
-        Self { name: name.into(), removed: AtomicBool::new(false), state: Mutex::new(state) }
+        Self {
+            name: name.into(),
+            removed: AtomicBool::new(false),
+            figures: OnceLock::new(),
+            state: Mutex::new(state),
+        }
     }
 
     /// Looks at the state.

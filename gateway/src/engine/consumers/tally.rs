@@ -5,7 +5,7 @@
 use super::item::Cause;
 use super::state::ConsumerEntry;
 use crate::engine::dead_letters::{LetterUsage, Removal};
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 
 /// What has happened to one consumer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,24 +74,65 @@ pub(in crate::engine) fn describe() {
     describe_gauge!("gateway_dead_letters_bytes", Unit::Bytes, "Bytes that dead letters take, by consumer");
 }
 
+/// The metrics of one consumer, looked up once.
+#[derive(Clone)]
+pub(super) struct Figures {
+    handed_out: Counter,
+    redelivered: Counter,
+    acked: Counter,
+    expired: Counter,
+    lost: Counter,
+    missed: Counter,
+    discarded: Counter,
+    open: Gauge,
+    letters: Gauge,
+    letter_bytes: Gauge,
+}
+
+impl Figures {
+    fn of(consumer: &str) -> Self {
+        let counter = |family| counter!(family, "consumer" => consumer.to_owned());
+        let gauge = |family| gauge!(family, "consumer" => consumer.to_owned());
+        Self {
+            handed_out: counter("gateway_consumer_handed_out_total"),
+            redelivered: counter("gateway_consumer_redelivered_total"),
+            acked: counter("gateway_consumer_acked_total"),
+            expired: counter("gateway_consumer_expired_total"),
+            lost: counter("gateway_consumer_lost_total"),
+            missed: counter("gateway_consumer_missed_total"),
+            discarded: counter("gateway_consumer_discarded_total"),
+            open: gauge("gateway_consumer_open"),
+            letters: gauge("gateway_dead_letters"),
+            letter_bytes: gauge("gateway_dead_letters_bytes"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Figures").finish_non_exhaustive()
+    }
+}
+
 /// Brings the figures of one consumer up to date.
 pub(super) fn report(entry: &ConsumerEntry, letters: &LetterUsage) {
     let (tally, open) = {
         let mut state = entry.state();
         (std::mem::take(&mut state.tally), state.open.len())
     };
+    let figures = entry.figures.get_or_init(|| Figures::of(&entry.name));
+    figures.handed_out.increment(tally.handed_out);
+    figures.redelivered.increment(tally.redelivered);
+    figures.acked.increment(tally.acked);
+    figures.expired.increment(tally.expired);
+    figures.lost.increment(tally.lost);
+    figures.missed.increment(tally.missed);
+    figures.discarded.increment(tally.discarded);
+    let open = if entry.is_removed() { 0 } else { open };
+    figures.open.set(open as f64);
+    figures.letters.set(letters.count as f64);
+    figures.letter_bytes.set(letters.bytes as f64);
     let name = || entry.name.to_string();
-    for (family, count) in [
-        ("gateway_consumer_handed_out_total", tally.handed_out),
-        ("gateway_consumer_redelivered_total", tally.redelivered),
-        ("gateway_consumer_acked_total", tally.acked),
-        ("gateway_consumer_expired_total", tally.expired),
-        ("gateway_consumer_lost_total", tally.lost),
-        ("gateway_consumer_missed_total", tally.missed),
-        ("gateway_consumer_discarded_total", tally.discarded),
-    ] {
-        counter!(family, "consumer" => name()).increment(count);
-    }
     for (cause, count) in Cause::ALL.into_iter().zip(tally.dead_lettered).filter(|(_, count)| *count > 0) {
         counter!("gateway_dead_letters_total", "consumer" => name(), "cause" => cause.as_str())
             .increment(count);
@@ -101,10 +142,6 @@ pub(super) fn report(entry: &ConsumerEntry, letters: &LetterUsage) {
         counter!("gateway_dead_letters_removed_total", "consumer" => name(), "reason" => reason.as_str())
             .increment(count);
     }
-    let open = if entry.is_removed() { 0 } else { open };
-    gauge!("gateway_consumer_open", "consumer" => name()).set(open as f64);
-    gauge!("gateway_dead_letters", "consumer" => name()).set(letters.count as f64);
-    gauge!("gateway_dead_letters_bytes", "consumer" => name()).set(letters.bytes as f64);
 }
 
 /// How many consumers there are.
