@@ -1,7 +1,8 @@
 //! Stores as earlier versions have left them on disk: whatever is done to the formats, these must open.
 //!
-//! `tests/golden/v1` has a log of two segments with an entry of every kind, some of them in compressed groups, and a
-//! checkpoint in the middle of it; `tests/golden/v1-sled` has the same log in sled. A change that needs other bytes needs a new format version and a new directory. Only
+//! `tests/golden/v1` has a log of two segments with an entry of every kind there was first, some of them in compressed groups, and a
+//! checkpoint in the middle of it; `tests/golden/v1-sled` has the same log in sled. `tests/golden/v1-consumers` has the kinds and the tables that
+//! came with consumers, of the same format. A change that needs other bytes needs a new format version and a new directory. Only
 //! when `GATEWAY_WRITE_GOLDEN` names a directory is one written, to be looked at and moved here by hand.
 
 #![expect(
@@ -37,7 +38,26 @@ const ROWS: [(Table, &[u8], &[u8]); 3] = [
 ];
 const APPLIED: u64 = 15;
 
-/// One entry of every kind, in the order of their numbers.
+/// The same of the view that came with consumers.
+const CONSUMER_ROWS: [(Table, &[u8], &[u8]); 2] =
+    [(Table::Consumers, b"billing\0m", b"a consumer"), (Table::DeadLetters, b"billing 42", &[3; 200])];
+const CONSUMERS_APPLIED: u64 = 8;
+
+/// One entry of every kind that came later.
+fn consumer_entries() -> [Entry<'static>; 8] {
+    [
+        Entry::BacklogCut { client_id: "app", before: 1_000_000_000_000 },
+        Entry::StreamSet { name: "telemetry", at_ms: 1_767_225_605_000, spec: &[1, 2, 3, 4] },
+        Entry::StreamRemoved { name: "telemetry", at_ms: 1_767_225_606_000 },
+        Entry::ConsumerSet { name: "billing", at_ms: 1_767_225_607_000, spec: &[5, 6] },
+        Entry::ConsumerRemoved { name: "billing", at_ms: 1_767_225_608_000 },
+        Entry::ConsumerProgress { name: "billing", at_ms: 1_767_225_609_000, progress: &[7; 33] },
+        Entry::DeadLettered { name: "billing", at_ms: 1_767_225_610_000, letter: &[0xee; 50] },
+        Entry::DeadLettersChanged { name: "billing", at_ms: 1_767_225_611_000, change: &[9] },
+    ]
+}
+
+/// One entry of every kind there was first, in the order of their numbers.
 fn entries() -> [Entry<'static>; 15] {
     let event = Event {
         client_id: "pump-1",
@@ -127,7 +147,22 @@ fn the_store_of_format_version_1_opens_and_reads_back() {
     for (table, key, value) in ROWS {
         assert_eq!(store.view.get(table, key).unwrap().as_deref(), Some(value));
     }
-    read_through(&store);
+    read_through(&store, &entries());
+}
+
+#[test]
+fn the_store_of_format_version_1_with_consumers_opens_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_into("v1-consumers/log", &dir.path().join("log"));
+    copy_into("v1-consumers/checkpoint", &dir.path().join("checkpoint"));
+    let report = offline::verify(dir.path()).unwrap();
+    assert!(report.is_whole(), "{:?}", report.findings);
+    let store: Store = recovery::open(dir.path(), options()).unwrap();
+    assert_eq!(store.replay_from, Offset::new(CONSUMERS_APPLIED));
+    for (table, key, value) in CONSUMER_ROWS {
+        assert_eq!(store.view.get(table, key).unwrap().as_deref(), Some(value));
+    }
+    read_through(&store, &consumer_entries());
 }
 
 #[test]
@@ -138,24 +173,25 @@ fn the_log_in_sled_of_format_version_1_opens_and_reads_back() {
     let store = recovery::open(dir.path(), StoreOptions { log: sled, ..options() }).unwrap();
     assert_eq!((store.log.next_offset(), store.log.last_time_ms()), (Offset::new(45), FIRST_TIME_MS + 2000));
     assert_eq!(store.log_report.torn_tail, None);
-    read_through(&store);
+    read_through(&store, &entries());
 }
 
-/// Compares every entry of the log with what was written.
-fn read_through(store: &Store) {
+/// Compares every entry of the log with what was written: three times these.
+fn read_through(store: &Store, entries: &[Entry<'_>]) {
     let mut offsets = Vec::new();
     let (log, mut next) = (store.log.reader(), Offset::ZERO);
+    let count = entries.len() as u64;
     while let Some(page) = log.read_page(next, 1 << 20).unwrap() {
         for index in 0..page.batch.len() {
             let number = page.batch.offset_of(index).unwrap().get();
-            assert_eq!(page.batch.entry(index).unwrap(), entries()[number as usize % 15], "offset {number}");
-            assert_eq!(page.batch.time_ms(index), FIRST_TIME_MS + number / 15 * 1000);
+            assert_eq!(page.batch.entry(index).unwrap(), entries[(number % count) as usize], "offset {number}");
+            assert_eq!(page.batch.time_ms(index), FIRST_TIME_MS + number / count * 1000);
             offsets.push(number);
         }
         assert!(page.skipped.is_empty());
         next = page.next;
     }
-    assert_eq!(offsets, (0..45).collect::<Vec<_>>());
+    assert_eq!(offsets, (0..3 * count).collect::<Vec<_>>());
 }
 
 #[test]
@@ -236,30 +272,40 @@ fn refused(dir: &TempDir, path: &Path, sentence: &str) {
 fn a_golden_store_is_written_where_that_is_asked_for() {
     let Some(target) = std::env::var_os("GATEWAY_WRITE_GOLDEN").map(PathBuf::from) else { return };
     let times = [0, 1000, 2000].map(|later| FIRST_TIME_MS + later);
+    // At once: sled takes a whole segment of 16 MiB each time it is opened.
+    let sled = SledLog::open(target.join("v1-sled/log/sled"), SledLogOptions::default()).unwrap().0;
+    write_groups(Box::new(sled), &entries(), Compression::Lz4, &times);
+    write_store(&target.join("v1"), &entries(), &ROWS, APPLIED, times);
+    write_store(&target.join("v1-consumers"), &consumer_entries(), &CONSUMER_ROWS, CONSUMERS_APPLIED, times);
+}
+
+fn write_store(
+    target: &Path,
+    entries: &[Entry<'_>],
+    rows: &[(Table, &[u8], &[u8])],
+    applied: u64,
+    times: [u64; 3],
+) {
     for (time_ms, compression) in
         times.into_iter().zip([Compression::None, Compression::Lz4, Compression::None])
     {
-        let segments = SegmentsLog::open(target.join("v1/log"), SEGMENTS).unwrap().0;
-        write_groups(Box::new(segments), compression, &[time_ms]);
+        let segments = SegmentsLog::open(target.join("log"), SEGMENTS).unwrap().0;
+        write_groups(Box::new(segments), entries, compression, &[time_ms]);
     }
-    // At once: sled takes a whole segment of 16 MiB each time it is opened.
-    let sled = SledLog::open(target.join("v1-sled/log/sled"), SledLogOptions::default()).unwrap().0;
-    write_groups(Box::new(sled), Compression::Lz4, &times);
-    let target = target.join("v1");
-    let store = recovery::open(&target, options()).unwrap();
+    let store = recovery::open(target, options()).unwrap();
     let mut changes = Changes::new();
-    for (table, key, value) in ROWS {
-        changes.put(table, key, value).unwrap();
+    for (table, key, value) in rows {
+        changes.put(*table, key, value).unwrap();
     }
-    store.view.save(&changes, Offset::new(APPLIED)).unwrap();
+    store.view.save(&changes, Offset::new(applied)).unwrap();
     let writer = ViewWriter::start(Arc::new(store.view), store.checkpoints, store.reserve).unwrap();
     assert!(writer.try_checkpoint());
     writer.wait_idle();
-    assert_eq!(writer.checkpoint_state().newest, Some(Offset::new(APPLIED)));
+    assert_eq!(writer.checkpoint_state().newest, Some(Offset::new(applied)));
     writer.shutdown();
 }
 
-fn write_groups(log: Box<dyn Log>, compression: Compression, times: &[u64]) {
+fn write_groups(log: Box<dyn Log>, entries: &[Entry<'_>], compression: Compression, times: &[u64]) {
     let options = GroupCommitOptions { compression, ..GroupCommitOptions::default() };
     let (sender, committed) = sync_channel(1);
     let sink = Box::new(move |group: CommittedGroup| sender.send(group.durable).unwrap());
@@ -271,8 +317,8 @@ fn write_groups(log: Box<dyn Log>, compression: Compression, times: &[u64]) {
     for time_ms in times {
         now_ms.store(*time_ms, Ordering::SeqCst);
         let mut staging = Staging::new();
-        for entry in entries() {
-            staging.push(&entry).unwrap();
+        for entry in entries {
+            staging.push(entry).unwrap();
         }
         last = Some(commit.submit(&mut staging, Urgency::Now, Waker::noop(), last).unwrap());
         committed.recv().unwrap();

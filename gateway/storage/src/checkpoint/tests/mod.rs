@@ -307,19 +307,27 @@ proptest! {
 
     #[test]
     fn rows_in_are_rows_out(
-        seed in proptest::collection::vec((1_u8..6, proptest::collection::vec(any::<u8>(), 0..40), any::<u16>()), 0..60),
+        seed in proptest::collection::vec((1_u8..8, proptest::collection::vec(any::<u8>(), 0..40), any::<u16>()), 0..60),
         large in proptest::collection::vec((any::<u8>(), VALUE_BYTES_MAX - 3..=VALUE_BYTES_MAX), 0..6),
         applied in 1..u64::MAX,
     ) {
         let place = Place::new();
         let view = place.view();
-        let tables = [Table::Meta, Table::Sessions, Table::Pending, Table::Retained, Table::Wills];
+        let tables = [
+            Table::Meta,
+            Table::Sessions,
+            Table::Pending,
+            Table::Retained,
+            Table::Wills,
+            Table::Consumers,
+            Table::DeadLetters,
+        ];
         let mut changes = Changes::new();
         let mut expected = Rows::new();
         let all = seed
             .into_iter()
             .map(|(table, key, len)| (table, key, usize::from(len)))
-            .chain(large.into_iter().map(|(key, len)| (key % 5 + 1, vec![key], len)));
+            .chain(large.into_iter().map(|(key, len)| (key % 7 + 1, vec![key], len)));
         for (number, (table, key, len)) in all.enumerate() {
             let value = vec![number as u8; len];
             changes.put(tables[usize::from(table) - 1], &key, &value).unwrap();
