@@ -16,6 +16,7 @@ pub mod listener;
 pub mod pool;
 pub mod registry;
 pub mod router;
+pub mod sinks;
 pub mod stream;
 pub mod sys_topics;
 pub mod telemetry;

@@ -25,6 +25,7 @@ mod rumqttc_clients;
 mod sessions;
 mod streams;
 mod sys;
+mod webhook;
 
 use gateway_tests::QoS;
 

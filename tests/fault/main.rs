@@ -3,6 +3,7 @@
 //!
 //! - [`kill`], [`exactly_once`]: the program is killed under load, and so are its consumers.
 //! - [`large_store`]: the program is killed with gigabytes in its store, and is ready again soon.
+//! - [`database`]: the program writes to a database, and either is killed.
 //! - [`full_disk`]: the program on a file system that is really full.
 //! - [`power`], [`failing_disk`], [`endings`], [`stalls`], [`flips`]: a gateway in this process on a disk of the test's own
 //!   ([`lab`]), which loses what was not synced, fails, takes its time, or has a bit flipped.
@@ -33,6 +34,7 @@
 )]
 
 mod consumer;
+mod database;
 mod endings;
 mod event;
 mod exactly_once;

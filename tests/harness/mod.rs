@@ -5,6 +5,7 @@
 //! - [`Client`] is one MQTT connection under full control: it says what it is told to, silence and nonsense
 //!   included.
 //! - [`Program`] runs somebody else's client (`mosquitto_sub`, `mosquitto_pub`) and watches its lines.
+//! - [`Postgres`] is a database server of the test's own.
 //! - [`wait`] is the only place that waits for something by looking again.
 //!
 //! Everything here is bounded in time and panics with what it saw, since its only callers are tests. Nothing here
@@ -28,6 +29,7 @@ mod hello;
 mod memory;
 mod metrics;
 mod output;
+mod postgres;
 mod program;
 pub mod wait;
 
@@ -38,6 +40,7 @@ pub use hello::{Hello, Will};
 pub use memory::{Memory, memory_of};
 pub use metrics::{Metrics, readiness};
 pub use output::Output;
+pub use postgres::Postgres;
 pub use program::{Program, Subscriber, publish_with_mosquitto};
 
 pub use gateway_protocol::{ProtocolVersion, QoS, ReasonCode};

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::connection::Context;
 use crate::engine::{Engine, EngineError};
 use crate::listener::TcpAcceptor;
+use crate::sinks::{SinkStartError, SinkStatus, Sinks};
 use crate::telemetry::{Metrics, TelemetryError};
 use gateway_protocol::ReasonCode;
 use gateway_storage::CommitState;
@@ -56,6 +57,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A sink cannot be started.
+    #[error(transparent)]
+    Sink(#[from] SinkStartError),
     /// Opening was cut short.
     #[error("opening the log did not finish")]
     Interrupted,
@@ -69,6 +73,8 @@ pub struct Gateway {
     state: Arc<State>,
     stop: watch::Sender<bool>,
     listeners: JoinSet<()>,
+    sinks: Sinks,
+    sink_tasks: JoinSet<()>,
     /// Upkeep and admin; they go on until the log is closed.
     background: JoinSet<()>,
     stop_background: watch::Sender<bool>,
@@ -164,6 +170,8 @@ impl Gateway {
             config.mqtt.sys_interval_secs,
             background_stopped.clone(),
         ));
+        let mut sink_tasks = JoinSet::new();
+        let sinks = Sinks::start(&context.engine, &config.sinks, &stopped, &mut sink_tasks).await?;
         let admin_address = admin.as_ref().map(Admin::local_addr);
         if let Some(admin) = admin {
             let mut stopped = background_stopped;
@@ -182,7 +190,18 @@ impl Gateway {
                     .await;
             });
         }
-        Ok(Self { mqtt, admin: admin_address, context, state, stop, listeners, background, stop_background })
+        Ok(Self {
+            mqtt,
+            admin: admin_address,
+            context,
+            state,
+            stop,
+            listeners,
+            sinks,
+            sink_tasks,
+            background,
+            stop_background,
+        })
     }
 
     /// Where the first MQTT listener listens.
@@ -195,6 +214,12 @@ impl Gateway {
     #[must_use]
     pub fn mqtt_addrs(&self) -> &[SocketAddr] {
         &self.mqtt
+    }
+
+    /// How its sinks are doing.
+    #[must_use]
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        self.sinks.list()
     }
 
     /// Where metrics and health are served, if they are.
@@ -225,6 +250,8 @@ impl Gateway {
         if tokio::time::timeout(DRAIN_TIMEOUT, self.context.consumers.shutdown()).await.is_err() {
             tracing::warn!("what consumers had to say did not reach the log in time");
         }
+        // What a sink was writing is written again, or known by its target.
+        while self.sink_tasks.join_next().await.is_some() {}
         let engine = self.context.engine.clone();
         let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || engine.shutdown());
         if closing.await.is_err() {

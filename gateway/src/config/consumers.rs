@@ -169,7 +169,7 @@ pub(super) fn letters_hold_a_packet(reader: &mut Reader, letters: &DeadLettersCo
     reader.relation(FaultKind::Relation, "dead_letters.max_bytes", holds, problem, accepted);
 }
 
-fn word(text: &str, what: &str) -> Result<String, Refusal> {
+pub(super) fn word(text: &str, what: &str) -> Result<String, Refusal> {
     let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     if (1..=64).contains(&text.len()) && text.bytes().all(valid) {
         Ok(text.to_owned())
@@ -178,7 +178,7 @@ fn word(text: &str, what: &str) -> Result<String, Refusal> {
     }
 }
 
-fn filter(text: &str) -> Result<String, Refusal> {
+pub(super) fn filter(text: &str) -> Result<String, Refusal> {
     match TopicFilter::parse(text) {
         Err(error) => Err(Refusal::new(FaultKind::Invalid, error.to_string())),
         Ok(_) if text.starts_with('$') => Err(Refusal::new(FaultKind::Invalid, "begins with $")),
@@ -186,7 +186,7 @@ fn filter(text: &str) -> Result<String, Refusal> {
     }
 }
 
-fn start(given: &Given) -> Result<ConsumerStart, Refusal> {
+pub(super) fn start(given: &Given) -> Result<ConsumerStart, Refusal> {
     if let Ok(offset) = given.integer() {
         return u64::try_from(offset)
             .map(ConsumerStart::Offset)

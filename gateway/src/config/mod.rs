@@ -18,6 +18,7 @@ mod raw;
 mod reader;
 mod resolve;
 mod settings;
+mod sinks;
 mod types;
 mod units;
 
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 pub use consumers::{ConsumerConfig, ConsumerOrder, ConsumerStart, ConsumersConfig, DeadLettersConfig};
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use settings::{Setting, Settings};
+pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use types::{
     AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability,
     ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,

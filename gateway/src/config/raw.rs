@@ -10,7 +10,7 @@ use super::{DEFAULT_TOML, LoadOptions};
 
 const PREFIX: &str = "GATEWAY_";
 /// Lists that are empty where no layer has them.
-const EMPTY_LISTS: [&str; 1] = ["consumer"];
+const EMPTY_LISTS: [&str; 2] = ["consumer", "sink"];
 
 /// A value in the merged tree, and where it came from.
 #[derive(Clone, Debug)]

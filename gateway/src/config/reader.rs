@@ -12,6 +12,9 @@ use super::raw::{Body, Node, Table, nearest};
 use super::settings::{Setting, Settings};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 
+/// Values that hold secrets, or may: they are not repeated in messages.
+const HIDDEN: [(&str, &str); 2] = [("sink", "secret"), ("sink", "url")];
+
 /// The whole tree being read.
 pub(super) struct Reader {
     root: Table,
@@ -189,7 +192,11 @@ impl Section<'_> {
         let parsed = match node.body {
             Body::Value { value, text } => {
                 let given = Given { value, text };
-                parse(&given).map_err(|refusal| (refusal, format!("{} ", given.value)))
+                let shown = |refusal| match HIDDEN.contains(&(self.name, key)) {
+                    true => (refusal, String::new()),
+                    false => (refusal, format!("{} ", given.value)),
+                };
+                parse(&given).map_err(shown)
             }
             _ => Err((Refusal::new(FaultKind::Invalid, "is not a table"), String::new())),
         };
@@ -317,6 +324,11 @@ impl Section<'_> {
         show: impl FnOnce(&T) -> toml::Value,
     ) -> Option<T> {
         self.read(key, accepted, |given| parse(given.string()?), show)
+    }
+
+    /// Keys that cannot be judged now.
+    pub(super) fn skip(&mut self, keys: &[&str]) {
+        self.table.retain(|key, _| !keys.contains(&key.as_str()));
     }
 
     /// Ends the section: whatever was not asked for is unknown.

@@ -9,7 +9,6 @@ use gateway_protocol::{QoS, TopicFilter};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::consumers;
 use super::fault::{Fault, FaultKind};
 use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
@@ -19,6 +18,7 @@ use super::types::{
     ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
     StorageConfig, StreamConfig, WhenQueueFull,
 };
+use super::{consumers, sinks};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -47,6 +47,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     let streams = reader.list("stream", 0..=64, stream);
     let consumers = reader.list("consumer", 0..=10_000, consumers::consumer);
     let consumer_limits = consumers::consumers(reader.section("consumers"));
+    let sinks = reader.list("sink", 0..=64, sinks::sink);
     let dead_letters = consumers::dead_letters(reader.section("dead_letters"));
     let log = log(reader.section("log"));
 
@@ -71,6 +72,9 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     if let (Some(all), Some(limits), Some(streams)) = (&consumers, &consumer_limits, &streams) {
         consumers::consumers_fit(&mut reader, all, limits, streams);
     }
+    if let (Some(sinks), Some(streams)) = (&sinks, &streams) {
+        sinks::sinks_fit(&mut reader, sinks, streams);
+    }
     if let (Some(letters), Some(mqtt)) = (&dead_letters, &mqtt) {
         consumers::letters_hold_a_packet(&mut reader, letters, mqtt);
     }
@@ -94,6 +98,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
             consumers: consumers?,
             consumer_limits: consumer_limits?,
             dead_letters: dead_letters?,
+            sinks: sinks?,
             log: log?,
         })
     })();

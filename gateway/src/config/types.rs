@@ -7,6 +7,7 @@ use std::time::Duration;
 use gateway_protocol::QoS;
 
 use super::consumers::{ConsumerConfig, ConsumersConfig, DeadLettersConfig};
+use super::sinks::SinkConfig;
 
 /// Everything the gateway is told before it starts. `Config::default()` is the built-in default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub consumer_limits: ConsumersConfig,
     /// `[dead_letters]`
     pub dead_letters: DeadLettersConfig,
+    /// `[[sink]]`, 0 to 64, names unique.
+    pub sinks: Vec<SinkConfig>,
     /// `[log]`
     pub log: LogConfig,
 }

@@ -172,6 +172,15 @@ impl StreamCursor {
         self.has_said |= reason != Skipped::Damaged;
     }
 
+    /// The offset it looks at next; `None` while that is being found.
+    #[must_use]
+    pub fn position(&self) -> Option<Offset> {
+        match &self.at {
+            Position::Offset(offset) => Some(*offset),
+            Position::Finding(_) | Position::Named(_) | Position::Earliest => None,
+        }
+    }
+
     fn wants(&mut self, engine: &Engine, topic: &str) -> bool {
         let filter = &self.filter;
         let stream = self.stream;

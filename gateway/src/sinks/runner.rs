@@ -1,0 +1,295 @@
+//! The task of one sink: it reads its stream in order, writes batch after batch, and moves its consumer's place in the log.
+//!
+//! Events stay in the log until they are written; memory holds one batch. The place that counts is the target's own, where it keeps one
+//! (that is what makes PostgreSQL exact), otherwise the consumer's, which follows each batch as an entry of the log: a batch that
+//! was written just before the gateway died is written again then.
+//!
+//! What the target refuses for good is found by halving the batch, and becomes a dead letter of the consumer before the sink goes on.
+
+use super::batch::{BatchLimits, Gathered};
+use super::breaker::Breaker;
+use super::status::{Board, SinkState};
+use super::store::{self, NotStored};
+use super::target::{Failure, Outage, OutageKind, Row, Target};
+use crate::clock;
+use crate::engine::{
+    Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LetterFacts, OffsetRuns, Progress,
+};
+use crate::stream::{From, StreamAddress, StreamCursor};
+use gateway_protocol::{QoS, TopicFilter};
+use gateway_storage::{Entry, Offset, Staging, Urgency};
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often a sink that has nothing to write looks for dead letters to write again, and whether it is paused.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long to wait when the log takes no entries.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// One sink.
+pub(super) struct Runner<T> {
+    pub(super) engine: Engine,
+    pub(super) consumer: Arc<ConsumerEntry>,
+    pub(super) target: T,
+    pub(super) limits: BatchLimits,
+    pub(super) board: Arc<Board>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Why a turn ended.
+enum Stop {
+    /// The target has to be opened anew.
+    Outage(Outage),
+    /// The log takes nothing, or cannot be read.
+    Log(String),
+    /// The consumer begins elsewhere, or reads something else.
+    Changed,
+    /// The sink is no more.
+    Ended(String),
+}
+
+impl std::convert::From<Outage> for Stop {
+    fn from(outage: Outage) -> Self {
+        Self::Outage(outage)
+    }
+}
+
+impl std::convert::From<NotStored> for Stop {
+    fn from(error: NotStored) -> Self {
+        Self::Log(error.to_string())
+    }
+}
+
+impl<T: Target> Runner<T> {
+    /// Until the gateway stops, or the sink's consumer is removed.
+    pub(super) async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        let mut breaker = Breaker::default();
+        loop {
+            let turn = tokio::select! {
+                _ = stop.wait_for(|stopped| *stopped) => return,
+                turn = self.turn(&mut breaker) => turn,
+            };
+            let pause = match turn {
+                Stop::Outage(outage) => {
+                    self.board.failed(&outage, clock::unix_ms());
+                    breaker.failed(&outage, jitter())
+                }
+                Stop::Log(reason) => {
+                    let sink = &*self.consumer.name;
+                    tracing::warn!(sink, %reason, "a sink cannot go on for now");
+                    LOG_PAUSE
+                }
+                Stop::Changed => continue,
+                Stop::Ended(error) => return self.board.set(SinkState::Ended { error }),
+            };
+            tokio::select! {
+                _ = stop.wait_for(|stopped| *stopped) => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// From opening the target until something breaks.
+    async fn turn(&mut self, breaker: &mut Breaker) -> Stop {
+        match self.write_on(breaker).await {
+            Ok(never) => match never {},
+            Err(stop) => stop,
+        }
+    }
+
+    async fn write_on(&mut self, breaker: &mut Breaker) -> Result<std::convert::Infallible, Stop> {
+        let spec = self.consumer.state().spec.clone();
+        self.wait_while_paused().await?;
+        let kept = self.target.open().await?;
+        let own = Offset::new(self.consumer.state().read_to);
+        // A target that knows nothing yet begins where the consumer does.
+        let start = kept.map_or(own, |kept| kept.max(Offset::new(spec.start)));
+        let mut cursor = self.cursor(&spec, start)?;
+        let mut gathered = Gathered::new(start);
+        self.board.at(start.get());
+        if !breaker.is_open() {
+            self.board.set(SinkState::Up);
+        }
+        loop {
+            self.late(breaker).await?;
+            let limits = match breaker.is_open() {
+                // Whether it takes anything at all is asked with as little as possible.
+                true => BatchLimits { events: 1, ..self.limits },
+                false => self.limits,
+            };
+            let now_ms = clock::unix_ms();
+            let (engine, target) = (&self.engine, &mut self.target);
+            let filled = tokio::select! {
+                biased;
+                filled = poll_fn(|cx| gathered.poll_fill(engine, &mut cursor, limits, now_ms, cx)) => Some(filled),
+                outage = target.lost() => return Err(outage.into()),
+                () = tokio::time::sleep(LOOK_EVERY) => None,
+            };
+            match filled {
+                Some(Ok(())) => {
+                    self.write(&gathered, breaker).await?;
+                    gathered.clear();
+                }
+                Some(Err(_)) => return Err(Stop::Log("the log cannot be read".into())),
+                // What it looked at and did not want is behind it as well.
+                None if cursor.position().is_some_and(|at| at > gathered.next) => {
+                    gathered.next = cursor.position().unwrap_or(gathered.next);
+                    self.advance(gathered.next, OffsetRuns::default(), 0).await?;
+                }
+                None => {}
+            }
+            self.look_at_spec(&spec).await?;
+        }
+    }
+
+    fn cursor(&self, spec: &ConsumerSpec, start: Offset) -> Result<StreamCursor, Stop> {
+        let Ok(filter) = TopicFilter::parse(&spec.filter) else {
+            return Err(Stop::Ended("its filter is not a Topic Filter".into()));
+        };
+        let address = StreamAddress { name: &spec.stream, from: From::Offset(start), filter };
+        StreamCursor::open(&self.engine, &self.consumer.name, &self.consumer.name, &address, QoS::AtLeastOnce, 0)
+            .ok_or_else(|| Stop::Ended(format!("there is no stream {}", spec.stream)))
+    }
+
+    async fn look_at_spec(&mut self, known: &ConsumerSpec) -> Result<(), Stop> {
+        self.wait_while_paused().await?;
+        let state = self.consumer.state();
+        let is_same = state.spec.generation == known.generation
+            && state.spec.filter == known.filter
+            && state.spec.stream == known.stream;
+        if is_same { Ok(()) } else { Err(Stop::Changed) }
+    }
+
+    async fn wait_while_paused(&self) -> Result<(), Stop> {
+        loop {
+            if self.consumer.is_removed() {
+                return Err(Stop::Ended("its consumer was removed".into()));
+            }
+            if !self.consumer.state().spec.paused {
+                return Ok(());
+            }
+            self.board.set(SinkState::Paused);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Writes a batch, in as many parts as it takes to find what is refused, and says in the log how far the consumer is.
+    async fn write(&mut self, gathered: &Gathered, breaker: &mut Breaker) -> Result<(), Stop> {
+        let rows = gathered.rows();
+        let mut written = OffsetRuns::default();
+        let whole = 0..rows.len();
+        // The part to be tried next is the last one.
+        let mut parts: Vec<Range<usize>> = vec![whole];
+        while let Some(part) = parts.pop() {
+            let next = rows.get(part.end).map_or(gathered.next, |row| row.offset);
+            let Some(batch) = rows.get(part.clone()) else { continue };
+            let begun = Instant::now();
+            match self.target.write(batch, next).await {
+                Ok(()) => {
+                    breaker.succeeded();
+                    self.board.set(SinkState::Up);
+                    self.board.wrote(batch.len() as u64, begun);
+                    for row in batch {
+                        written.insert(row.offset.get());
+                    }
+                }
+                Err(Failure::Outage(outage)) => {
+                    // What was written of it stays written.
+                    self.advance(batch.first().map_or(next, |row| row.offset), written, 0).await?;
+                    return Err(outage.into());
+                }
+                Err(Failure::Refused(reason)) => match batch {
+                    [] => return Err(Outage::new(OutageKind::Server, reason).into()),
+                    [row] => {
+                        self.bury(row, &reason).await?;
+                        // A target that keeps its place has to pass over it.
+                        parts.push(part.end..part.end);
+                    }
+                    _ => {
+                        let middle = part.start + part.len() / 2;
+                        parts.push(middle..part.end);
+                        parts.push(part.start..middle);
+                    }
+                },
+            }
+        }
+        self.board.at(gathered.next.get());
+        self.advance(gathered.next, written, gathered.expired).await
+    }
+
+    /// Says in the log how far the consumer is. Not waited for: what is lost of it is written again, or known by the target.
+    async fn advance(&self, next: Offset, acked: OffsetRuns, expired: u64) -> Result<(), Stop> {
+        let generation = self.consumer.state().spec.generation;
+        let progress = Progress { generation, read_to: next.get(), acked, expired, ..Progress::default() };
+        let mut staging = Staging::new();
+        let (name, at_ms) = (&*self.consumer.name, clock::unix_ms());
+        let progress = progress.encode();
+        let entry = Entry::ConsumerProgress { name, at_ms, progress: &progress };
+        staging.push(&entry).map_err(|error| Stop::Log(error.to_string()))?;
+        store::submit(&self.engine, &mut staging, Urgency::Lazy).await?;
+        Ok(())
+    }
+
+    /// Makes a dead letter of an event that the target refuses.
+    async fn bury(&self, row: &Row<'_>, reason: &str) -> Result<(), Stop> {
+        let facts = LetterFacts {
+            cause: Cause::Rejected(0),
+            failure: None,
+            attempts: 1,
+            first_ms: clock::unix_ms(),
+            worker: &self.consumer.name,
+            note: reason,
+        };
+        let letter = DeadLetter::new(row.offset.get(), &facts, &row.event).encode();
+        let mut staging = Staging::new();
+        let (name, at_ms) = (&*self.consumer.name, clock::unix_ms());
+        let entry = Entry::DeadLettered { name, at_ms, letter: &letter };
+        staging.push(&entry).map_err(|error| Stop::Log(error.to_string()))?;
+        store::store(&self.engine, &mut staging).await?;
+        self.board.rejected();
+        tracing::warn!(sink = name, offset = %row.offset, reason, "the target refuses an event; it is a dead letter");
+        Ok(())
+    }
+
+    /// Writes dead letters that are to be tried again and whose time has come.
+    async fn late(&mut self, breaker: &mut Breaker) -> Result<(), Stop> {
+        let due: Vec<u64> = {
+            let (state, now_ms) = (self.consumer.state(), clock::unix_ms());
+            let is_due =
+                |(_, item): &(&u64, &crate::engine::OpenItem)| item.is_letter && item.due_ms <= now_ms;
+            state.open.iter().filter(is_due).map(|(offset, _)| *offset).take(self.limits.events).collect()
+        };
+        for offset in due {
+            let letter = self.engine.dead_letter(&self.consumer.name, offset);
+            if let Some(letter) = letter {
+                let row = Row { offset: Offset::new(offset), event: letter.event() };
+                let begun = Instant::now();
+                match self.target.write_late(&row).await {
+                    Ok(()) => {
+                        breaker.succeeded();
+                        self.board.wrote(1, begun);
+                    }
+                    Err(Failure::Outage(outage)) => return Err(outage.into()),
+                    Err(Failure::Refused(reason)) => {
+                        self.bury(&row, &reason).await?;
+                        continue;
+                    }
+                }
+            }
+            let read_to = Offset::new(self.consumer.state().read_to);
+            self.advance(read_to, std::iter::once(offset).collect(), 0).await?;
+        }
+        Ok(())
+    }
+}
+
+/// From 0 to 1; chance of the poorer kind is enough.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(clock::unix_ms());
+    f64::from(u32::try_from(bits >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}
