@@ -4,7 +4,7 @@ use super::compare;
 use super::entries::{Owned, Published};
 use super::ops::{CLIENTS, End, FILTERS, Op, Publish, TOPICS, ViewFate, Which};
 use super::plain::{Plain, Wrong, ensure};
-use super::rig::{Rig, Setup, checkpoints, copy, files};
+use super::rig::{Rig, Setup, checkpoints, copy, files, new_dir};
 use crate::engine::{AckRuns, Ending, Rules, WhenFull, WillMessage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -60,7 +60,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(rules: Rules) -> Result<Self, Wrong> {
         let setup = Setup { rules, saves: true };
-        let rig = Rig::open(tempfile::tempdir().unwrap(), setup)?;
+        let rig = Rig::open(new_dir(), setup)?;
         let mut driver = Self {
             rig: Some(rig),
             plain: Plain::new(rules),
@@ -133,7 +133,7 @@ impl Driver {
                 compare::streams(&self.plain, self.rig()?)?;
             }
             Op::CopyView => {
-                let copied = tempfile::tempdir().unwrap();
+                let copied = new_dir();
                 self.rig()?.save()?;
                 self.rig()?.copy_view(copied.path())?;
                 if self.copies.len() == COPIES_MAX {

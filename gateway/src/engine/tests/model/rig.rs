@@ -318,7 +318,7 @@ impl Rig {
 
     /// What is left when the power fails now; of what is not synced, the first `torn` bytes of each file survive.
     pub(super) fn crash(&self, torn: u64) -> Result<TempDir, Wrong> {
-        let left = tempfile::tempdir().unwrap();
+        let left = new_dir();
         self.copy_view(&left.path().join("view"))?;
         for name in ["log", "checkpoint"] {
             let (from, to) = (self.dir().join(name), left.path().join(name));
@@ -331,6 +331,11 @@ impl Rig {
         }
         Ok(left)
     }
+}
+
+/// A directory in memory where there is such: what is synced is the faulty disk's to say.
+pub(super) fn new_dir() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// The files of a directory, with their lengths.
