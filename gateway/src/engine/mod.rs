@@ -85,7 +85,7 @@ pub const PAGE_BYTES: usize = 256 * 1024;
 pub struct EngineOptions {
     /// How long changes may wait before the view is saved.
     pub view_save_interval: Duration,
-    /// The streams.
+    /// The configured streams.
     pub streams: Vec<StreamOptions>,
     /// How long the names of events are remembered.
     pub dedup: DedupOptions,

@@ -74,8 +74,8 @@ pub(super) struct Stream {
     pub(super) id: u64,
     pub(super) options: StreamOptions,
     pub(super) configured: bool,
-    /// Events below are not the stream's any more.
-    floor: AtomicU64,
+    /// Events below are not the stream's any more. It is the same one after an alteration: nothing raised meanwhile is lost.
+    floor: Arc<AtomicU64>,
 }
 
 /// What every stream has, by number, and what the saved view still has of others.
@@ -117,7 +117,7 @@ impl Streams {
         let usage = usages.streams.entry(id).or_default();
         usage.max_bytes = options.max_bytes;
         set.ids.insert(options.name.clone(), id);
-        let floor = AtomicU64::new(known.map_or(0, |known| known.floor.load(Ordering::Acquire)));
+        let floor = known.map_or_else(Arc::default, |known| known.floor.clone());
         set.streams.insert(id, Arc::new(Stream { id, options, configured, floor }));
         self.note_change(&set);
     }
