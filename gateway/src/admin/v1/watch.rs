@@ -35,7 +35,7 @@ pub(super) fn start(
         .map_err(|error| Problem::new(Kind::Internal, format!("the consumer's filter: {error}")))?;
     let from = from.map_or(From::Latest, |offset| From::Offset(Offset::new(offset)));
     let address = StreamAddress { name: &status.spec.stream, from, filter };
-    let cursor = StreamCursor::open(engine, &name, &address, QoS::AtMostOnce, 0)
+    let cursor = StreamCursor::open(engine, &name, &name, &address, QoS::AtMostOnce, 0)
         .ok_or_else(|| no_such_stream(&status.spec.stream))?;
     tokio::spawn(run(engine.clone(), consumers.clone(), name, cursor, feed));
     Ok(())
