@@ -23,6 +23,8 @@ mod reader;
 mod shared;
 mod status;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use self::core::Settled;
