@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 /// Topics for which it is remembered whether they are wanted.
 const TOPICS_CACHED: usize = 1024;
 /// Entries looked at in one turn.
-const STEPS: usize = 4096;
+const STEPS: usize = 1024;
 
 /// How far reading came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,7 +113,7 @@ fn run(rules: Rules, steps: Vec<Step>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_nor_early_nor_too_often(rules in rules(), steps in proptest::collection::vec(step(), 1..250)) {
