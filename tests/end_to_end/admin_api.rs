@@ -142,6 +142,51 @@ fn a_request_for_events_waits_for_them() {
 }
 
 #[test]
+fn a_client_that_goes_away_while_it_waits_takes_nothing_with_it() {
+    let gateway = Gateway::start();
+    plant_consumer(&gateway);
+    let waiting = |count: f64| {
+        wait::until("requests that wait", TIMEOUT, || {
+            (gateway.metrics().find("gateway_admin_long_polls") == Some(count)).then_some(())
+        });
+    };
+    let mut stream = TcpStream::connect(gateway.admin()).unwrap();
+    write!(stream, "GET /v1/consumers/press/next?wait=1m HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.admin())
+        .unwrap();
+    waiting(1.0);
+    drop(stream);
+    waiting(0.0);
+    publish_with_mosquitto(&gateway, "mqttv5", "1", "plant/press/t", "for somebody else");
+    let events = take(&gateway, "press", 1);
+    assert_eq!((payloads(&events), &events[0]["attempt"]), (vec!["for somebody else"], &json!(1)));
+}
+
+#[test]
+fn what_is_in_the_configuration_is_changed_there() {
+    let gateway = Gateway::start_set(&["consumer=[{name='billing', stream='telemetry', ack_wait='90s'}]"]);
+    let put = json!({"stream": "telemetry"});
+    for (method, path, body) in [
+        ("DELETE", "/v1/consumers/billing", Value::Null),
+        ("PATCH", "/v1/consumers/billing", json!({"max_deliver": 1})),
+        ("PUT", "/v1/consumers/billing", put),
+        ("DELETE", "/v1/streams/telemetry", Value::Null),
+    ] {
+        let (status, problem) = send(&gateway, method, path, body);
+        assert_eq!(
+            (status, &problem["type"]),
+            (409, &json!("urn:gateway:problem:conflict")),
+            "{method} {path}"
+        );
+    }
+    let (status, paused) = send(&gateway, "POST", "/v1/consumers/billing/pause", json!({}));
+    assert_eq!(
+        (status, &paused["paused"], &paused["ack_wait"]),
+        (200, &json!(true), &json!("90s")),
+        "{paused}"
+    );
+}
+
+#[test]
 fn dead_letters_are_looked_at_redriven_exported_and_purged_with_the_program() {
     let mut gateway = Gateway::start();
     done(&gateway, &["streams", "set", "plant", "--topic", "plant/#", "--max-bytes", "16MiB"]);
@@ -167,6 +212,10 @@ fn dead_letters_are_looked_at_redriven_exported_and_purged_with_the_program() {
     gateway.restart();
     let list = done(&gateway, &["dead-letters", "list", "--consumer", "press", "--cause", "rejected"]);
     assert_eq!(list.lines().count(), 4, "{list}");
+    let first = done(&gateway, &["dead-letters", "list", "--limit", "2"]);
+    let (_, place) = first.split_once("there are more: --after ").expect(&first);
+    let rest = done_json(&gateway, &["dead-letters", "list", "--after", place.trim()]);
+    assert_eq!((rest["dead_letters"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null), "{rest}");
     let letters = done_json(&gateway, &["dead-letters"]);
     let letters = letters["dead_letters"].as_array().unwrap();
     let offsets: Vec<String> = letters.iter().map(|letter| letter["offset"].to_string()).collect();

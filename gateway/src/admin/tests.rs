@@ -28,12 +28,16 @@ struct Server {
 }
 
 async fn start(limits: Limits) -> Server {
+    start_with(limits, axum::Router::new()).await
+}
+
+async fn start_with(limits: Limits, more: axum::Router) -> Server {
     let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = admin.local_addr();
     let reasons = Arc::new(Reasons::default());
     let (stop, stopped) = oneshot::channel();
     let readiness = Arc::clone(&reasons) as Arc<dyn Readiness>;
-    let router = routes::router(Metrics::install().unwrap(), readiness, axum::Router::new());
+    let router = routes::router(Metrics::install().unwrap(), readiness, more);
     let task = tokio::spawn(server::serve(admin.listener, router, limits, async {
         let _ = stopped.await;
     }));
@@ -154,6 +158,20 @@ async fn a_connection_has_an_end() {
     let server = start(limits).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(read_to_end(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn what_is_being_answered_when_the_time_of_a_connection_is_up_is_answered() {
+    let slow = axum::routing::get(|| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        "at last"
+    });
+    let limits = Limits { connection_timeout: Duration::from_millis(50), ..Limits::default() };
+    let server = start_with(limits, axum::Router::new().route("/slow", slow)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+    let response = read_to_end(&mut stream).await;
+    assert!(response.starts_with("HTTP/1.1 200 ") && body(&response) == "at last", "{response}");
 }
 
 #[tokio::test]

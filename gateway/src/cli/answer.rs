@@ -107,7 +107,7 @@ impl Session {
                     ("worker", worker),
                 ];
                 let events = self.client.get(&format!("{}{}", at(&name, "next"), query(&pairs)), wait)?;
-                return self.print(&events, |events| table(&EVENTS, items(events, "events")), out);
+                return self.print(&events, events_table, out);
             }
             ConsumersCommand::Watch { name, from, count } => {
                 let query = query(&[("from", from.map(|from| from.to_string()))]);
@@ -283,6 +283,17 @@ impl Session {
 
 fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Payloads stand in one column, whether they are text or not.
+fn events_table(events: &Value) -> String {
+    let mut events = items(events, "events").to_vec();
+    for event in events.iter_mut().filter_map(Value::as_object_mut) {
+        if let Some(payload) = event.remove("payload_base64") {
+            event.insert("payload".to_owned(), payload);
+        }
+    }
+    table(&EVENTS, &events)
 }
 
 fn consumer_sheet(consumer: &Value) -> String {

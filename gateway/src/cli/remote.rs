@@ -261,7 +261,7 @@ pub(crate) enum DeadLettersCommand {
     Redrive {
         #[command(flatten)]
         which: WhichArgs,
-        /// How many in a second
+        /// How many in a second [default: 100]
         #[arg(long, value_name = "COUNT")]
         rate: Option<u32>,
     },

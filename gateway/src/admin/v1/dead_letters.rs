@@ -5,10 +5,11 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use gateway_protocol::TopicFilter;
+use serde::Serialize;
 use serde_json::json;
 
 use super::Api;
-use super::backend::{LetterCursor, LetterPage, LetterQuery};
+use super::backend::{LetterCursor, LetterPage, LetterQuery, LetterView};
 use super::channel::{Feed, channel};
 use super::fields::{Fields, InBody, InQuery, integer};
 use super::paths::{NamedAt, limit};
@@ -24,6 +25,12 @@ const RATE_DEFAULT: u32 = 100;
 /// Dead letters in one page of an export.
 const EXPORT_PAGE: usize = 64;
 
+#[derive(Serialize)]
+struct Page {
+    dead_letters: Vec<LetterView>,
+    next: Option<String>,
+}
+
 pub(super) async fn list(State(api): State<Api>, InQuery(mut fields): InQuery) -> Result<Response, Problem> {
     let query = query(&mut fields);
     let after = fields.read("after", |value| {
@@ -33,7 +40,7 @@ pub(super) async fn list(State(api): State<Api>, InQuery(mut fields): InQuery) -
     let limit = limit(&mut fields);
     fields.finish()?;
     let LetterPage { letters, next } = api.backend.dead_letters(query, after, limit).await?;
-    Ok(Json(json!({ "dead_letters": letters, "next": next.as_ref().map(write_cursor) })).into_response())
+    Ok(Json(Page { dead_letters: letters, next: next.as_ref().map(write_cursor) }).into_response())
 }
 
 pub(super) async fn show(

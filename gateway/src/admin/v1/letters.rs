@@ -5,8 +5,10 @@ use crate::engine::Engine;
 
 /// Dead letters looked at in one turn.
 const TURN: usize = 1000;
+/// What the dead letters of one page cost, the last one aside.
+const PAGE_BYTES: u64 = 4 << 20;
 
-/// Those after a place in their order, at most `limit`. Looks at every dead letter from there on until there are enough.
+/// Those after a place in their order, at most `limit`, fewer if they are large. Looks at every dead letter from there on until there are enough.
 pub(super) fn page(
     engine: &Engine,
     query: &LetterQuery,
@@ -14,6 +16,7 @@ pub(super) fn page(
     limit: usize,
 ) -> LetterPage {
     let mut letters: Vec<LetterView> = Vec::new();
+    let mut bytes = 0;
     for entry in engine.consumers() {
         let name = &*entry.name;
         let is_meant = query.consumer.as_deref().is_none_or(|wanted| wanted == name);
@@ -27,12 +30,13 @@ pub(super) fn page(
             place = Some(last.offset());
             for letter in turn.iter().filter(|letter| query.means(letter)) {
                 // One more than is wanted: then there is another page.
-                if letters.len() == limit {
+                if letters.len() == limit || bytes >= PAGE_BYTES {
                     let last = letters.last();
                     let next = last
                         .map(|last| LetterCursor { consumer: last.consumer.clone(), offset: last.offset });
                     return LetterPage { letters, next };
                 }
+                bytes += letter.cost();
                 letters.push(LetterView::of(name, letter));
             }
         }

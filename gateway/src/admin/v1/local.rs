@@ -31,7 +31,7 @@ use crate::stream::From;
 /// How long a request for events takes at least where there are none: what is there has to be claimed first, which is a commit.
 const CLAIM_WAIT: Duration = Duration::from_millis(250);
 /// Bytes of payloads in one answer, the last one aside.
-const ANSWER_BYTES: usize = 8 << 20;
+const ANSWER_BYTES: usize = 4 << 20;
 /// How long what was said about events may take to be durable.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a change that nothing is heard of is looked at.
@@ -234,7 +234,8 @@ impl Backend for Local {
                     "it is in force, but not in the log, which takes nothing now: a crash would undo it";
                 Problem::new(Kind::NotStored, detail)
             })?;
-            Ok(settled)
+            // One that has ended says nothing of what is durable.
+            consumer.ended().map_or(Ok(settled), |why| Err(of_end(why, &name)))
         })
     }
 
@@ -367,7 +368,7 @@ fn of_join(error: JoinError, name: &str) -> Problem {
 fn of_end(why: Ended, name: &str) -> Problem {
     match why {
         Ended::Deleted => no_such_consumer(name),
-        Ended::ShutDown => Problem::new(Kind::Stopping, "it gives out no events any more"),
+        Ended::ShutDown => Problem::new(Kind::Stopping, "events are neither handed out nor settled any more"),
         Ended::Hanging => Problem::new(Kind::Busy, "this worker was ended, as its leases ran out; ask again"),
     }
 }

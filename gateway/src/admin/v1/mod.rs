@@ -18,7 +18,9 @@
 //! Bounded: [`fields::BODY_BYTES_MAX`] of a body, the items of an answer, its bytes, how many may wait or watch at once (`gates`).
 //!
 //! A worker is known by `?worker=`, else by its address. Its leases outlive the response and the connection. If the connection is
-//! lost while it waits, what it was about to get is given back; once the answer is on its way, leases end by themselves.
+//! lost while it waits, what it was about to get is given back; once the answer is on its way nobody can tell whether it arrives, and leases
+//! that are not settled end by themselves. Where there is nothing, an answer takes a quarter of a second at least: what is there has to
+//! be claimed in the log before it is handed out.
 //!
 //! The handlers know HTTP, JSON and [`backend::Backend`]. Read next: `fields` for how a request is read, `guard` for which ones are refused unread.
 

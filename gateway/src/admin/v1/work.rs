@@ -7,11 +7,12 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde_json::json;
+use serde::Serialize;
 
 use super::Api;
 use super::backend::Wanted;
 use super::channel::channel;
+use super::events::EventView;
 use super::fields::{Fields, InBody, InQuery};
 use super::paths::Named;
 use crate::admin::metrics::Counted;
@@ -31,6 +32,11 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// Why a worker refuses an event for good, as the Reason Code that an MQTT worker would send.
 const CAUSES: [(&str, u8); 3] =
     [("payload_format_invalid", 0x99), ("implementation_specific", 0x83), ("unspecified", 0x80)];
+
+#[derive(Serialize)]
+struct Events {
+    events: Vec<EventView>,
+}
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Copy)]
@@ -56,7 +62,7 @@ pub(super) async fn next(
         wait: Duration::from_millis(wait_ms.unwrap_or(0)),
     };
     let events = api.backend.next(name, wanted).await?;
-    Ok(Json(json!({ "events": events })).into_response())
+    Ok(Json(Events { events }).into_response())
 }
 
 pub(super) async fn ack(
