@@ -108,7 +108,7 @@ impl Consumers {
                 &mut staging,
                 &Entry::DeadLettersChanged { name, at_ms: clock::unix_ms(), change: &entry_change },
             )?;
-            submit(&self.engine(), staging).await?;
+            submit(self.engine(), staging).await?;
             count += offsets.len() as u64;
             self.tell(&entry, &offsets);
         }

@@ -1,4 +1,4 @@
-//! All consumers of this gateway: making, altering and removing them, and their dead letters. What returns `Ok` is durable.
+//! All consumers of this gateway: making, altering and removing them. What returns `Ok` is durable.
 
 use super::core::Core;
 use super::driver::Driver;
@@ -7,12 +7,9 @@ use super::shared::{Inner, Shared};
 use super::submit::{Unavailable, submit};
 use super::worker::Ended;
 use crate::clock;
-use crate::engine::{
-    Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LettersChange, OffsetRuns, Order,
-    is_consumer_name,
-};
+use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order, is_consumer_name};
 use crate::stream::From;
-use gateway_protocol::{TopicFilter, TopicName};
+use gateway_protocol::TopicFilter;
 use gateway_storage::{Entry, Staging};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
