@@ -118,8 +118,16 @@ pub struct SinkStatus {
     pub state: &'static str,
     /// Events written since the start.
     pub written: u64,
+    /// Events refused by the target since the start, which became dead letters.
+    pub rejected: u64,
     /// Writes that failed since the start.
     pub failures: u64,
+    /// The log offset it writes next.
+    pub next_offset: u64,
+    /// About how many events of its stream lie behind that, those that its filter does not want included.
+    pub lag_events: u64,
+    /// About how many bytes they take.
+    pub lag_bytes: u64,
     /// What the last failure was, if none has succeeded since.
     pub last_error: Option<String>,
 }

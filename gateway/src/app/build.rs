@@ -6,7 +6,8 @@ use crate::connection::{Context, Endings, Settings};
 use crate::consumer::Consumers;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{
-    self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy, StreamOptions,
+    self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy,
+    StreamOptions,
 };
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;

@@ -179,7 +179,10 @@ impl Gateway {
             let subject = Subject {
                 engine: context.engine.clone(),
                 consumers: context.consumers.clone(),
-                sinks: Box::new(Vec::new),
+                sinks: Box::new({
+                    let (sinks, engine) = (sinks.clone(), context.engine.clone());
+                    move || observe::sinks(&sinks, &engine)
+                }),
             };
             background.spawn(async move {
                 admin

@@ -2,13 +2,46 @@
 
 use crate::connection::Context;
 use crate::engine::{DedupStats, Engine, RetentionReport};
+use crate::sinks::{SinkState, SinkStatus, Sinks};
 use crate::{admin, clock, connection, delivery, engine, stream, telemetry};
-use gateway_storage::CommitStats;
+use gateway_storage::{CommitStats, Offset};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::{Duration, Instant};
 
 /// How often the same is said in the gateway's log at most.
 const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// How the sinks are, as the API shows it.
+pub(super) fn sinks(sinks: &Sinks, engine: &Engine) -> Vec<admin::SinkStatus> {
+    let shown = |status: SinkStatus| {
+        let stream = engine.consumer(&status.consumer).and_then(|consumer| {
+            let stream = consumer.state().spec.stream.clone();
+            engine.stream_id(&stream)
+        });
+        let (lag_bytes, lag_events) = stream.map_or((0, 0), |stream| {
+            let (bytes, events) = engine.stream_before(stream, engine.end());
+            let (bytes_before, events_before) = engine.stream_before(stream, Offset::new(status.next_offset));
+            (bytes.saturating_sub(bytes_before), events.saturating_sub(events_before))
+        });
+        admin::SinkStatus {
+            name: status.name.into(),
+            r#type: status.kind,
+            consumer: status.consumer.into(),
+            state: status.state.as_str(),
+            written: status.written,
+            rejected: status.rejected,
+            failures: status.failures,
+            next_offset: status.next_offset,
+            lag_events,
+            lag_bytes,
+            last_error: match status.state {
+                SinkState::Down { error, .. } | SinkState::Ended { error } => Some(error),
+                SinkState::Starting | SinkState::Up | SinkState::Paused => None,
+            },
+        }
+    };
+    sinks.list().into_iter().map(shown).collect()
+}
 
 /// Names every family of the gateway.
 pub(super) fn describe() {

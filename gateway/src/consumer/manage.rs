@@ -123,6 +123,14 @@ struct All {
     is_over: AtomicBool,
 }
 
+/// What the names of sinks' consumers begin with.
+pub const SINK_PREFIX: &str = "sink/";
+
+/// Whether a sink reads for it, so that nobody else may.
+fn is_of_a_sink(name: &str) -> bool {
+    name.starts_with(SINK_PREFIX)
+}
+
 /// All consumers of this gateway; cheap to clone.
 #[derive(Clone)]
 pub struct Consumers(Arc<All>);
@@ -141,7 +149,9 @@ impl Consumers {
             engine,
         }));
         for entry in consumers.0.engine.consumers() {
-            consumers.run(&entry);
+            if !is_of_a_sink(&entry.name) {
+                consumers.run(&entry);
+            }
         }
         consumers
     }
@@ -154,7 +164,7 @@ impl Consumers {
     pub async fn configure(&self, configured: Vec<(Box<str>, ConsumerOptions)>) {
         for entry in self.0.engine.consumers() {
             let is_gone = !configured.iter().any(|(name, _)| *name == entry.name);
-            if is_gone && entry.state().spec.configured {
+            if is_gone && entry.state().spec.configured && !is_of_a_sink(&entry.name) {
                 let changes = ConsumerChanges { configured: Some(false), ..ConsumerChanges::default() };
                 let altered = self.alter(&entry.name, changes).await;
                 tracing::warn!(
@@ -200,6 +210,9 @@ impl Consumers {
         let _changing = self.0.changing.lock().await;
         if !is_consumer_name(name) {
             return Err(ConsumerError::Invalid("a consumer's name is 1 to 128 of a-z, 0-9, -, _ and /"));
+        }
+        if is_of_a_sink(name) {
+            return Err(ConsumerError::Invalid("names that begin with sink/ are those of sinks"));
         }
         if self.0.engine.consumer(name).is_some() {
             return Err(ConsumerError::Exists);

@@ -33,6 +33,6 @@ pub use content::Delivery;
 pub use handle::{Consumer, JoinError, Outcome};
 pub use id::{DeliveryId, NoDeliveryId};
 pub use letters::Letters;
-pub use manage::{ConsumerChanges, ConsumerError, ConsumerLimits, ConsumerOptions, Consumers};
+pub use manage::{ConsumerChanges, ConsumerError, ConsumerLimits, ConsumerOptions, Consumers, SINK_PREFIX};
 pub use status::{ConsumerCondition, ConsumerStatus, WorkerStatus};
 pub use worker::{Ended, Handed, Worker, WorkerKind};

@@ -15,9 +15,9 @@
 mod apply;
 mod apply_loop;
 mod backlog;
-mod dedup;
 mod consumers;
 mod dead_letters;
+mod dedup;
 mod fate;
 pub mod metrics;
 mod quota_log;
@@ -38,12 +38,12 @@ mod will;
 
 pub use apply::{Ending, sends_retained};
 pub use backlog::{AckRuns, BacklogLimits, DueBatch, DueReader, DueRun, Fetch, LoadedChunk, Profile};
-pub use dedup::{DedupOptions, DedupStats, Identity, NamedEvents, Novelty};
 pub use consumers::{
     CONSUMER_NAME_BYTES_MAX, Cause, ConsumerEntry, ConsumerSpec, ConsumerState, OffsetRuns, OpenItem, Order,
     Progress, WORKER_BYTES_MAX, is_consumer_name,
 };
 pub use dead_letters::{DeadLetter, LetterFacts, LetterLimits, LetterUsage, LettersChange, NOTE_BYTES_MAX};
+pub use dedup::{DedupOptions, DedupStats, Identity, NamedEvents, Novelty};
 pub use fate::Fate;
 pub use retained::RetainedMessage;
 pub use retention::Holder;

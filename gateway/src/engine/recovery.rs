@@ -1,8 +1,8 @@
 //! Restoring the view at start: what was saved, and over it the tail of the log.
 
 use super::apply::Applier;
-use super::dedup;
 use super::consumers::{self, SavedConsumers};
+use super::dedup;
 use super::retained::RetainedTable;
 use super::rules::Rules;
 use super::session::SessionState;

@@ -2,8 +2,8 @@
 //!
 //! Everybody may read it; only the apply step changes it.
 
-use super::dedup::{Dedup, DedupOptions};
 use super::consumers::ConsumerTable;
+use super::dedup::{Dedup, DedupOptions};
 use super::retained::RetainedTable;
 use super::session::DurableSession;
 use super::streams::{StreamOptions, Streams};

@@ -23,6 +23,7 @@ pub use status::{SinkState, SinkStatus};
 
 use crate::clock;
 use crate::config::{ConsumerStart, SinkConfig, SinkTarget};
+use crate::consumer::SINK_PREFIX;
 use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order};
 use batch::BatchLimits;
 use gateway_storage::{Entry, Staging};
@@ -33,9 +34,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use webhook::Webhook;
-
-/// What the names of sinks' consumers begin with.
-pub const CONSUMER_PREFIX: &str = "sink/";
 
 /// All sinks of the gateway.
 #[derive(Clone)]
@@ -82,7 +80,6 @@ impl Sinks {
             let board = Arc::new(Board::new(&config.name, config.target.kind(), &consumer.name));
             boards.push(board.clone());
             let limits = BatchLimits { events: config.batch_events, bytes: config.batch_bytes };
-            let generation = consumer.state().spec.generation;
             let (engine, stop) = (engine.clone(), stop.clone());
             match &config.target {
                 SinkTarget::Webhook(options) => {
@@ -92,7 +89,7 @@ impl Sinks {
                     tasks.spawn(Runner { engine, consumer, target, limits, board, stop }.run());
                 }
                 SinkTarget::Postgres(options) => {
-                    let target = Postgres::new(&config.name, generation, (**options).clone());
+                    let target = Postgres::new(&config.name, (**options).clone());
                     tasks.spawn(Runner { engine, consumer, target, limits, board, stop }.run());
                 }
             }
@@ -109,7 +106,7 @@ impl Sinks {
 
 /// The consumer of a sink, made where there is none, altered where the configuration says something else.
 async fn consumer(engine: &Engine, config: &SinkConfig) -> Result<Arc<ConsumerEntry>, SinkStartError> {
-    let name = [CONSUMER_PREFIX, &config.name].concat();
+    let name = [SINK_PREFIX, &config.name].concat();
     let failed = |reason: String| SinkStartError::Consumer { name: config.name.as_str().into(), reason };
     let known = engine.consumer(&name).map(|consumer| consumer.state().spec.clone());
     let is_same = known

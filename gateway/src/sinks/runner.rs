@@ -104,7 +104,7 @@ impl<T: Target> Runner<T> {
     async fn write_on(&mut self, breaker: &mut Breaker) -> Result<std::convert::Infallible, Stop> {
         let spec = self.consumer.state().spec.clone();
         self.wait_while_paused().await?;
-        let kept = self.target.open().await?;
+        let kept = self.target.open(spec.generation).await?;
         let own = Offset::new(self.consumer.state().read_to);
         // A target that knows nothing yet begins where the consumer does.
         let start = kept.map_or(own, |kept| kept.max(Offset::new(spec.start)));
@@ -151,8 +151,15 @@ impl<T: Target> Runner<T> {
             return Err(Stop::Ended("its filter is not a Topic Filter".into()));
         };
         let address = StreamAddress { name: &spec.stream, from: From::Offset(start), filter };
-        StreamCursor::open(&self.engine, &self.consumer.name, &self.consumer.name, &address, QoS::AtLeastOnce, 0)
-            .ok_or_else(|| Stop::Ended(format!("there is no stream {}", spec.stream)))
+        StreamCursor::open(
+            &self.engine,
+            &self.consumer.name,
+            &self.consumer.name,
+            &address,
+            QoS::AtLeastOnce,
+            0,
+        )
+        .ok_or_else(|| Stop::Ended(format!("there is no stream {}", spec.stream)))
     }
 
     async fn look_at_spec(&mut self, known: &ConsumerSpec) -> Result<(), Stop> {

@@ -76,8 +76,9 @@ impl From<Outage> for Failure {
 /// Somewhere events are written to. Driven by one task, one call at a time; a call that is dropped half way counts as an
 /// [`Outage`].
 pub(super) trait Target: Send {
-    /// Gets ready to write. Answers from which offset on to write, if the target itself knows.
-    fn open(&mut self) -> impl Future<Output = Result<Option<Offset>, Outage>> + Send;
+    /// Gets ready to write what consumer `generation` reads: offsets of another one are of another making. Answers from which offset
+    /// on to write, if the target itself knows.
+    fn open(&mut self, generation: u64) -> impl Future<Output = Result<Option<Offset>, Outage>> + Send;
 
     /// Writes all of `rows` or nothing, in their order. `next` is where the batch after them begins.
     fn write(&mut self, rows: &[Row<'_>], next: Offset) -> impl Future<Output = Result<(), Failure>> + Send;

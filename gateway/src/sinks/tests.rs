@@ -54,7 +54,7 @@ impl Fake {
 }
 
 impl Target for Fake {
-    async fn open(&mut self) -> Result<Option<Offset>, Outage> {
+    async fn open(&mut self, _: u64) -> Result<Option<Offset>, Outage> {
         let mut world = self.0.lock().unwrap();
         world.opened += 1;
         Ok(world.keeps.map(Offset::new))
@@ -92,6 +92,7 @@ impl Scene {
         let options = EngineOptions {
             view_save_interval: Duration::from_millis(100),
             letters_max_age_ms: 1 << 40,
+            dedup: crate::engine::DedupOptions::default(),
             streams: vec![StreamOptions {
                 name: "all".into(),
                 topics: vec!["#".into()],

@@ -184,7 +184,11 @@ fn read_through(store: &Store, entries: &[Entry<'_>]) {
     while let Some(page) = log.read_page(next, 1 << 20).unwrap() {
         for index in 0..page.batch.len() {
             let number = page.batch.offset_of(index).unwrap().get();
-            assert_eq!(page.batch.entry(index).unwrap(), entries[(number % count) as usize], "offset {number}");
+            assert_eq!(
+                page.batch.entry(index).unwrap(),
+                entries[(number % count) as usize],
+                "offset {number}"
+            );
             assert_eq!(page.batch.time_ms(index), FIRST_TIME_MS + number / count * 1000);
             offsets.push(number);
         }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::engine::{
-    BacklogLimits, DeadLetter, Engine, EngineOptions, LetterLimits, Order, Rules, ShareStrategy,
-    StreamOptions, WhenFull,
+    BacklogLimits, DeadLetter, DedupOptions, Engine, EngineOptions, LetterLimits, Order, Rules,
+    ShareStrategy, StreamOptions, WhenFull,
 };
 use gateway_storage::log::segments::disk::RealDisk;
 use gateway_storage::{
@@ -67,6 +67,7 @@ fn start(log: MemoryLog, dir: tempfile::TempDir) -> Rig {
             letters: LetterLimits { bytes_max: 64 << 20, count_max: 1000 },
         },
         letters_max_age_ms: 1 << 40,
+        dedup: DedupOptions::default(),
         segment_bytes: 1 << 20,
         recent_bytes: 4096,
         commit: GroupCommitOptions {

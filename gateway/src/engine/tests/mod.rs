@@ -1,7 +1,7 @@
 //! The engine on the memory twin of the log: receipts, the view, and both after a crash.
 
-mod dedup;
 mod consumers;
+mod dedup;
 mod groups;
 mod model;
 mod quotas;

@@ -46,8 +46,8 @@ impl Drop for Connected {
 }
 
 impl Postgres {
-    pub(super) fn new(name: &str, generation: u64, config: PostgresConfig) -> Self {
-        Self { config, name: name.into(), generation: generation.cast_signed(), connected: None }
+    pub(super) fn new(name: &str, config: PostgresConfig) -> Self {
+        Self { config, name: name.into(), generation: 0, connected: None }
     }
 
     async fn connect(&self) -> Result<Connected, Outage> {
@@ -150,8 +150,9 @@ async fn missing<'a>(
 }
 
 impl Target for Postgres {
-    async fn open(&mut self) -> Result<Option<Offset>, Outage> {
+    async fn open(&mut self, generation: u64) -> Result<Option<Offset>, Outage> {
         self.connected = None;
+        self.generation = generation.cast_signed();
         let connected = match tokio::time::timeout(STATEMENT_TIMEOUT, self.connect()).await {
             Ok(connected) => connected?,
             Err(_) => return Err(Outage::new(OutageKind::Timeout, "the database does not answer")),

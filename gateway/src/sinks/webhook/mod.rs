@@ -147,7 +147,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Target for Webhook {
-    async fn open(&mut self) -> Result<Option<Offset>, Outage> {
+    async fn open(&mut self, _: u64) -> Result<Option<Offset>, Outage> {
         Ok(None)
     }
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::clock;
-use crate::engine::{BacklogLimits, EngineOptions, Rules, ShareStrategy, StreamOptions, WhenFull};
+use crate::engine::{
+    BacklogLimits, DedupOptions, EngineOptions, LetterLimits, Rules, ShareStrategy, StreamOptions, WhenFull,
+};
 use crate::telemetry::{Metrics, captured};
 use gateway_storage::log::segments::disk::RealDisk;
 use gateway_storage::{
@@ -27,7 +29,11 @@ fn engine(dir: &std::path::Path) -> Engine {
             share: ShareStrategy::RoundRobin,
             when_full: WhenFull::DropNewest,
             losses: 0,
+            consumers_max: 0,
+            letters: LetterLimits::default(),
         },
+        letters_max_age_ms: 1,
+        dedup: DedupOptions::default(),
         segment_bytes: 1 << 20,
         recent_bytes: 1 << 20,
         commit: GroupCommitOptions::default(),

@@ -2,13 +2,15 @@
 
 use super::Case;
 use super::ops::{End, Op, Publish, ViewFate};
-use crate::engine::{BacklogLimits, Rules, ShareStrategy, WhenFull};
+use crate::engine::{BacklogLimits, LetterLimits, Rules, ShareStrategy, WhenFull};
 
 const RULES: Rules = Rules {
     backlog: BacklogLimits { messages_max: 100_000, bytes_max: 1 << 40 },
     share: ShareStrategy::RoundRobin,
     when_full: WhenFull::DropOldest,
     losses: 0,
+    consumers_max: 0,
+    letters: LetterLimits { bytes_max: 1 << 20, count_max: 10 },
 };
 
 /// Takes the steps, and once more what was done since the last checkpoint.

@@ -1,7 +1,7 @@
 //! What may happen, chosen from a seed. Steps name clients and topics by small numbers and say nothing that depends on the state, so a case
 //! stays a case when steps are taken out of it.
 
-use crate::engine::{BacklogLimits, Rules, ShareStrategy, WhenFull};
+use crate::engine::{BacklogLimits, LetterLimits, Rules, ShareStrategy, WhenFull};
 
 pub(super) const CLIENTS: [&str; 5] = ["c0", "c1", "c2", "c3", "c4"];
 pub(super) const TOPICS: [&str; 9] = ["a/1", "a/2", "a/1/x", "b/1", "b/2", "s/1", "s/2", "t/1", "x"];
@@ -193,6 +193,8 @@ impl Random {
             share: [ShareStrategy::RoundRobin, ShareStrategy::Publisher][self.below(2)],
             when_full: [WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::EndSession][self.below(3)],
             losses: 0,
+            consumers_max: 0,
+            letters: LetterLimits::default(),
         }
     }
 
