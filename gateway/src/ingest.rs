@@ -29,9 +29,9 @@ pub struct Publisher<'a> {
     pub client_id: &'a str,
     /// The version its packets are of.
     pub version: ProtocolVersion,
-    /// Publishes of this client are on their way to the log under an older routing: until those are stored, later ones go the same
-    /// way, whoever wants them, so that no message overtakes another on its topic.
-    pub after_stored: bool,
+    /// Publishes of this client are on their way to the log, under this routing ([`Engine::interest_epoch`]). Where that is not the one in
+    /// force, later ones go the same way, whoever wants them, so that no message overtakes another on its topic.
+    pub stored_under: Option<u64>,
 }
 
 /// Where a publish went.
@@ -157,7 +157,10 @@ impl Ingest {
             durable: engine.interest(publish.topic),
             live: live.wants(publish.topic),
         });
-        let stored = takers.durable.is_durable(publish.qos) || publish.retain || publisher.after_stored;
+        let stored = takers.durable.is_durable(publish.qos) || publish.retain || {
+            // Asked behind the look into the table, which may have changed while that was looked into.
+            publisher.stored_under.is_some_and(|epoch| epoch != engine.interest_epoch())
+        };
         if !stored && !takers.live {
             return Outcome::Unwanted;
         }

@@ -40,6 +40,8 @@ pub(super) enum Reply {
 #[derive(Default)]
 pub(super) struct ReadBatch {
     now_ms: u64,
+    /// The routing in force when the read began.
+    epoch: u64,
     /// Publishes that wait for nothing: nothing durable wants them, and nothing before them waits.
     free: usize,
     publishes: usize,
@@ -57,7 +59,8 @@ impl Connection {
     ) -> (usize, Option<Outcome>) {
         let context = self.context.clone();
         let mut ingest = context.ingest.borrow();
-        let mut batch = ReadBatch { now_ms: clock::unix_ms(), ..ReadBatch::default() };
+        let epoch = context.engine.interest_epoch();
+        let mut batch = ReadBatch { now_ms: clock::unix_ms(), epoch, ..ReadBatch::default() };
         let now = clock::monotonic();
         let mut used = 0;
         let mut outcome = None;
@@ -136,7 +139,11 @@ impl Connection {
         let publisher = Publisher {
             client_id: &self.client_id,
             version: self.session.version(),
-            after_stored: !self.owed.is_empty() && engine.interest_epoch() != self.last_epoch,
+            stored_under: match self.owed.is_empty() {
+                false => Some(self.last_epoch),
+                true if !ingest.stored.is_empty() => Some(batch.epoch),
+                true => None,
+            },
         };
         let resolved = Publish {
             topic: self.session.topic_of(publish),
@@ -256,7 +263,9 @@ impl Connection {
             return None;
         }
         let owed = Owed { ticket: None, publishes: batch.publishes, replies: batch.replies, named };
-        self.last_epoch = self.context.engine.interest_epoch();
+        if self.owed.is_empty() {
+            self.last_epoch = batch.epoch;
+        }
         let refused = self.submit(&mut ingest.stored, owed, waker);
         // What had no room was taken along; what was refused is not to be found by the next connection.
         ingest.stored.clear();

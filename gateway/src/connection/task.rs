@@ -63,7 +63,7 @@ pub(super) struct Connection {
     /// A subscriber is behind: acknowledgements wait for it.
     pub(super) brake: Option<Box<Brake>>,
     pub(super) last_ticket: Option<Ticket>,
-    /// The engine's routing epoch at the last submit.
+    /// The engine's routing epoch under which the oldest of what is owed was read.
     pub(super) last_epoch: u64,
     /// The client left a Will Message that is not to be forgotten.
     pub(super) has_will: bool,
@@ -286,7 +286,10 @@ impl Connection {
     }
 
     fn can_read(&self) -> bool {
+        // Where the routing has changed, what goes by the old one is stored before anything goes by the new one.
+        let has_changed = || self.context.engine.interest_epoch() != self.last_epoch;
         self.held.is_none()
+            && (self.owed.is_empty() || !has_changed())
             && self.brake.is_none()
             && self.session.wants_read()
             && self.unsent.len() < UNSENT_BYTES_MAX
