@@ -113,7 +113,8 @@ impl Peer {
         } else {
             let address = free_address().map_err(|error| cannot("no port for", error))?;
             let config = self.config(address, &dir);
-            let file = dir.join("broker.conf");
+            // rumqttd goes by the ending; the others do not care.
+            let file = dir.join("broker.toml");
             std::fs::write(&file, config).map_err(|error| cannot("no configuration for", error))?;
             command.arg("-c").arg(file);
             let child = command.spawn().map_err(|error| cannot("cannot start", error))?;
