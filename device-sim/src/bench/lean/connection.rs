@@ -21,6 +21,8 @@ const PACKET_BYTES_MAX: usize = 1 << 20;
 const WRITE_BYTES: usize = 64 << 10;
 /// What a client tells the broker it takes unacknowledged.
 const RECEIVE_MAXIMUM: u16 = 1024;
+/// Longer than any run, so that nobody has to ping; not every broker takes "never".
+const KEEP_ALIVE_SECS: u16 = u16::MAX;
 /// The Packet Identifier of the one SUBSCRIBE.
 const SUBSCRIBE_ID: u16 = 1;
 
@@ -120,7 +122,7 @@ impl Connection {
         let connect = Connect {
             version: self.wanted.version,
             clean_start: !durable,
-            keep_alive_secs: 0,
+            keep_alive_secs: KEEP_ALIVE_SECS,
             properties: properties.as_properties(),
             client_id: &self.wanted.client_id,
             will: None,
