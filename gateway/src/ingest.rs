@@ -286,7 +286,7 @@ fn forwarded<'a>(publish: &Publish<'a>, scratch: &'a mut PropertiesBuf) -> &'a [
             PropertyId::MessageExpiryInterval | PropertyId::TopicAlias | PropertyId::SubscriptionIdentifier
         )
     };
-    if !publish.properties.encoded().any(|property| ends_here(property.id)) {
+    if publish.properties.is_empty() || !publish.properties.encoded().any(|property| ends_here(property.id)) {
         return publish.properties.raw();
     }
     // They were decoded from a legal packet, so they can be written again; were they not, the message travels without.

@@ -4,7 +4,9 @@
 //! [MQTT-3.1.4-3]. Nothing here knows sessions or sockets.
 
 use gateway_protocol::ReasonCode;
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -17,7 +19,7 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// All connections.
 #[derive(Debug)]
 pub struct Registry {
-    clients: Mutex<HashMap<Box<str>, Arc<Seat>>>,
+    clients: Mutex<HashSet<ByClientId>>,
     connections: AtomicUsize,
     connections_max: usize,
     last_left: Notify,
@@ -26,15 +28,50 @@ pub struct Registry {
 }
 
 /// One connection's place, by which others can ask it to go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seat {
+    /// Its Client Identifier; the one copy of it that a connection costs.
+    pub client_id: Arc<str>,
     /// The Reason Code it was asked to close with; 0: it was not.
     close: AtomicU8,
     waker: Mutex<Option<Waker>>,
     left: Notify,
 }
 
+/// A seat that is found by its Client Identifier, which stands in the table only once.
+#[derive(Debug)]
+struct ByClientId(Arc<Seat>);
+
+impl Borrow<str> for ByClientId {
+    fn borrow(&self) -> &str {
+        &self.0.client_id
+    }
+}
+
+impl Hash for ByClientId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.client_id.hash(state);
+    }
+}
+
+impl PartialEq for ByClientId {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.client_id == other.0.client_id
+    }
+}
+
+impl Eq for ByClientId {}
+
 impl Seat {
+    fn of(client_id: &str) -> Arc<Self> {
+        Arc::new(Self {
+            client_id: client_id.into(),
+            close: AtomicU8::new(0),
+            waker: Mutex::default(),
+            left: Notify::new(),
+        })
+    }
+
     /// Asks the connection to close and tell its client why. The first reason stands.
     pub fn ask_to_close(&self, reason: ReasonCode) {
         let _ = self.close.compare_exchange(0, reason.as_u8(), Ordering::AcqRel, Ordering::Acquire);
@@ -75,7 +112,6 @@ impl Drop for Place {
 #[derive(Debug)]
 pub struct Claim {
     registry: Arc<Registry>,
-    client_id: Box<str>,
     /// By which the connection is asked to go.
     pub seat: Arc<Seat>,
 }
@@ -83,8 +119,9 @@ pub struct Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut clients = self.registry.clients();
-        if clients.get(&self.client_id).is_some_and(|seat| Arc::ptr_eq(seat, &self.seat)) {
-            clients.remove(&self.client_id);
+        let client_id = &*self.seat.client_id;
+        if clients.get(client_id).is_some_and(|holder| Arc::ptr_eq(&holder.0, &self.seat)) {
+            clients.remove(client_id);
         }
         drop(clients);
         self.seat.left.notify_waiters();
@@ -146,19 +183,16 @@ impl Registry {
                 let holder = {
                     let mut clients = self.clients();
                     match clients.get(client_id) {
-                        Some(holder) => holder.clone(),
-                        None => {
-                            let seat = Arc::new(Seat::default());
-                            clients.insert(client_id.into(), seat.clone());
-                            return Claim { registry: self.clone(), client_id: client_id.into(), seat };
-                        }
+                        Some(holder) => holder.0.clone(),
+                        None => return self.seat(&mut clients, client_id),
                     }
                 };
                 let left = holder.left.notified();
                 tokio::pin!(left);
                 // Registered before the map is looked at again, so that a holder leaving in between is not missed.
                 left.as_mut().enable();
-                let still_there = self.clients().get(client_id).is_some_and(|now| Arc::ptr_eq(now, &holder));
+                let still_there =
+                    self.clients().get(client_id).is_some_and(|now| Arc::ptr_eq(&now.0, &holder));
                 if still_there {
                     holder.ask_to_close(ReasonCode::SessionTakenOver);
                     left.await;
@@ -171,12 +205,13 @@ impl Registry {
     /// Takes a Client Identifier that nobody has now. Whoever wants it then waits for the claim to be given back.
     pub fn try_claim(self: &Arc<Self>, client_id: &str) -> Option<Claim> {
         let mut clients = self.clients();
-        if clients.contains_key(client_id) {
-            return None;
-        }
-        let seat = Arc::new(Seat::default());
-        clients.insert(client_id.into(), seat.clone());
-        Some(Claim { registry: self.clone(), client_id: client_id.into(), seat })
+        (!clients.contains(client_id)).then(|| self.seat(&mut clients, client_id))
+    }
+
+    fn seat(self: &Arc<Self>, clients: &mut HashSet<ByClientId>, client_id: &str) -> Claim {
+        let seat = Seat::of(client_id);
+        clients.insert(ByClientId(seat.clone()));
+        Claim { registry: self.clone(), seat }
     }
 
     /// Waits until every connection was asked to close. For those that have no seat yet.
@@ -193,13 +228,13 @@ impl Registry {
     pub fn close_all(&self, reason: ReasonCode) {
         self.is_closing.store(true, Ordering::Release);
         self.closing.notify_waiters();
-        let seats: Vec<_> = self.clients().values().cloned().collect();
+        let seats: Vec<_> = self.clients().iter().map(|holder| holder.0.clone()).collect();
         for seat in seats {
             seat.ask_to_close(reason);
         }
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Seat>>> {
+    fn clients(&self) -> MutexGuard<'_, HashSet<ByClientId>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,6 +20,7 @@ mod dedup;
 mod delivery;
 mod drain;
 mod durable;
+mod idle;
 mod mosquitto;
 mod rumqttc_clients;
 mod sessions;

@@ -6,7 +6,7 @@ use crate::bystander::{Bystander, Route};
 use crate::{KIB, V5};
 
 const CONNECTIONS: usize = 2_000;
-/// What one connection may cost before its CONNECT is complete.
+/// What one connection may cost before its CONNECT is complete: one that says nothing, and one that says 1.5 KiB.
 const COST_MAX: u64 = 4 * KIB;
 
 /// What each of many connections costs that sends `bytes` and then nothing more.

@@ -20,7 +20,7 @@ use std::task::Context;
 #[derive(Default)]
 pub(super) struct Feed {
     /// The parcel under way.
-    parcel: Option<Unpacking>,
+    parcel: Option<Box<Unpacking>>,
     pub(super) extra: PropertiesBuf,
     /// Retained Messages for subscriptions just made.
     pub(super) retained: VecDeque<Retained>,
@@ -160,7 +160,10 @@ impl Connection {
 
     fn feed_live(&mut self, out: &mut Vec<u8>) {
         while self.has_room(out) {
-            let next = self.feed.parcel.take().or_else(|| Some(Unpacking::of(self.outbox.pop()?)));
+            let next = match self.feed.parcel.take() {
+                Some(begun) => Some(*begun),
+                None => self.outbox.pop().map(Unpacking::of),
+            };
             let Some(mut unpacking) = next else { return };
             while let Some((pick, events)) = unpacking.rest() {
                 let shipment = &*unpacking.parcel.shipment;
@@ -171,7 +174,7 @@ impl Connection {
                 unpacking.advance(sent);
                 if sent == 0 || !self.has_room(out) {
                     if unpacking.rest().is_some() {
-                        self.feed.parcel = Some(unpacking);
+                        self.feed.parcel = Some(Box::new(unpacking));
                         return;
                     }
                     break;
@@ -217,6 +220,9 @@ impl Connection {
     }
 
     fn feed_streams(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
+        if self.cursors.is_empty() {
+            return;
+        }
         let engine = self.context.engine.clone();
         let mut cursors = std::mem::take(&mut self.cursors);
         cursors.retain_mut(|cursor| {

@@ -27,7 +27,37 @@ pub(super) struct Hello {
 }
 
 /// Takes a connection through its whole life. `place` counts it against the limit; without one it is told to come back later.
-pub async fn serve<S>(context: Arc<Context>, mut stream: S, place: Option<Place>, anonymous: bool)
+///
+/// What is done once, at the beginning and at the end, has memory of its own for that long, so that the task of an idle connection is
+/// small.
+pub fn serve<S>(
+    context: Arc<Context>,
+    mut stream: S,
+    place: Option<Place>,
+    anonymous: bool,
+) -> impl Future<Output = ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // A block, since a function's task would keep what the function is given twice.
+    async move {
+        let mut connection = match Box::pin(greet(&context, &mut stream, place.is_some(), anonymous)).await {
+            Ok(connection) => connection,
+            Err(last_words) => return Box::pin(leave::say_goodbye(&mut stream, &last_words)).await,
+        };
+        let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
+        metrics::disconnect(&outcome);
+        Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
+    }
+}
+
+/// The handshake: the connection, its CONNACK queued, or the last words to a client that gets none.
+async fn greet<S>(
+    context: &Arc<Context>,
+    stream: &mut S,
+    has_place: bool,
+    anonymous: bool,
+) -> Result<Box<Connection>, Vec<u8>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -36,42 +66,32 @@ where
     let mut out = Vec::new();
     let hello = async {
         tokio::select! {
-            hello = read_connect(&context, &mut stream, &mut session, &mut received, &mut out) => hello,
+            hello = read_connect(context, stream, &mut session, &mut received, &mut out) => hello,
             () = context.registry.closing() => Err(metrics::Connect::Gone),
         }
     };
-    let hello = tokio::time::timeout(context.settings.connect_timeout, hello).await;
-    let refusal = match hello {
-        Err(_) => Some(metrics::Connect::TimedOut),
-        Ok(Err(outcome)) => Some(outcome),
-        Ok(Ok(hello)) => {
-            let refused = if place.is_none() {
-                Some((ReasonCode::ServerBusy, metrics::Connect::TooMany))
-            } else if !anonymous {
-                Some((ReasonCode::NotAuthorized, metrics::Connect::NotAuthorized))
-            } else {
-                None
-            };
-            match refused {
-                Some((reason, outcome)) => {
-                    session.refuse(reason, &mut out);
-                    Some(outcome)
-                }
-                None => match open(&context, &mut session, hello, received, &mut out).await {
-                    Ok(connection) => {
-                        metrics::connect(metrics::Connect::Accepted);
-                        run(context, stream, connection, out).await;
-                        return;
-                    }
-                    Err(outcome) => Some(outcome),
-                },
-            }
+    let refusal = match tokio::time::timeout(context.settings.connect_timeout, hello).await {
+        Err(_) => metrics::Connect::TimedOut,
+        Ok(Err(outcome)) => outcome,
+        Ok(Ok(_)) if !has_place => {
+            session.refuse(ReasonCode::ServerBusy, &mut out);
+            metrics::Connect::TooMany
         }
+        Ok(Ok(_)) if !anonymous => {
+            session.refuse(ReasonCode::NotAuthorized, &mut out);
+            metrics::Connect::NotAuthorized
+        }
+        Ok(Ok(hello)) => match open(context, &mut session, hello, received, &mut out).await {
+            Ok(mut connection) => {
+                metrics::connect(metrics::Connect::Accepted);
+                connection.queue(out);
+                return Ok(connection);
+            }
+            Err(outcome) => outcome,
+        },
     };
-    if let Some(outcome) = refusal {
-        metrics::connect(outcome);
-    }
-    leave::say_goodbye(&mut stream, &out).await;
+    metrics::connect(refusal);
+    Err(out)
 }
 
 /// Reads until CONNECT is complete. Its bytes are the only memory that the connection costs, and they are bounded.
@@ -169,7 +189,7 @@ fn open<'a>(
         let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let has_will = hello.will.is_some();
-        let peer = Peer { session, has_will, client_id: hello.client_id, claim, durable, received };
+        let peer = Peer { session, has_will, claim, durable, received };
         let connection = Box::new(Connection::new(context.clone(), peer, &waker));
         if !is_accepted {
             leave::abandon(context, connection).await;
@@ -277,14 +297,4 @@ async fn commit(context: &Context, staging: &mut Staging, before: &mut Before) -
         }
     })
     .await
-}
-
-async fn run<S>(context: Arc<Context>, mut stream: S, mut connection: Box<Connection>, connack: Vec<u8>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    connection.queue(connack);
-    let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
-    metrics::disconnect(&outcome);
-    leave::leave(&context, stream, connection, outcome).await;
 }

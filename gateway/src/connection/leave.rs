@@ -22,7 +22,7 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// Client Identifier is free again, nothing of this connection is left.
 pub(super) async fn leave<S>(
     context: &Context,
-    mut stream: S,
+    stream: &mut S,
     mut connection: Box<Connection>,
     outcome: Outcome,
 ) where
@@ -49,7 +49,7 @@ pub(super) async fn leave<S>(
     close_session(context, &mut connection, outcome).await;
     drop(connection); // gives the Client Identifier back
     if outcome != Outcome::Lost {
-        say_goodbye(&mut stream, &last_words).await;
+        say_goodbye(stream, &last_words).await;
     }
 }
 

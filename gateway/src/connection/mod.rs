@@ -16,6 +16,8 @@ mod brake;
 mod consumer;
 mod endings;
 mod feed;
+#[cfg(test)]
+mod footprint;
 mod handshake;
 mod io;
 mod leave;

@@ -8,11 +8,14 @@ use crate::engine::{AckRuns, NamedEvents};
 use crate::ingest::{self, Ingest, Publisher};
 use gateway_protocol::codec::{Decoded, decode};
 use gateway_protocol::packet::Publish;
-use gateway_protocol::session::{Event, Lane};
+use gateway_protocol::session::{Event, Lane, Millis};
 use gateway_protocol::{PacketId, QoS, ReasonCode};
 use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
 use std::sync::Arc;
 use std::task::Waker;
+
+/// Bytes of a PUBACK that says nothing but Success.
+const PUBACK_BYTES: usize = 4;
 
 /// Acknowledgements that one receipt releases.
 #[derive(Debug, Default)]
@@ -68,6 +71,12 @@ impl Connection {
         while let Some(rest) = bytes.get(used..)
             && !rest.is_empty()
         {
+            let pubacks = self.take_pubacks(now, rest);
+            if pubacks > 0 {
+                used += pubacks * PUBACK_BYTES;
+                batch.counts.packets += pubacks as u64;
+                continue;
+            }
             match decode(rest, self.session.version(), context.limits.max_packet_bytes as usize) {
                 Ok(Decoded::Incomplete { .. }) => break,
                 Ok(Decoded::Packet { packet, consumed }) => {
@@ -92,6 +101,17 @@ impl Connection {
         batch.counts.bytes = used as u64;
         let refused = self.hand_on(&mut ingest, batch, waker, out);
         (used, outcome.or(refused))
+    }
+
+    /// Takes the PUBACKs at the front of `bytes`; how many.
+    #[inline]
+    fn take_pubacks(&mut self, now: Millis, bytes: &[u8]) -> usize {
+        let Self { session, durable, feed, .. } = self;
+        session.handle_pubacks(now, bytes, |lane, sequence| match (lane, &mut *durable) {
+            (Lane::Live, _) => feed.counts.acked += 1,
+            (Lane::Durable, Some(durable)) => durable.acks.push(sequence),
+            (Lane::Durable, None) => {}
+        })
     }
 
     fn take_event(

@@ -40,7 +40,7 @@ thread_local! {
 pub(super) struct Connection {
     pub(super) context: Arc<Context>,
     pub(super) session: Session,
-    pub(super) client_id: Box<str>,
+    pub(super) client_id: Arc<str>,
     pub(super) claim: Claim,
     pub(super) outbox: Arc<Outbox>,
     pub(super) durable: Option<Box<DurableFeed>>,
@@ -78,7 +78,6 @@ pub(super) struct Connection {
 /// What the handshake found out.
 pub(super) struct Peer {
     pub(super) session: Session,
-    pub(super) client_id: Box<str>,
     pub(super) claim: Claim,
     pub(super) durable: Option<Arc<DurableSession>>,
     pub(super) received: Vec<u8>,
@@ -108,11 +107,12 @@ enum ReadStep {
 
 impl Connection {
     pub(super) fn new(context: Arc<Context>, peer: Peer, waker: &Waker) -> Self {
-        let Peer { mut session, client_id, claim, durable, received, has_will } = peer;
+        let Peer { mut session, claim, durable, received, has_will } = peer;
         let settings = &context.settings;
+        let client_id = claim.seat.client_id.clone();
         let outbox = Arc::new(Outbox::new(
             context.new_outbox_id(),
-            &client_id,
+            client_id.clone(),
             durable.is_some(),
             settings.outbox_bytes_max,
             settings.when_full,

@@ -171,7 +171,7 @@ fn run_at(batch: &Batch, at: usize) -> Option<Run<'_>> {
     while let Some(next) = batch.raw_event(end)
         && next.qos == event.qos
         && next.topic == event.topic
-        && next.client_id == event.client_id
+        && (std::ptr::eq(next.client_id, event.client_id) || next.client_id == event.client_id)
     {
         end += 1;
     }

@@ -91,7 +91,7 @@ pub struct Outbox {
     /// Its name in the routing table.
     pub id: OutboxId,
     /// The subscriber's Client Identifier, for No Local.
-    pub client_id: Box<str>,
+    pub client_id: Arc<str>,
     /// The subscriber has a durable Session: what is stored for it comes from there, only QoS 0 deliveries come through here.
     pub is_durable: bool,
     bytes_max: usize,
@@ -135,21 +135,13 @@ impl Outbox {
     #[must_use]
     pub fn new(
         id: OutboxId,
-        client_id: &str,
+        client_id: Arc<str>,
         is_durable: bool,
         bytes_max: usize,
         when_full: WhenFull,
         waker: Waker,
     ) -> Self {
-        Self {
-            id,
-            client_id: client_id.into(),
-            is_durable,
-            bytes_max,
-            when_full,
-            waker,
-            queue: Mutex::default(),
-        }
+        Self { id, client_id, is_durable, bytes_max, when_full, waker, queue: Mutex::default() }
     }
 
     /// Queues what there is room for and wakes the subscriber.

@@ -87,17 +87,17 @@ impl Shipment {
     /// The packets that were received, if all of them can be sent like that.
     fn locate(&self, version: ProtocolVersion, granted: QoS) -> Option<Encoded> {
         let mut frames = Frames::with_capacity(version, self.batch.len(), 0);
-        for at in 0..self.batch.len() {
-            let event = self.batch.raw_event(at)?;
+        for outline in self.batch.outlines() {
+            let event = outline?;
             if event.expires_at_ms != 0 || event.qos > granted.as_u8() {
                 return None;
             }
             let properties = match version.is_v5() {
-                true => varint_len(event.properties.len()) + event.properties.len(),
+                true => varint_len(event.properties_len) + event.properties_len,
                 false => 0,
             };
-            let behind_id = properties + event.payload.len();
-            frames.locate(self.batch.bytes(), self.batch.place(at)?, behind_id).then_some(())?;
+            let behind_id = properties + event.payload_len;
+            frames.locate(self.batch.bytes(), event.start..event.end, behind_id).then_some(())?;
         }
         Some(Encoded::Verbatim(frames))
     }

@@ -26,7 +26,7 @@ fn batch(topics: &[(&str, u8)]) -> Arc<Batch> {
 }
 
 fn outbox(id: u64, client_id: &str, is_durable: bool, bytes_max: usize, when_full: WhenFull) -> Arc<Outbox> {
-    Arc::new(Outbox::new(id, client_id, is_durable, bytes_max, when_full, Waker::noop().clone()))
+    Arc::new(Outbox::new(id, client_id.into(), is_durable, bytes_max, when_full, Waker::noop().clone()))
 }
 
 fn subscribe(router: &LiveRouter, outbox: &Arc<Outbox>, filter: &str, qos: QoS, no_local: bool) {

@@ -56,6 +56,23 @@ pub struct RawEvent<'a> {
     pub payload: &'a [u8],
 }
 
+/// What of an event is told without looking at its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Where its record begins in [`Batch::bytes`].
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// In milliseconds since the Unix epoch; 0 for never.
+    pub expires_at_ms: u64,
+    /// Bytes of its properties.
+    pub properties_len: usize,
+    /// Bytes of its payload.
+    pub payload_len: usize,
+}
+
 impl Batch {
     pub(crate) fn new(bytes: Vec<u8>, index: Vec<EntryIndex>, groups: Vec<GroupSpan>) -> Self {
         Self { bytes, index, groups, empty_at: Offset::ZERO, publisher: Box::default(), form: 0, pool: None }
@@ -88,11 +105,18 @@ impl Batch {
         &self.bytes
     }
 
-    /// Where the record at this index lies in [`Batch::bytes`].
-    #[inline]
-    pub fn place(&self, i: usize) -> Option<std::ops::Range<usize>> {
-        let entry = self.index.get(i)?;
-        Some(entry.start as usize..entry.start as usize + entry.len as usize)
+    /// The outlines of all entries that are events; `None` for the others.
+    pub fn outlines(&self) -> impl Iterator<Item = Option<Outline>> + '_ {
+        self.index.iter().map(|entry| {
+            (entry.kind == EntryKind::Event).then_some(Outline {
+                start: entry.start as usize,
+                end: entry.start as usize + entry.len as usize,
+                qos: entry.qos,
+                expires_at_ms: entry.expires_at_ms,
+                properties_len: entry.properties_len as usize,
+                payload_len: entry.payload_len as usize,
+            })
+        })
     }
 
     /// Makes the batch give its memory back to `pool` when it is dropped.

@@ -1,14 +1,11 @@
 //! The memory of committed groups, used again when the last reader of a group is done with it.
 //!
 //! A group of a megabyte that is allocated anew each time costs a page fault for every 4 KiB of it. Kept memory is
-//! bounded: at most [`KEPT_MAX`] pairs of buffers, none larger than the bound given.
+//! bounded: so many pairs of buffers, none larger than so much.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::index::EntryIndex;
-
-/// Two for the group that is open and the one that is written, two more on their way back.
-const KEPT_MAX: usize = 4;
 
 /// The bytes of a group and the index beside them.
 pub(crate) type Buffers = (Vec<u8>, Vec<EntryIndex>);
@@ -16,13 +13,14 @@ pub(crate) type Buffers = (Vec<u8>, Vec<EntryIndex>);
 #[derive(Debug)]
 pub(crate) struct BufferPool {
     bytes_max: usize,
+    kept_max: usize,
     kept: Mutex<Vec<Buffers>>,
 }
 
 impl BufferPool {
-    /// A pool that keeps no buffer larger than `bytes_max`.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, kept: Mutex::new(Vec::with_capacity(KEPT_MAX)) }
+    /// A pool that keeps at most `kept_max` pairs, and no buffer larger than `bytes_max`.
+    pub(crate) const fn new(bytes_max: usize, kept_max: usize) -> Self {
+        Self { bytes_max, kept_max, kept: Mutex::new(Vec::new()) }
     }
 
     /// Empty buffers, with memory if some came back.
@@ -39,7 +37,7 @@ impl BufferPool {
         bytes.clear();
         index.clear();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_MAX {
+        if kept.len() < self.kept_max {
             kept.push((bytes, index));
         }
     }

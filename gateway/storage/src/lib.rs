@@ -32,7 +32,7 @@ pub mod staging;
 pub mod verbatim;
 pub mod view;
 
-pub use batch::{Batch, RawEvent};
+pub use batch::{Batch, Outline, RawEvent};
 pub use checkpoint::{CheckpointError, Checkpoints, RebuildReport};
 pub use compression::Compression;
 pub use entry::{Entry, EntryError, EntryKind, Event};

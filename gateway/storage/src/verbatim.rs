@@ -5,11 +5,14 @@
 //! does not know; the caller gives it a name ([`Verbatim::begin`]).
 
 use crate::batch::Batch;
+use crate::buffers::BufferPool;
 use crate::entry::EntryKind;
 use crate::index::EntryIndex;
+use std::sync::Arc;
 
-/// Memory that is kept from one batch to the next.
-const KEPT_BYTES_MAX: usize = 256 << 10;
+/// The largest buffer that is used again, and how many of those may wait for that.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+const KEPT_MAX: usize = 16;
 
 /// Where the fields of a record lie, from its beginning; the payload is its end.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +43,25 @@ pub struct Traits {
 }
 
 /// Records of one publisher on their way to live subscribers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verbatim {
     bytes: Vec<u8>,
     index: Vec<EntryIndex>,
     client_id: String,
     form: u8,
+    /// Where the memory of batches comes back to.
+    pool: Arc<BufferPool>,
+}
+
+impl Default for Verbatim {
+    fn default() -> Self {
+        let pool = Arc::new(BufferPool::new(KEPT_BYTES_MAX, KEPT_MAX));
+        Self { bytes: Vec::new(), index: Vec::new(), client_id: String::new(), form: 0, pool }
+    }
 }
 
 impl Verbatim {
-    /// Nothing yet; owns no memory.
+    /// Nothing yet; owns no buffer.
     pub fn new() -> Self {
         Self::default()
     }
@@ -104,13 +116,31 @@ impl Verbatim {
         })
     }
 
-    /// The records as a batch; there is room for as much again.
+    /// The records as a batch. Its memory comes back when the last reader is done with it; a batch that would hold on to more than twice
+    /// what it needs is copied out.
     pub fn take_batch(&mut self) -> Batch {
-        let room = self.bytes.len().min(KEPT_BYTES_MAX);
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(room));
-        let room = self.index.len().min(KEPT_BYTES_MAX / size_of::<EntryIndex>());
-        let index = std::mem::replace(&mut self.index, Vec::with_capacity(room));
-        Batch::verbatim(bytes, index, self.client_id.as_str().into(), self.form)
+        let publisher = self.client_id.as_str().into();
+        if self.bytes.len() < self.bytes.capacity() / 2 || self.index.len() < self.index.capacity() / 2 {
+            let batch = Batch::verbatim(
+                self.bytes.as_slice().into(),
+                self.index.as_slice().into(),
+                publisher,
+                self.form,
+            );
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BYTES_MAX);
+            self.index.clear();
+            self.index.shrink_to(KEPT_BYTES_MAX / size_of::<EntryIndex>());
+            return batch;
+        }
+        let (mut bytes, mut index) = self.pool.take();
+        if bytes.capacity() == 0 {
+            bytes.reserve(self.bytes.len().min(KEPT_BYTES_MAX));
+            index.reserve(self.index.len().min(KEPT_BYTES_MAX / size_of::<EntryIndex>()));
+        }
+        let bytes = std::mem::replace(&mut self.bytes, bytes);
+        let index = std::mem::replace(&mut self.index, index);
+        Batch::verbatim(bytes, index, publisher, self.form).pooled(self.pool.clone())
     }
 }
 
@@ -133,16 +163,18 @@ mod tests {
         let batch = verbatim.take_batch();
         assert!(verbatim.is_empty());
         assert_eq!((batch.len(), batch.form()), (2, 3));
-        for (at, first) in [(0, b'a'), (1, b'b')] {
+        for ((at, first), outline) in [(0, b'a'), (1, b'b')].into_iter().zip(batch.outlines()) {
             let event = batch.event(at).unwrap();
             assert_eq!((event.client_id, event.topic, event.payload), ("meter-7", "topic", &b"payload"[..]));
             assert_eq!((event.properties, event.qos, event.retain), (&b"props"[..], 1, true));
             assert_eq!((event.received_ms, event.expires_at_ms), (5, 9));
             let raw = batch.raw_event(at).unwrap();
             assert_eq!((raw.client_id, raw.topic), (&b"meter-7"[..], &b"topic"[..]));
-            let place = batch.place(at).unwrap();
-            assert_eq!(batch.bytes()[place.clone()][0], first);
-            assert_eq!(batch.bytes()[place][1..], record[1..]);
+            let outline = outline.unwrap();
+            let found = &batch.bytes()[outline.start..outline.end];
+            assert_eq!((found[0], &found[1..]), (first, &record[1..]));
+            assert_eq!((outline.qos, outline.expires_at_ms), (1, 9));
+            assert_eq!((outline.properties_len, outline.payload_len), (5, 7));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::inbound::Pending;
 use super::outbound::OnPubRec;
-use super::{Event, Lane, Session, State};
+use super::{Event, Lane, Millis, Session, State};
 use crate::codec::encode_puback;
 use crate::packet::{Ack, Packet, Publish, ReasonCodes, SubAck, UnsubAck};
 use crate::property::{Properties, PropertiesBuf, Property};
@@ -10,6 +10,8 @@ use crate::{PacketId, QoS, ReasonCode};
 
 /// The User Property in the PUBACK or PUBREC of a publish whose message was there already: its name and its value.
 pub const DUPLICATE_PROPERTY: (&str, &str) = ("event-id-duplicate", "1");
+/// The first byte of a PUBACK.
+const PUBACK: u8 = 0x40;
 
 impl Session {
     /// The oldest `count` unacknowledged publishes are on stable storage, or nothing durable wanted them: their PUBACKs and PUBRECs go to
@@ -50,6 +52,29 @@ impl Session {
             QoS::ExactlyOnce => self.write(&Packet::PubRec(ack), out),
             _ => self.write(&Packet::PubAck(ack), out),
         }
+    }
+
+    /// Takes the PUBACKs at the front of `bytes` that say nothing but Success, in their form of four bytes: what
+    /// [`Session::handle_packet`] would do with each of them, for whoever gets one for every delivery. `taken` is told the lane and the
+    /// number of each delivery that one of them ends. Answers how many PUBACKs there were.
+    #[inline]
+    pub fn handle_pubacks(&mut self, now: Millis, bytes: &[u8], mut taken: impl FnMut(Lane, u64)) -> usize {
+        if self.state != State::Connected {
+            return 0;
+        }
+        let mut count = 0;
+        for packet in bytes.as_chunks::<4>().0 {
+            let [PUBACK, 2, high, low] = *packet else { break };
+            let Some(packet_id) = PacketId::new(u16::from_be_bytes([high, low])) else { break };
+            if let Some((lane, sequence)) = self.outbound.puback(packet_id) {
+                taken(lane, sequence);
+            }
+            count += 1;
+        }
+        if count > 0 {
+            self.keep_alive.received(now);
+        }
+        count
     }
 
     /// The identifier of a QoS 2 publish is forgotten, durably where the Session is: PUBCOMP.

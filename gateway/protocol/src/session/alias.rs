@@ -32,7 +32,7 @@ impl InboundAliases {
 
 /// What we call topics towards the client: the first ones that were sent keep their alias for as long as the connection stands, which
 /// suits a subscriber of few topics, and costs nothing for one of many.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OutboundAliases {
     aliases: HashMap<Box<str>, u16>,
     max: u16,
@@ -55,15 +55,7 @@ impl OutboundAliases {
         Self { aliases: HashMap::new(), max: allowed.min(OUTBOUND_MAX) }
     }
 
-    /// Whether the client has allowed any.
-    pub(super) const fn is_allowed(&self) -> bool {
-        self.max > 0
-    }
-
     pub(super) fn spelling(&self, topic: &str) -> Spelling {
-        if self.max == 0 {
-            return Spelling::Full;
-        }
         match self.aliases.get(topic) {
             Some(alias) => Spelling::Alias(*alias),
             None => match u16::try_from(self.aliases.len() + 1) {

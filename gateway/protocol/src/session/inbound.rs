@@ -23,6 +23,8 @@ pub(super) struct Pending {
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
     pending: VecDeque<Pending>,
+    /// The identifiers in the queue go up from its front to its back.
+    is_ascending: bool,
     received: BTreeSet<PacketId>,
 }
 
@@ -37,8 +39,13 @@ impl Inbound {
         self.pending.len() + self.received.len()
     }
 
+    #[inline]
     pub(super) fn is_pending(&self, packet_id: PacketId) -> bool {
-        // Short: the queue holds what arrived within one group commit.
+        let (Some(oldest), Some(newest)) = (self.pending.front(), self.pending.back()) else { return false };
+        // Clients count their identifiers up, so the next one lies past the newest, but for when they begin again.
+        if self.is_ascending && !(oldest.packet_id..=newest.packet_id).contains(&packet_id) {
+            return false;
+        }
         self.pending.iter().any(|pending| pending.packet_id == packet_id)
     }
 
@@ -46,7 +53,10 @@ impl Inbound {
         self.received.contains(&packet_id)
     }
 
+    #[inline]
     pub(super) fn push(&mut self, packet_id: PacketId, qos: QoS) {
+        let newest = self.pending.back();
+        self.is_ascending = newest.is_none_or(|newest| self.is_ascending && newest.packet_id < packet_id);
         self.pending.push_back(Pending { packet_id, qos, reason: ReasonCode::Success, is_duplicate: false });
     }
 
@@ -87,3 +97,31 @@ impl Inbound {
 }
 
 const KEPT_WHEN_EMPTY: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_pending_if_it_is_in_the_queue_and_not_otherwise() {
+        let ids = [3, 4, 9, 65_534, 65_535, 1, 2, 5, 6, 7];
+        let all = || (1..12).chain(65_530..=65_535).filter_map(PacketId::new);
+        let mut inbound = Inbound::default();
+        let mut waiting = VecDeque::new();
+        // Filled one by one with the queue never empty, then emptied, twice: past the end of the numbers and back in order.
+        for id in ids.into_iter().chain([8, 10]).filter_map(PacketId::new) {
+            inbound.push(id, QoS::AtLeastOnce);
+            waiting.push_back(id);
+            if waiting.len() > 4 {
+                assert_eq!(inbound.pop().map(|pending| pending.packet_id), waiting.pop_front());
+            }
+            if id.get() == 7 {
+                while inbound.pop().is_some() {}
+                waiting.clear();
+            }
+            for asked in all() {
+                assert_eq!(inbound.is_pending(asked), waiting.contains(&asked), "{asked:?} in {waiting:?}");
+            }
+        }
+    }
+}

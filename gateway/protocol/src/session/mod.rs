@@ -186,6 +186,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Closed`] when the packet ends the connection; what the peer is to be told is in `out`.
+    #[inline]
     pub fn handle_packet<'a>(
         &mut self,
         now: Millis,
@@ -204,6 +205,7 @@ impl Session {
         }
     }
 
+    #[inline]
     fn handle_connected<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
         match packet {
             Packet::Publish(publish) => self.handle_publish(publish, out),
@@ -229,19 +231,10 @@ impl Session {
         }
     }
 
+    #[inline]
     fn handle_publish<'a>(&mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
-        if let Some(alias) = publish.properties.topic_alias() {
-            if alias > self.limits.topic_alias_maximum {
-                return Err(self.close(ReasonCode::TopicAliasInvalid, out)); // [MQTT-3.2.2-17]
-            }
-            if !publish.topic.is_empty() {
-                self.aliases.set(alias, publish.topic);
-            } else if self.aliases.get(alias).is_none() {
-                return Err(self.close(ReasonCode::ProtocolError, out));
-            }
-        }
-        if publish.properties.subscription_identifier().is_some() {
-            return Err(self.close(ReasonCode::ProtocolError, out)); // [MQTT-3.3.4-6]
+        if !publish.properties.is_empty() {
+            self.check_properties(&publish, out)?;
         }
         if publish.retain && self.version.is_v5() && !self.limits.retain_available {
             return Err(self.close(ReasonCode::RetainNotSupported, out));
@@ -269,6 +262,24 @@ impl Session {
         }
         self.inbound.push(packet_id, publish.qos);
         Ok(Event::Publish(publish))
+    }
+
+    /// What a PUBLISH asks of the connection by its properties.
+    fn check_properties(&mut self, publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), Closed> {
+        if let Some(alias) = publish.properties.topic_alias() {
+            if alias > self.limits.topic_alias_maximum {
+                return Err(self.close(ReasonCode::TopicAliasInvalid, out)); // [MQTT-3.2.2-17]
+            }
+            if !publish.topic.is_empty() {
+                self.aliases.set(alias, publish.topic);
+            } else if self.aliases.get(alias).is_none() {
+                return Err(self.close(ReasonCode::ProtocolError, out));
+            }
+        }
+        if publish.properties.subscription_identifier().is_some() {
+            return Err(self.close(ReasonCode::ProtocolError, out)); // [MQTT-3.3.4-6]
+        }
+        Ok(())
     }
 
     fn handle_disconnect<'a>(

@@ -147,7 +147,8 @@ pub(super) struct Outbound {
     durable: Window,
     live: Window,
     in_flight: usize,
-    aliases: OutboundAliases,
+    /// Where the client allows some.
+    aliases: Option<Box<OutboundAliases>>,
 }
 
 /// The property Topic Alias (MQTT 5, 2.2.2.2).
@@ -160,11 +161,11 @@ impl Outbound {
 
     /// The client's Topic Alias Maximum.
     pub(super) fn allow_aliases(&mut self, maximum: u16) {
-        self.aliases = OutboundAliases::new(maximum);
+        self.aliases = (maximum > 0).then(|| Box::new(OutboundAliases::new(maximum)));
     }
 
     pub(super) const fn has_aliases(&self) -> bool {
-        self.aliases.is_allowed()
+        self.aliases.is_some()
     }
 
     /// Takes the next number of the live lane for a delivery at QoS 1, which is in flight from now on; `None`: its identifier is in use.
@@ -211,9 +212,9 @@ impl Outbound {
             }
             packet_id = identifier(sequence, identifiers, base);
         }
-        let spelling = match version.is_v5() {
-            true => self.aliases.spelling(delivery.topic),
-            false => Spelling::Full,
+        let spelling = match &self.aliases {
+            Some(aliases) if version.is_v5() => aliases.spelling(delivery.topic),
+            _ => Spelling::Full,
         };
         let mut extra = Cow::Borrowed(delivery.extra);
         let mut topic = delivery.topic;
@@ -240,8 +241,8 @@ impl Outbound {
         if encode_publish(&frame, version, out).is_err() {
             return Sent::TooLarge;
         }
-        if let Spelling::Introduce(alias) = spelling {
-            self.aliases.introduced(delivery.topic, alias);
+        if let (Spelling::Introduce(alias), Some(aliases)) = (spelling, &mut self.aliases) {
+            aliases.introduced(delivery.topic, alias);
         }
         if packet_id.is_some() {
             self.in_flight += 1;

@@ -1,15 +1,12 @@
 //! Writing entries.
 //!
-//! Events are written with the low-level MessagePack functions: they are the hot path, and this way the places of
+//! Events are put together from their markers ([`Markers`]): they are the hot path, and this way the places of
 //! their fields are known while they are written. A test holds them byte for byte to the serde definition.
 
-use std::convert::Infallible;
-
-use rmp::encode::{
-    ByteBuf, ValueWriteError, write_array_len, write_bin_len, write_bool, write_str_len, write_uint,
-};
+use rmp::encode::ByteBuf;
 use serde::Serialize;
 
+use super::markers::Markers;
 use super::wire::{
     AcknowledgedV1, BacklogCutV1, NamedRecordV1, NamedV1, PacketIdV1, RetainedRemovedV1, RulesChangedV1,
     SessionClosedV1, SessionOpenedV1, SessionRemovedV1, SubscribedV1, UnsubscribedV1, WillClearedV1,
@@ -35,26 +32,31 @@ pub(crate) fn encode_event(event: &Event<'_>, out: &mut ByteBuf) -> Result<Entry
     }
     let begin = out.as_vec().len();
     let start = u32::try_from(begin).map_err(|_| StageError::TooLarge)?;
-    out.as_mut_vec().reserve(estimate);
-    let at = |out: &ByteBuf| out.as_vec().len() - begin;
+    let out = out.as_mut_vec();
+    out.reserve(estimate);
+    let at = |out: &Vec<u8>| out.len() - begin;
 
-    written(write_array_len(out, u32::from(EntryKind::Event.elements())));
-    written(write_uint(out, u64::from(EntryKind::Event.as_u8())));
-    written(write_str_len(out, u32::from(client_id_len)));
+    put(out, |to| {
+        to.array(EntryKind::Event.elements());
+        to.uint(u64::from(EntryKind::Event.as_u8()));
+        to.str(client_id_len);
+    });
     let client_id_at = at(out) as u8;
-    out.as_mut_vec().extend_from_slice(event.client_id.as_bytes());
-    written(write_str_len(out, u32::from(topic_len)));
+    out.extend_from_slice(event.client_id.as_bytes());
+    put(out, |to| to.str(topic_len));
     let topic_at = at(out) as u32;
-    out.as_mut_vec().extend_from_slice(event.topic.as_bytes());
-    written(write_uint(out, u64::from(event.qos)));
-    let Ok(()) = write_bool(out, event.retain);
-    written(write_uint(out, event.received_ms));
-    written(write_uint(out, event.expires_at_ms));
-    written(write_bin_len(out, properties_len));
+    out.extend_from_slice(event.topic.as_bytes());
+    put(out, |to| {
+        to.uint(u64::from(event.qos));
+        to.bool(event.retain);
+        to.uint(event.received_ms);
+        to.uint(event.expires_at_ms);
+        to.bin(properties_len);
+    });
     let properties_at = at(out) as u32;
-    out.as_mut_vec().extend_from_slice(event.properties);
-    written(write_bin_len(out, payload_len));
-    out.as_mut_vec().extend_from_slice(event.payload);
+    out.extend_from_slice(event.properties);
+    put(out, |to| to.bin(payload_len));
+    out.extend_from_slice(event.payload);
 
     Ok(EntryIndex {
         received_ms: event.received_ms,
@@ -184,8 +186,9 @@ fn bin_len(bytes: &[u8]) -> Result<u32, StageError> {
     u32::try_from(bytes.len()).map_err(|_| StageError::TooLarge)
 }
 
-/// Writing into memory cannot fail, and its type says so.
 #[inline]
-fn written<T>(result: Result<T, ValueWriteError<Infallible>>) {
-    let Ok(_) = result;
+fn put(out: &mut Vec<u8>, gather: impl FnOnce(&mut Markers)) {
+    let mut markers = Markers::new();
+    gather(&mut markers);
+    out.extend_from_slice(markers.as_bytes());
 }

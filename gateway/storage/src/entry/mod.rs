@@ -14,6 +14,7 @@
 //! [`crate::staging`] for how a connection collects entries and in [`crate::Batch`] for how they are read.
 
 mod encode;
+mod markers;
 #[cfg(test)]
 mod tests;
 mod walk;

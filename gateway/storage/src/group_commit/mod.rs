@@ -53,6 +53,9 @@ use crate::staging::Staging;
 /// submission a group then has less than 2 GiB, and places in it fit 32 bits.
 pub const GROUP_BYTES_LIMIT: usize = 1 << 30;
 
+/// Buffers of groups that are used again: two for the group that is open and the one that is written, two more on their way back.
+const GROUPS_KEPT: usize = 4;
+
 /// A handle to the committer; clones share it. When the last one is dropped, the committer is shut down.
 #[derive(Clone, Debug)]
 pub struct GroupCommit {
@@ -126,7 +129,7 @@ impl GroupCommit {
         let options =
             GroupCommitOptions { group_bytes_max: options.group_bytes_max.min(GROUP_BYTES_LIMIT), ..options };
         // The index of a group of very small entries can be larger than the group.
-        let pool = Arc::new(BufferPool::new(options.group_bytes_max.saturating_mul(2)));
+        let pool = Arc::new(BufferPool::new(options.group_bytes_max.saturating_mul(2), GROUPS_KEPT));
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 open: OpenGroup::new(pool.take()),

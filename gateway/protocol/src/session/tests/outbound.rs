@@ -257,3 +257,47 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Identifiers in flight, free, 0 and repeated; with and without a Reason Code; whole and cut off.
+    #[test]
+    fn pubacks_taken_at_once_mean_what_each_of_them_means(
+        ids in prop::collection::vec((0..8_u16, 0..16_u8), 0..12),
+        cut in 0..4_usize,
+    ) {
+        let mut bytes = Vec::new();
+        for (id, reason) in ids {
+            let [high, low] = if id < 4 { id } else { DURABLE_IDENTIFIERS + id - 3 }.to_be_bytes();
+            match reason {
+                0 => bytes.extend([0x40, 3, high, low, 0x10]),
+                1 => bytes.extend([0xC0, 0]),
+                _ => bytes.extend([0x40, 2, high, low]),
+            }
+        }
+        bytes.truncate(bytes.len().saturating_sub(cut));
+        let run = |at_once: bool| {
+            let (mut session, mut out) = (connected(ProtocolVersion::V5), Vec::new());
+            for sequence in [Some(0), Some(1), None] {
+                assert_eq!(session.handle_delivery(&delivery(sequence), &mut out), Sent::Written);
+            }
+            let (mut taken, mut rest) = (Vec::new(), &bytes[..]);
+            loop {
+                if at_once {
+                    let count = session.handle_pubacks(Millis(7), rest, |lane, sequence| taken.push((lane, sequence)));
+                    rest = &rest[4 * count..];
+                }
+                let Ok(Decoded::Packet { packet, consumed }) = decode(rest, ProtocolVersion::V5, usize::MAX) else {
+                    break;
+                };
+                if let Ok(Event::Acknowledged { lane, sequence, .. }) =
+                    session.handle_packet(Millis(7), packet, &mut out)
+                {
+                    taken.push((lane, sequence));
+                }
+                rest = &rest[consumed..];
+            }
+            (taken, rest.len(), session.send_quota(), session.poll_timeout(), out)
+        };
+        prop_assert_eq!(run(true), run(false));
+    }
+}
