@@ -181,10 +181,10 @@ impl Registry {
         let claim = async {
             loop {
                 let holder = {
-                    let mut clients = self.clients();
+                    let clients = self.clients();
                     match clients.get(client_id) {
                         Some(holder) => holder.0.clone(),
-                        None => return self.seat(&mut clients, client_id),
+                        None => return self.seat(clients, client_id),
                     }
                 };
                 let left = holder.left.notified();
@@ -204,11 +204,11 @@ impl Registry {
 
     /// Takes a Client Identifier that nobody has now. Whoever wants it then waits for the claim to be given back.
     pub fn try_claim(self: &Arc<Self>, client_id: &str) -> Option<Claim> {
-        let mut clients = self.clients();
-        (!clients.contains(client_id)).then(|| self.seat(&mut clients, client_id))
+        let clients = self.clients();
+        (!clients.contains(client_id)).then(|| self.seat(clients, client_id))
     }
 
-    fn seat(self: &Arc<Self>, clients: &mut HashSet<ByClientId>, client_id: &str) -> Claim {
+    fn seat(self: &Arc<Self>, mut clients: MutexGuard<'_, HashSet<ByClientId>>, client_id: &str) -> Claim {
         let seat = Seat::of(client_id);
         clients.insert(ByClientId(seat.clone()));
         Claim { registry: self.clone(), seat }

@@ -30,6 +30,10 @@ pub(super) struct Hello {
 ///
 /// What is done once, at the beginning and at the end, has memory of its own for that long, so that the task of an idle connection is
 /// small.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the task of a function would keep what the function is given twice"
+)]
 pub fn serve<S>(
     context: Arc<Context>,
     mut stream: S,
@@ -39,7 +43,6 @@ pub fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // A block, since a function's task would keep what the function is given twice.
     async move {
         let mut connection = match Box::pin(greet(&context, &mut stream, place.is_some(), anonymous)).await {
             Ok(connection) => connection,
