@@ -298,6 +298,8 @@ impl<C> Core<C> {
 
     /// A dead letter is to be delivered again, from its first attempt.
     pub fn redrive(&mut self, offset: u64, letter: &OpenItem, now_ms: u64) {
+        // Whoever redrives it has seen the letter, which may not have been confirmed here yet.
+        self.dead_lettered(offset);
         if !self.items.contains_key(&offset) {
             self.insert_open(offset, letter, now_ms);
         }

@@ -221,6 +221,28 @@ fn a_redriven_letter_is_an_item_again_and_wants_its_content_from_the_table() {
 }
 
 #[test]
+fn a_letter_may_be_redriven_before_its_dying_is_confirmed() {
+    let mut core = offered(plain(), 1);
+    core.join("w", 9, 0);
+    hand_out(&mut core, 0);
+    core.reject(0, 1, Cause::Rejected(0x99), 0);
+    let letter = OpenItem {
+        attempts: 0,
+        due_ms: 10,
+        first_ms: 0,
+        worker: "".into(),
+        cause: None,
+        leased: false,
+        is_letter: true,
+    };
+    core.redrive(0, &letter, 5);
+    core.dead_lettered(0);
+    core.expire(10);
+    let again = hand_out(&mut core, 10);
+    assert_eq!((again.len(), again[0].attempt), (1, 1));
+}
+
+#[test]
 fn what_is_gone_is_settled_and_counted() {
     let mut core = offered(plain(), 1);
     core.join("w", 9, 0);
