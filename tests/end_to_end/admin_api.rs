@@ -136,6 +136,10 @@ fn a_request_for_events_waits_for_them() {
     wait::until("the request to wait", TIMEOUT, || {
         (gateway.metrics().find("gateway_admin_long_polls") == Some(1.0)).then_some(())
     });
+    wait::until("the worker to be listed", TIMEOUT, || {
+        let worker = get(&gateway, "/v1/consumers/press")["workers"][0].take();
+        (worker["name"] == "w" && worker["kind"] == "http").then_some(())
+    });
     publish_with_mosquitto(&gateway, "mqttv311", "1", "plant/press/t", "at last");
     let (status, answer) = waiting.join().unwrap();
     assert_eq!((status, payloads(answer["events"].as_array().unwrap())), (200, vec!["at last"]));

@@ -11,7 +11,7 @@
 //! address is loopback. What a foreign web page could be made to ask for is refused.
 //!
 //! Bounded: 256 connections at once, 16 KiB of request header, 30 s to send it, 10 min to a connection (what is being answered then
-//! has 5 s more), 5 s to end them all.
+//! has 65 s more), 5 s to end them all.
 //!
 //! This is the only place that names an HTTP server. What stands in the way of readiness comes in through [`Readiness`], handed over by the
 //! composition root. Read next: `routes`, then `server` for the bounds, then `v1`.

@@ -24,6 +24,8 @@ pub(super) struct Limits {
     pub(super) header_bytes: usize,
     pub(super) header_timeout: Duration,
     pub(super) connection_timeout: Duration,
+    /// What is being answered at the end of that may take so long; a request for events may wait for a minute.
+    pub(super) answer_timeout: Duration,
     pub(super) shutdown_timeout: Duration,
 }
 
@@ -34,6 +36,7 @@ impl Default for Limits {
             header_bytes: 16 * 1024,
             header_timeout: Duration::from_secs(30),
             connection_timeout: Duration::from_secs(600),
+            answer_timeout: Duration::from_secs(65),
             shutdown_timeout: Duration::from_secs(5),
         }
     }
@@ -63,26 +66,12 @@ pub(super) async fn serve(
         let Some((stream, peer, permit)) = accepted else { continue };
         let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
         let connection = http.serve_connection(TokioIo::new(stream), service);
-        let mut stopped = stopped.clone();
+        let stopped = stopped.clone();
         connections.spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => Some(ended),
-                _ = stopped.changed() => None,
-                () = sleep(limits.connection_timeout) => None,
-            };
-            // What is being answered may be answered; after that the connection ends.
-            let ended = match ended {
-                Some(ended) => Ok(ended),
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    timeout(limits.shutdown_timeout, connection).await
-                }
-            };
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "admin connection ended"),
-                Err(_) => debug!("admin connection cut at its time limit"),
+            match conduct(connection, limits, stopped).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => debug!(%error, "admin connection ended"),
+                None => debug!("admin connection cut at its time limit"),
             }
             drop(permit);
         });
@@ -90,6 +79,33 @@ pub(super) async fn serve(
     drop(listener);
     drop(stop);
     while connections.join_next().await.is_some() {}
+}
+
+type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+
+/// Serves one connection to its end. `None`: it was cut. At its time limit, and when all is to stop, it takes no more requests, and what is
+/// being answered has some time more.
+async fn conduct(
+    connection: Connection,
+    limits: Limits,
+    mut stopped: watch::Receiver<()>,
+) -> Option<hyper::Result<()>> {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return Some(ended),
+        // The sender is dropped, and never sends.
+        _ = stopped.changed() => {}
+        () = sleep(limits.connection_timeout) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => return Some(ended),
+                _ = stopped.changed() => {}
+                () = sleep(limits.answer_timeout) => return None,
+            }
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    timeout(limits.shutdown_timeout, connection).await.ok()
 }
 
 /// The next connection and its place among the permitted. With no place left, clients wait in the kernel's queue.

@@ -175,6 +175,20 @@ async fn what_is_being_answered_when_the_time_of_a_connection_is_up_is_answered(
 }
 
 #[tokio::test]
+async fn an_answer_without_end_is_cut_some_time_after_the_time_of_its_connection() {
+    let endless = axum::routing::get(|| std::future::pending::<&'static str>());
+    let limits = Limits {
+        connection_timeout: Duration::from_millis(50),
+        answer_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let server = start_with(limits, axum::Router::new().route("/endless", endless)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /endless HTTP/1.1\r\nHost: gateway\r\n\r\n").await.unwrap();
+    assert_eq!(read_to_end(&mut stream).await, "");
+}
+
+#[tokio::test]
 async fn shutdown_ends_idle_connections_and_cuts_stuck_ones() {
     let limits = Limits { shutdown_timeout: Duration::from_millis(100), ..Limits::default() };
     let server = start(limits).await;
