@@ -176,7 +176,7 @@ async fn what_is_being_answered_when_the_time_of_a_connection_is_up_is_answered(
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut_some_time_after_the_time_of_its_connection() {
-    let endless = axum::routing::get(|| std::future::pending::<&'static str>());
+    let endless = axum::routing::get(std::future::pending::<&'static str>);
     let limits = Limits {
         connection_timeout: Duration::from_millis(50),
         answer_timeout: Duration::from_millis(50),
