@@ -129,10 +129,12 @@ impl Driver {
             wakers.append(&mut inner.flushing);
         }
         for worker in inner.core.expire(now).hanging {
-            if let Some(seat) = inner.seats.get_mut(&worker) {
-                tracing::warn!(consumer = %self.shared.name, "a worker lets its leases run out and is not heard of: it is ended");
-                seat.ended = Some(Ended::Hanging);
-                wakers.push(seat.waker.clone());
+            if let Some(waker) = inner.end_seat(worker, Ended::Hanging) {
+                tracing::warn!(
+                    consumer = %self.shared.name,
+                    "a worker lets its leases run out and is not heard of: it is ended"
+                );
+                wakers.push(waker);
             }
         }
         if inner.core.workers() == 0 && inner.core.counts().1 > 0 {

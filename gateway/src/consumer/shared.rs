@@ -125,6 +125,16 @@ impl Inner {
         wakers
     }
 
+    /// A worker gets nothing more. What it has not picked up was not handed out. Answers whom to wake.
+    pub(super) fn end_seat(&mut self, worker: WorkerId, why: Ended) -> Option<Waker> {
+        let seat = self.seats.get_mut(&worker)?;
+        for delivery in seat.queue.drain(..) {
+            self.core.not_picked_up(delivery.id.offset, delivery.attempt, delivery.content);
+        }
+        seat.ended = Some(why);
+        Some(seat.waker.clone())
+    }
+
     /// Takes a worker out; what it never picked up was not handed out.
     pub(super) fn unseat(&mut self, worker: WorkerId) -> Option<Seat> {
         let mut seat = self.seats.remove(&worker)?;
