@@ -223,7 +223,8 @@ impl<C> Core<C> {
         }
     }
 
-    /// The log takes nothing: what is claimed leaves all the same, and so does what is taken from now on, until [`Core::claimed`]. What was on its
+    /// The log takes nothing: what is claimed leaves all the same, and so does what is taken from now on, until [`Core::claimed_if`] says that it
+    /// takes entries again. What was on its
     /// way is said again later.
     pub fn unclaimed(&mut self, now_ms: u64, out: &mut Vec<Hand<C>>) {
         self.claims.unclaimed = true;
