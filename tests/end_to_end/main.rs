@@ -12,6 +12,7 @@
 )]
 
 mod admin_api;
+mod alerts;
 mod bench;
 mod books;
 mod client_libraries;

@@ -1,11 +1,13 @@
 //! Figures of the whole: what is sampled every second, and the names of everything.
 
 use crate::connection::Context;
+use crate::consumer::Consumers;
 use crate::engine::{DedupStats, Engine, RetentionReport};
 use crate::sinks::{SinkState, SinkStatus, Sinks};
 use crate::{admin, clock, connection, delivery, engine, stream, telemetry};
 use gateway_storage::{CommitStats, Offset};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How often the same is said in the gateway's log at most.
@@ -101,6 +103,18 @@ fn describe_sampled() {
     );
     describe_gauge!("gateway_stream_bytes", Unit::Bytes, "About how much a stream keeps");
     describe_gauge!("gateway_stream_events", Unit::Count, "About how many events a stream keeps");
+    describe_gauge!(
+        "gateway_consumer_lag_events",
+        Unit::Count,
+        "About how many events of its stream a consumer has not handed out"
+    );
+    describe_gauge!("gateway_consumer_lag_bytes", Unit::Bytes, "About how many bytes these take");
+    describe_gauge!("gateway_consumer_workers", Unit::Count, "Workers of a consumer");
+    describe_gauge!(
+        "gateway_consumer_oldest_open_seconds",
+        Unit::Seconds,
+        "Time since the oldest event that is not settled was first handed out"
+    );
     describe_gauge!("gateway_dedup_entries", Unit::Count, "Events whose event-id is remembered");
     describe_counter!(
         "gateway_dedup_forgotten_early_total",
@@ -119,12 +133,23 @@ fn describe_sampled() {
     describe_histogram!("gateway_commit_group_entries", Unit::Count, "Entries in one group");
 }
 
+/// The figures of one consumer: its lag in events and bytes, its workers, and the age of its oldest open event.
+fn show(name: &str, [events, bytes, workers]: [u64; 3], oldest: Duration) {
+    let name = || String::from(name);
+    gauge!("gateway_consumer_lag_events", "consumer" => name()).set(events as f64);
+    gauge!("gateway_consumer_lag_bytes", "consumer" => name()).set(bytes as f64);
+    gauge!("gateway_consumer_workers", "consumer" => name()).set(workers as f64);
+    gauge!("gateway_consumer_oldest_open_seconds", "consumer" => name()).set(oldest.as_secs_f64());
+}
+
 /// Carries what was last seen of totals that are kept elsewhere.
 #[derive(Default)]
 pub(super) struct Sampler {
     last: CommitStats,
     last_retention: RetentionReport,
     last_dedup: DedupStats,
+    /// Consumers whose figures are shown.
+    consumers: HashSet<Box<str>>,
     /// Names forgotten early that the gateway's log does not tell of yet, and when it last did.
     unsaid: u64,
     said_at: Option<Instant>,
@@ -149,11 +174,25 @@ impl Sampler {
         self.last = stats;
         self.sample_retention(engine);
         self.sample_dedup(engine);
+        self.sample_consumers(&context.consumers);
         let sync = histogram!("gateway_commit_sync_seconds");
         let entries = histogram!("gateway_commit_group_entries");
         for sample in engine.commit().drain_samples() {
             sync.record(Duration::from_nanos(sample.sync_nanos).as_secs_f64());
             entries.record(f64::from(sample.entries));
+        }
+    }
+
+    fn sample_consumers(&mut self, consumers: &Consumers) {
+        let mut gone = std::mem::take(&mut self.consumers);
+        for consumer in consumers.list() {
+            gone.remove(&consumer.name);
+            let behind = [consumer.lag_events, consumer.lag_bytes, consumer.workers.len() as u64];
+            show(&consumer.name, behind, Duration::from_millis(consumer.oldest_age_ms));
+            self.consumers.insert(consumer.name);
+        }
+        for name in gone {
+            show(&name, [0; 3], Duration::ZERO);
         }
     }
 

@@ -61,7 +61,8 @@ pub(super) fn delivery(subscribers: u64) -> Case {
 
 fn subscribed(router: &LiveRouter, id: u64) -> Arc<Outbox> {
     let waker = Waker::noop().clone();
-    let outbox = Arc::new(Outbox::new(id, format!("sub-{id}").into(), false, 64 << 20, WhenFull::Drop, waker));
+    let outbox =
+        Arc::new(Outbox::new(id, format!("sub-{id}").into(), false, 64 << 20, WhenFull::Drop, waker));
     let filter = TopicFilter::parse("devices/#").expect("the filter is legal");
     router
         .change(|router| router.subscribe(id, Arc::clone(&outbox), filter, GRANT))
