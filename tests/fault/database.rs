@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Gateway, GatewayOptions, Postgres, wait};
+use gateway_tests::{Gateway, GatewayOptions, Postgres, get, wait};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
@@ -116,9 +116,15 @@ async fn a_database_has_every_acknowledged_event_once_whoever_dies() {
     block_in_place(|| gateway.terminate());
 }
 
-/// How long it takes until the metric says that the sink is down.
+/// How long it takes until the metric and the API say that the sink is down.
 fn says_so(gateway: &Gateway) -> Duration {
     let began = Instant::now();
+    wait::until_it(
+        "the API says down",
+        SAYS_SO,
+        || get(gateway.admin(), "/v1/sinks"),
+        |sinks| sinks.contains(r#""state":"down""#) && sinks.contains(r#""name":"db""#),
+    );
     wait::until_it("the sink is down", SAYS_SO, || up(gateway), |up| *up == Some(0.0));
     began.elapsed()
 }

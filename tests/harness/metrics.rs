@@ -82,8 +82,12 @@ pub fn readiness(admin: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// The body of an answer 200 to a GET.
-fn get(address: SocketAddr, path: &str) -> String {
+/// The body of an answer 200 to a GET of `path` from the admin listener at `address`.
+///
+/// # Panics
+/// When there is no such answer.
+#[must_use]
+pub fn get(address: SocketAddr, path: &str) -> String {
     let (status, body) = ask(address, path);
     assert_eq!(status, 200, "{path}: {body}");
     body

@@ -38,7 +38,7 @@ pub use frame::{Frame, Message};
 pub use gateway::{Gateway, GatewayOptions};
 pub use hello::{Hello, Will};
 pub use memory::{Memory, memory_of};
-pub use metrics::{Metrics, readiness};
+pub use metrics::{Metrics, get, readiness};
 pub use output::Output;
 pub use postgres::Postgres;
 pub use program::{Program, Subscriber, publish_with_mosquitto};
