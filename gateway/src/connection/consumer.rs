@@ -41,20 +41,6 @@ struct Taking {
 }
 
 impl Work {
-    /// The client has answered a delivery.
-    pub(super) fn settle(&mut self, sequence: u64, reason: ReasonCode) {
-        let Some((consumer, id)) = self.sent.remove(&sequence) else { return };
-        let became = match reason {
-            ReasonCode::PayloadFormatInvalid | ReasonCode::ImplementationSpecificError => {
-                Became::Reject { cause: Cause::Rejected(reason.as_u8()), note: Box::default() }
-            }
-            reason if reason.is_error() => Became::Nak { delay_ms: None },
-            _ => Became::Ack,
-        };
-        // It may have been settled otherwise, or be another's by now; then this changes nothing.
-        let _ = consumer.settle(id, became);
-    }
-
     pub(super) fn has(&self, filter: &str) -> bool {
         self.taking.iter().any(|taking| *taking.filter == *filter)
     }
@@ -129,20 +115,26 @@ impl Connection {
         let Some(work) = &mut self.work else { return false };
         let Some(at) = work.taking.iter().position(|taking| *taking.filter == *filter) else { return false };
         work.taking.swap_remove(at).worker.leave();
-        self.end_work();
+        if work.taking.is_empty() && work.sent.is_empty() {
+            self.work = None;
+        }
         true
     }
 
     /// The client has answered a delivery of the live lane.
     pub(super) fn settle_item(&mut self, sequence: u64, reason: ReasonCode) {
         let Some(work) = &mut self.work else { return };
-        work.settle(sequence, reason);
-        self.end_work();
-    }
-
-    /// Who has no subscription to a consumer and nothing to settle is no worker.
-    pub(super) fn end_work(&mut self) {
-        if self.work.as_ref().is_some_and(|work| work.taking.is_empty() && work.sent.is_empty()) {
+        let Some((consumer, id)) = work.sent.remove(&sequence) else { return };
+        let became = match reason {
+            ReasonCode::PayloadFormatInvalid | ReasonCode::ImplementationSpecificError => {
+                Became::Reject { cause: Cause::Rejected(reason.as_u8()), note: Box::default() }
+            }
+            reason if reason.is_error() => Became::Nak { delay_ms: None },
+            _ => Became::Ack,
+        };
+        // It may have been settled otherwise, or be another's by now; then this changes nothing.
+        let _ = consumer.settle(id, became);
+        if work.taking.is_empty() && work.sent.is_empty() {
             self.work = None;
         }
     }

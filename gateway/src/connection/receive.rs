@@ -106,19 +106,12 @@ impl Connection {
     /// Takes the PUBACKs at the front of `bytes`; how many.
     #[inline]
     fn take_pubacks(&mut self, now: Millis, bytes: &[u8]) -> usize {
-        let Self { session, durable, feed, work, .. } = self;
-        let taken = session.handle_pubacks(now, bytes, |lane, sequence| match (lane, &mut *durable) {
-            (Lane::Live, _) => {
-                feed.counts.acked += 1;
-                if let Some(work) = work {
-                    work.settle(sequence, ReasonCode::Success);
-                }
-            }
+        let Self { session, durable, feed, .. } = self;
+        session.handle_pubacks(now, bytes, |lane, sequence| match (lane, &mut *durable) {
+            (Lane::Live, _) => feed.counts.acked += 1,
             (Lane::Durable, Some(durable)) => durable.acks.push(sequence),
             (Lane::Durable, None) => {}
-        });
-        self.end_work();
-        taken
+        })
     }
 
     fn take_event(
