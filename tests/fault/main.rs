@@ -2,6 +2,7 @@
 //! afterwards, and what stood still goes on by itself.
 //!
 //! - [`kill`], [`exactly_once`]: the program is killed under load, and so are its consumers.
+//! - [`workers`]: what consumers promise while their workers, or the program, are killed.
 //! - [`large_store`]: the program is killed with gigabytes in its store, and is ready again soon.
 //! - [`database`]: the program writes to a database, and either is killed.
 //! - [`full_disk`]: the program on a file system that is really full.
@@ -20,6 +21,12 @@
 //! | `GATEWAY_STALL_SECS` | 5 | 30 | length of the long stall |
 //! | `GATEWAY_FLIPS` | 60 | 10000 | flipped bits |
 //! | `GATEWAY_STORE_GIB` | 1/4 | 10 | size of a large store; it wants a half more on the disk of `TMPDIR` |
+//! | `GATEWAY_WORK` | 40000 | 1000000 | events for eight workers that are killed |
+//! | `GATEWAY_POISON` | 20 | 1000 | events at which every attempt fails |
+//! | `GATEWAY_DEATHS` | 1000 | 10000 | events whose worker dies |
+//! | `GATEWAY_NEIGHBOUR_SECS` | 5 | 300 | how long one consumer of ten stands still |
+//! | `GATEWAY_NEIGHBOUR_RATE` | 300 | | events per second for each of the ten |
+//! | `GATEWAY_SESSIONS` | 200 | 1000 | Sessions that a killed program has to restore, with a tenth as many events each |
 //! | `GATEWAY_SEED` | 20260131 | | seed of everything that is left to chance; every run prints its own |
 //!
 //! A debug build of the program is killed 5 times at 2,000 events per second, and its large store has 32 MiB.
@@ -52,6 +59,7 @@ mod stalls;
 mod tally;
 mod traffic;
 mod wire;
+mod workers;
 
 use gateway_tests::Gateway;
 
@@ -67,6 +75,12 @@ struct Load {
     store_bytes: u64,
     seed: u64,
     events_per_second: u32,
+    work: u32,
+    poison: u32,
+    deaths: u32,
+    neighbour_secs: u32,
+    neighbour_rate: u32,
+    sessions: u32,
 }
 
 impl Load {
@@ -77,6 +91,7 @@ impl Load {
         };
         // An unoptimised gateway is no measure of anything; it is only to show the same promises.
         let (kills, rate) = if Gateway::is_release_build() { (50, 20_000) } else { (5, 2_000) };
+        let work = if Gateway::is_release_build() { 40_000 } else { 8_000 };
         Self {
             kills: number("GATEWAY_KILLS", kills) as u32,
             restarts: number("GATEWAY_RESTARTS", 5) as u32,
@@ -91,6 +106,12 @@ impl Load {
             stall_secs: number("GATEWAY_STALL_SECS", 5) as u32,
             seed: number("GATEWAY_SEED", 20_260_131),
             events_per_second: number("GATEWAY_RATE", rate) as u32,
+            work: number("GATEWAY_WORK", work) as u32,
+            poison: number("GATEWAY_POISON", 20) as u32,
+            deaths: number("GATEWAY_DEATHS", 1_000) as u32,
+            neighbour_secs: number("GATEWAY_NEIGHBOUR_SECS", 5) as u32,
+            neighbour_rate: number("GATEWAY_NEIGHBOUR_RATE", rate.min(300)) as u32,
+            sessions: number("GATEWAY_SESSIONS", 200) as u32,
         }
     }
 

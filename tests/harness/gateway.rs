@@ -190,7 +190,13 @@ impl Gateway {
     /// What it has in memory.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        memory_of(self.child.as_ref().expect("it is running").id())
+        memory_of(self.process_id())
+    }
+
+    /// The process that runs at the moment.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
     }
 
     /// What it said on standard error, over all its starts, where a line is `wanted`.

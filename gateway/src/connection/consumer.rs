@@ -25,6 +25,8 @@ pub(super) struct Work {
     taking: Vec<Taking>,
     /// Deliveries in flight, by their number in the live lane.
     sent: BTreeMap<u64, (Consumer, DeliveryId)>,
+    /// Those that the client has acknowledged by the packets that are being read.
+    acknowledged: Vec<(Consumer, DeliveryId)>,
     /// Whose turn it is to get what is left of an uneven split.
     turn: usize,
 }
@@ -63,6 +65,11 @@ impl Work {
                 taking.worker.set_credit(credit);
             }
         }
+    }
+
+    /// The client is done with the delivery of this number, if it is one to work on.
+    pub(super) fn acknowledge(&mut self, sequence: u64) {
+        self.acknowledged.extend(self.sent.remove(&sequence));
     }
 
     /// The connection is over.
@@ -134,6 +141,20 @@ impl Connection {
         };
         // It may have been settled otherwise, or be another's by now; then this changes nothing.
         let _ = consumer.settle(id, became);
+        if work.taking.is_empty() && work.sent.is_empty() {
+            self.work = None;
+        }
+    }
+
+    /// What [`Work::acknowledge`] was told is settled, all of it at once.
+    pub(super) fn settle_acknowledged(&mut self) {
+        let Some(work) = &mut self.work else { return };
+        for of_one in work.acknowledged.chunk_by(|one, other| one.0.is(&other.0)) {
+            if let Some((consumer, _)) = of_one.first() {
+                consumer.acknowledge(of_one.iter().map(|(_, id)| *id));
+            }
+        }
+        work.acknowledged.clear();
         if work.taking.is_empty() && work.sent.is_empty() {
             self.work = None;
         }

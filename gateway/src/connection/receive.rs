@@ -106,12 +106,21 @@ impl Connection {
     /// Takes the PUBACKs at the front of `bytes`; how many.
     #[inline]
     fn take_pubacks(&mut self, now: Millis, bytes: &[u8]) -> usize {
-        let Self { session, durable, feed, .. } = self;
-        session.handle_pubacks(now, bytes, |lane, sequence| match (lane, &mut *durable) {
-            (Lane::Live, _) => feed.counts.acked += 1,
+        let Self { session, durable, feed, work, .. } = self;
+        let count = session.handle_pubacks(now, bytes, |lane, sequence| match (lane, &mut *durable) {
+            (Lane::Live, _) => {
+                feed.counts.acked += 1;
+                if let Some(work) = work {
+                    work.acknowledge(sequence);
+                }
+            }
             (Lane::Durable, Some(durable)) => durable.acks.push(sequence),
             (Lane::Durable, None) => {}
-        })
+        });
+        if count > 0 {
+            self.settle_acknowledged();
+        }
+        count
     }
 
     fn take_event(

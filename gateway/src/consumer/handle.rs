@@ -84,6 +84,22 @@ impl Consumer {
         self.shared.settle(id, outcome)
     }
 
+    /// [`Outcome::Ack`] for each of many.
+    pub fn acknowledge(&self, ids: impl IntoIterator<Item = DeliveryId>) {
+        let now = clock::unix_ms();
+        self.shared.change(|inner| {
+            for id in ids.into_iter().filter(|id| id.generation == inner.spec.generation) {
+                inner.core.ack(id.offset, id.attempt, now);
+            }
+        });
+    }
+
+    /// Whether both are the same one, and not another that was made later under its name.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether the consumer has ended, and why.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
