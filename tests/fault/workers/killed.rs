@@ -26,8 +26,13 @@ const RATE: f64 = 10_000.0;
 /// How long a worker lives, and how long it is away, in milliseconds.
 const LIVES_MS: Range<u64> = 200..1_500;
 const AWAY_MS: Range<u64> = 0..300;
-/// Of equal workers none may get a fifth more than another.
+/// Of equal workers none may get a fifth more than another, and some turns in a short run.
 const UNEVEN_MAX: f64 = 1.2;
+const UNEVEN_TURNS: f64 = 5.0;
+/// Of so many deaths one is with events in hand; the others are as it happens.
+const IN_HAND: f64 = 0.5;
+/// How long a worker waits for what it is to die with.
+const LAST_READ: Duration = Duration::from_millis(50);
 
 /// The last hand-out of an event, and the number of what the worker answered on that connection.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +56,8 @@ struct Book {
     lives: Vec<Life>,
     /// Hand-outs, by worker.
     shares: [u64; WORKERS],
-    again: u64,
+    /// How many of them were of an event that had been seen before.
+    seen_again: u64,
     /// How long after its lease was over an event was here again, at most.
     latest: Duration,
 }
@@ -62,7 +68,6 @@ impl Book {
         self.lives[life].received += 1;
         self.shares[worker] += 1;
         let last = self.last.insert(hand_out.event, Last { hand_out: *hand_out, life, answer });
-        self.again += u64::from(hand_out.attempt > 1);
         let Some(last) = last else { return };
         let before = last.hand_out;
         assert!(hand_out.attempt > before.attempt, "{hand_out:?} after {before:?}");
@@ -77,6 +82,7 @@ impl Book {
         );
         // One that nobody saw may have been between.
         if hand_out.attempt == before.attempt + 1 {
+            self.seen_again += 1;
             let late = hand_out.at.saturating_duration_since(before.at + ACK_WAIT);
             self.latest = self.latest.max(late);
             assert!(late <= LATE_MAX, "{hand_out:?} only {late:?} after its lease was over: {before:?}");
@@ -128,6 +134,13 @@ async fn run(
             () = working => {}
             () = dying => {}
         }
+        if rng.random_bool(IN_HAND) {
+            let last = hand.work(|hand_out| {
+                book.look().take(number, life, hand_out);
+                None
+            });
+            let _: Result<_, _> = tokio::time::timeout(LAST_READ, last).await;
+        }
         // It is dead for the book first: nothing may come again before.
         book.look().lives[life].was_killed = true;
         drop(hand);
@@ -157,8 +170,9 @@ async fn killed_workers_cost_a_lease_and_no_event() {
     let shares = book.look().shares;
     await_acked(&gateway, WORK, half).await;
     assert_eq!(figure(&gateway, WORK, "redelivered_total"), 0, "nobody has died");
-    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
-    assert!(*most as f64 <= *least as f64 * UNEVEN_MAX, "equal workers, unequal work: {shares:?}");
+    let [least, most] = [shares.iter().min(), shares.iter().max()].map(|share| *share.unwrap() as f64);
+    let most_even = least * UNEVEN_MAX + f64::from(TAKES) * UNEVEN_TURNS;
+    assert!(most <= most_even, "equal workers, unequal work: {shares:?}");
 
     killing.send_replace(true);
     let publishers: Vec<_> = (0..PUBLISHERS)
@@ -187,16 +201,18 @@ async fn killed_workers_cost_a_lease_and_no_event() {
         ["redelivered_total", "handed_out_total", "acked_total"].map(|what| figure(&gateway, WORK, what));
     eprintln!(
         "eight workers: seed {}; {half} events in {took:.2?}, {:.0} each second, {cpu_each:.2?} of the gateway's CPU each, \
-         shares {shares:?}; then {half} with {kills} kills: {redelivered} handed out again ({} seen), at most {:.0?} after the \
-         end of the lease",
+         shares {shares:?}; then {half} with {kills} kills: {redelivered} handed out again, {} of them of what \
+         had been seen before, at most {:.1?} after the end of the lease",
         load.seed,
         half as f64 / took.as_secs_f64(),
-        book.again,
+        book.seen_again,
         book.latest,
     );
     assert_eq!(acked, 2 * half, "each is acknowledged once");
-    assert_eq!(handed_out, acked + redelivered, "each was handed out, and again what was lost");
-    assert!(kills > 0 && redelivered > 0, "no kill met an event: this run says nothing");
+    // What was claimed for a worker that died before it left was not handed out, and counts once more when it is.
+    let taken_back = (handed_out as i64) - (acked + redelivered) as i64;
+    assert!((0..=(kills * u64::from(TAKES)) as i64).contains(&taken_back), "{handed_out} handed out");
+    assert!(kills > 0 && book.seen_again > 0, "no kill met an event: this run says nothing");
     assert!(redelivered <= kills * u64::from(TAKES), "{redelivered} again by {kills} kills");
     let mut gateway = gateway;
     tokio::task::block_in_place(|| gateway.assert_alive());
