@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_protocol::codec::encode_puback;
 use gateway_protocol::packet::{Packet, Publish};
@@ -24,6 +24,13 @@ pub(super) struct HandOut {
     pub(super) at: Instant,
     /// It was not handed out before this moment: the worker had said of fewer than it takes at a time that they are done.
     pub(super) not_before: Instant,
+}
+
+impl HandOut {
+    /// How long after it was due it came: since the lease before was over, and the worker had room for it.
+    pub(super) fn late(&self, before: &Self, ack_wait: Duration) -> Duration {
+        self.at.saturating_duration_since(self.not_before.max(before.at + ack_wait))
+    }
 }
 
 /// A worker. Dropped, it is gone without a word.

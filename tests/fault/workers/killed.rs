@@ -58,7 +58,7 @@ struct Book {
     shares: [u64; WORKERS],
     /// How many of them were of an event that had been seen before.
     seen_again: u64,
-    /// How long after its lease was over an event was here again, at most.
+    /// How long after it was due an event was here again, at most.
     latest: Duration,
 }
 
@@ -83,9 +83,9 @@ impl Book {
         // One that nobody saw may have been between.
         if hand_out.attempt == before.attempt + 1 {
             self.seen_again += 1;
-            let late = hand_out.at.saturating_duration_since(before.at + ACK_WAIT);
+            let late = hand_out.late(&before, ACK_WAIT);
             self.latest = self.latest.max(late);
-            assert!(late <= LATE_MAX, "{hand_out:?} only {late:?} after its lease was over: {before:?}");
+            assert!(late <= LATE_MAX, "{hand_out:?} only {late:?} after it was due: {before:?}");
         }
     }
 }
@@ -202,7 +202,7 @@ async fn killed_workers_cost_a_lease_and_no_event() {
     eprintln!(
         "eight workers: seed {}; {half} events in {took:.2?}, {:.0} each second, {cpu_each:.2?} of the gateway's CPU each, \
          shares {shares:?}; then {half} with {kills} kills: {redelivered} handed out again, {} of them of what \
-         had been seen before, at most {:.1?} after the end of the lease",
+         had been seen before, at most {:.1?} after it was due",
         load.seed,
         half as f64 / took.as_secs_f64(),
         book.seen_again,
