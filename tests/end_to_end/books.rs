@@ -1,7 +1,8 @@
 //! The books: every event received, and every message routed, ends in exactly one place.
 
-use gateway_protocol::{PropertiesBuf, Property};
-use gateway_tests::{Client, Gateway, Hello, Metrics, ProtocolVersion, ReasonCode, TIMEOUT, wait};
+use gateway_protocol::packet::{Ack, Packet};
+use gateway_protocol::{PacketId, PropertiesBuf, Property};
+use gateway_tests::{Client, Gateway, Hello, Metrics, ProtocolVersion, QoS, ReasonCode, TIMEOUT, wait};
 
 use crate::{QOS0, QOS1};
 
@@ -259,6 +260,55 @@ fn a_full_backlog_gives_account_of_the_oldest_it_gives_up() {
     assert_eq!(dropped(&gateway, "backlog_oldest"), 9.0);
     let (_, present) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "away"));
     assert!(present, "the session goes on");
+}
+
+/// The next packet: PUBREL and its identifier, or PUBLISH with its identifier and payload.
+fn released_or_published(client: &mut Client) -> (bool, PacketId, Vec<u8>) {
+    match client.next_packet().packet() {
+        Packet::PubRel(ack) => (true, ack.packet_id, Vec::new()),
+        Packet::Publish(publish) => (false, publish.packet_id.unwrap(), publish.payload.to_vec()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_given_up_under_way_at_qos_2_has_its_identifier_released_on_the_next_connection() {
+    let gateway = Gateway::start_set(&["mqtt.max_queued_messages=5", "mqtt.when_queue_full=drop_oldest"]);
+    let (mut slow, _) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "slow"));
+    slow.subscribe(&[("plant/#", QoS::ExactlyOnce)]);
+    let mut publisher = gateway.connect(V5, "p");
+    let published = (0..8).map(|number: u8| {
+        publisher.publish("plant/1", &number.to_string(), QoS::ExactlyOnce);
+        released_or_published(&mut slow)
+    });
+    let ids: Vec<_> = published.map(|(_, id, _)| id).collect();
+    assert_eq!(dropped(&gateway, "backlog_oldest"), 3.0);
+    // The first is finished on this connection, the second comes as far as PUBREL, the third is not answered at all.
+    for id in &ids[..2] {
+        slow.send(&Packet::PubRec(Ack::success(*id)));
+        assert_eq!(released_or_published(&mut slow), (true, *id, Vec::new()));
+    }
+    slow.send(&Packet::PubComp(Ack::success(ids[0])));
+    slow.ping();
+    drop(slow);
+
+    let (mut slow, present) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "slow"));
+    assert!(present);
+    let found: Vec<_> = (0..7).map(|_| released_or_published(&mut slow)).collect();
+    let released: Vec<_> =
+        found.iter().filter(|(is_released, ..)| *is_released).map(|(_, id, _)| *id).collect();
+    assert_eq!(released, ids[1..3]);
+    let again: Vec<_> = found.iter().filter(|(is_released, ..)| !is_released).map(|(_, id, _)| *id).collect();
+    assert_eq!(again, ids[3..8]);
+    slow.send(&Packet::PubComp(Ack::success(ids[1])));
+    // One that has not got it says so.
+    let unknown = Ack { reason_code: ReasonCode::PacketIdentifierNotFound, ..Ack::success(ids[2]) };
+    slow.send(&Packet::PubComp(unknown));
+    slow.ping();
+    drop(slow);
+
+    let (mut slow, _) = Client::connect(gateway.mqtt(), &Hello::durable(V5, "slow"));
+    assert_eq!(released_or_published(&mut slow), (false, ids[3], b"3".to_vec()));
 }
 
 #[test]

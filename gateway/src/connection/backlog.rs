@@ -9,7 +9,8 @@ use super::feed::{How, Step};
 use super::task::Connection;
 use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::engine::{
-    AckRuns, ChunkError, Chunks, DueBatch, DueReader, DueRun, DurableSession, Engine, Fetch, LoadedChunk,
+    AckRuns, ChunkError, Chunks, DueBatch, DueReader, DueRun, DurableSession, Engine, Fetch, GivenUp,
+    LoadedChunk,
 };
 use crate::stream::{Located, Pager};
 use gateway_protocol::session::DURABLE_IDENTIFIERS;
@@ -37,6 +38,15 @@ pub(super) struct DurableFeed {
 
 /// The saved view does not give what is due. It has been logged.
 struct Unreadable;
+
+/// What is due.
+enum Due {
+    /// What is in the batch.
+    Messages,
+    /// What was given up, before any message.
+    GivenUp(GivenUp),
+    Nothing,
+}
 
 impl DurableFeed {
     pub(super) fn new(session: Arc<DurableSession>, start: u64) -> Self {
@@ -79,18 +89,19 @@ impl DurableFeed {
         }
     }
 
-    /// Puts into `batch` what is due now; false: nothing is. `Pending` while a chunk is read back; the task is woken then.
+    /// Puts into `batch` what is due now. `Pending` while a chunk is read back; the task is woken then.
     fn poll_due(
         &mut self,
         chunks: &Arc<dyn Chunks>,
         batch: &mut DueBatch,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<bool, Unreadable>> {
+    ) -> Poll<Result<Due, Unreadable>> {
         let mut tried: Option<(u64, Option<ChunkError>)> = None;
         loop {
             let first = match self.session.fetch(self.next, &mut self.reader, batch) {
-                Fetch::Some => return Poll::Ready(Ok(true)),
-                Fetch::Nothing => return Poll::Ready(Ok(false)),
+                Fetch::Some => return Poll::Ready(Ok(Due::Messages)),
+                Fetch::Nothing => return Poll::Ready(Ok(Due::Nothing)),
+                Fetch::GivenUp(given_up) => return Poll::Ready(Ok(Due::GivenUp(given_up))),
                 Fetch::NotInMemory(first) => first,
             };
             // A chunk that was asked for may be given up meanwhile, row and all; only one that is still due is an error.
@@ -142,8 +153,14 @@ impl Connection {
         let mut batch = DueBatch::default();
         while durable.next < durable.session.end() && self.has_room(out) && self.session.send_quota() > 0 {
             match durable.poll_due(self.context.engine.chunks(), &mut batch, cx) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) => break,
+                Poll::Ready(Ok(Due::Messages)) => {}
+                Poll::Ready(Ok(Due::GivenUp(given_up))) => {
+                    if matches!(self.pass_given_up(durable, given_up, out), Step::Stop) {
+                        return;
+                    }
+                    continue;
+                }
+                Poll::Ready(Ok(Due::Nothing)) => break,
                 Poll::Ready(Err(Unreadable)) => {
                     self.feed.failure = Some(ReasonCode::ImplementationSpecificError);
                     return;
@@ -160,6 +177,21 @@ impl Connection {
             durable.pager.release();
             durable.reader.release();
         }
+    }
+
+    /// What was given up while it was under way at QoS 2 on an earlier connection is released, so that the client takes its identifier for
+    /// free again. What was given up unsent is done with.
+    fn pass_given_up(&mut self, durable: &mut DurableFeed, given_up: GivenUp, out: &mut Vec<u8>) -> Step {
+        durable.next = durable.next.max(given_up.first);
+        while durable.next < given_up.end {
+            if !given_up.was_sent {
+                durable.acks.push(durable.next);
+            } else if !self.has_room(out) || !self.session.resume_release(durable.next, out) {
+                return Step::Stop;
+            }
+            durable.next += 1;
+        }
+        Step::Done
     }
 
     fn feed_run(
@@ -356,7 +388,10 @@ mod tests {
         let (engine, session) = engine(dir.path()).await;
         let (mut durable, mut first) = (DurableFeed::new(session, 0), None);
         let mut batch = DueBatch::default();
-        while poll_fn(|cx| durable.poll_due(engine.chunks(), &mut batch, cx)).await.is_ok_and(|due| due) {
+        while poll_fn(|cx| durable.poll_due(engine.chunks(), &mut batch, cx))
+            .await
+            .is_ok_and(|due| matches!(due, Due::Messages))
+        {
             for run in batch.runs() {
                 // The events lie one after the other behind the entries of the session.
                 let before = run.offset.get().checked_sub(run.sequence);
@@ -387,7 +422,7 @@ mod tests {
         session.state().backlog.acknowledge(0, 10_000);
         drop(answer);
         let found = poll_fn(|cx| durable.poll_due(&nowhere, &mut batch, cx)).await;
-        assert!(matches!(found, Ok(false)));
+        assert!(matches!(found, Ok(Due::Nothing)));
         engine.shutdown();
     }
 }

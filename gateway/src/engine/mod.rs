@@ -37,7 +37,9 @@ mod trimming;
 mod will;
 
 pub use apply::{Ending, sends_retained};
-pub use backlog::{AckRuns, BacklogLimits, DueBatch, DueReader, DueRun, Fetch, LoadedChunk, Profile};
+pub use backlog::{
+    AckRuns, BacklogLimits, DueBatch, DueReader, DueRun, Fetch, GivenUp, LoadedChunk, Profile,
+};
 pub use consumers::{
     CONSUMER_NAME_BYTES_MAX, Cause, ConsumerEntry, ConsumerSpec, ConsumerState, OffsetRuns, OpenItem, Order,
     Progress, WORKER_BYTES_MAX, is_consumer_name,

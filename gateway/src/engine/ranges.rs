@@ -30,6 +30,19 @@ impl Ranges {
         self.count += end - start;
     }
 
+    /// Takes `start..end` out.
+    pub(super) fn remove(&mut self, start: u64, end: u64) {
+        while start < end
+            && let Some((&first, &until)) = self.ranges.range(..end).next_back()
+            && until > start
+        {
+            self.ranges.remove(&first);
+            self.count -= until - first;
+            self.insert(first, start);
+            self.insert(end, until);
+        }
+    }
+
     /// The end of the range that holds `number`.
     pub(super) fn end_of(&self, number: u64) -> Option<u64> {
         let (_, &end) = self.ranges.range(..=number).next_back()?;
@@ -57,6 +70,11 @@ impl Ranges {
 
     pub(super) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// The least number.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.ranges.first_key_value().map(|(start, _)| *start)
     }
 
     /// The start of the first range that begins after `number`.
@@ -91,17 +109,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_are_a_set(steps in proptest::collection::vec((any::<bool>(), 0u64..60, 0u64..9), 1..60)) {
+        fn ranges_are_a_set(steps in proptest::collection::vec((0..4, 0u64..60, 0u64..9), 1..60)) {
             let mut ranges = Ranges::default();
             let mut model = BTreeSet::new();
-            for (trims, start, len) in steps {
-                if trims && len < 2 {
+            for (kind, start, len) in steps {
+                if kind == 0 && len < 2 {
                     ranges.trim_below(start);
                     model.retain(|number| *number >= start);
+                } else if kind == 1 {
+                    ranges.remove(start, start + len);
+                    model.retain(|number| !(start..start + len).contains(number));
                 } else {
                     ranges.insert(start, start + len);
                     model.extend(start..start + len);
                 }
+                prop_assert_eq!(ranges.first(), model.first().copied());
                 prop_assert_eq!(ranges.count(), model.len() as u64);
                 prop_assert_eq!(ranges.is_empty(), model.is_empty());
                 for number in 0..70 {

@@ -62,6 +62,11 @@ pub(super) struct Unsaved {
 }
 
 impl SessionState {
+    /// Below it messages may have been sent, as far as the log knows. It knows how far a connection has come when that has ended.
+    pub(super) fn possibly_sent(&self) -> u64 {
+        if self.connected { u64::MAX } else { self.sent_end }
+    }
+
     /// How many of `len` numbers from `sequence` on mean what they say.
     pub(super) fn undoubted(&self, sequence: u64, len: u64) -> u64 {
         self.doubtful_from.map_or(len, |from| len.min(from.saturating_sub(sequence)))
@@ -97,11 +102,12 @@ impl DurableSession {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// A connection takes the Session: it is woken from now on. Returns the sequence to start from: the oldest unacknowledged.
+    /// A connection takes the Session: it is woken from now on. Returns the sequence to start from: the oldest that is not acknowledged, or
+    /// not released.
     pub fn attach(&self, waker: &Waker) -> u64 {
         let mut state = self.state();
         state.waker = Some(waker.clone());
-        state.backlog.low()
+        state.backlog.identifiers_from()
     }
 
     /// The connection is gone.
@@ -109,12 +115,15 @@ impl DurableSession {
         self.state().waker = None;
     }
 
-    /// Puts the first unacknowledged messages at or after `sequence` into `batch`.
+    /// Puts the first unacknowledged messages at or after `sequence` into `batch`, once everything is passed that was given up.
     #[must_use]
     pub fn fetch(&self, sequence: u64, reader: &mut DueReader, batch: &mut DueBatch) -> Fetch {
         let state = self.state();
         if state.removed {
             return Fetch::Nothing;
+        }
+        if let Some(given_up) = state.backlog.given_up(sequence, state.sent_end) {
+            return Fetch::GivenUp(given_up);
         }
         batch.sent_end = state.sent_end;
         state.backlog.fetch(sequence, reader, batch)

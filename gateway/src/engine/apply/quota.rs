@@ -36,7 +36,8 @@ impl Applier {
             WhenFull::DropOldest if fits => {
                 {
                     let mut state = session.state();
-                    applied.oldest_dropped += state.backlog.drop_oldest(1, bytes, &limits);
+                    let sent_end = state.possibly_sent();
+                    applied.oldest_dropped += state.backlog.drop_oldest(1, bytes, &limits, sent_end);
                     list_unsaved(&mut self.unsaved, session, &mut state);
                 }
                 let added = self.add(session, offset, profile, bytes);
@@ -58,15 +59,15 @@ impl Applier {
         }
         {
             let mut state = session.state();
-            let dropped = state.backlog.drop_before(before);
-            if dropped == 0 {
+            if !state.backlog.has_before(before) {
                 return; // It has caught up in the meantime.
             }
-            list_unsaved(&mut self.unsaved, &session, &mut state);
             if self.rules.when_full == WhenFull::DropOldest {
-                applied.backlog_cut += dropped;
+                let sent_end = state.possibly_sent();
+                applied.backlog_cut += state.backlog.drop_before(before, sent_end);
+                list_unsaved(&mut self.unsaved, &session, &mut state);
             } else {
-                applied.over_quota += dropped;
+                // It ends with all that waits for it: of that, other members of its groups get theirs.
                 self.over_quota.insert(session.client_id.clone());
             }
         }

@@ -102,10 +102,8 @@ impl Applier {
             if let Some(waker) = &state.waker {
                 waker.wake_by_ref();
             }
-            // Up to where a connection has sent is in the log when it has ended, and not before; and it is told of this end later, so that
-            // it may be sending meanwhile.
-            let sent_end = if state.connected { u64::MAX } else { state.sent_end };
-            (state.subscriptions.keys().cloned().collect::<Vec<_>>(), sent_end)
+            // A connection is told of this end later, and may be sending meanwhile.
+            (state.subscriptions.keys().cloned().collect::<Vec<_>>(), state.possibly_sent())
         };
         self.table.router.change(|router| {
             for filter in &filters {

@@ -2,6 +2,7 @@
 
 use super::profile::Profile;
 use super::runs::Runs;
+use gateway_protocol::QoS;
 use std::sync::Arc;
 
 /// Messages in one chunk at most.
@@ -17,6 +18,8 @@ pub(in crate::engine) struct Chunk {
     pub(super) first: u64,
     pub(super) len: u32,
     pub(super) has_groups: bool,
+    /// Some of its messages may be delivered at QoS 2.
+    pub(super) has_exactly_once: bool,
     /// The saved view has a row for it.
     pub(super) has_row: bool,
     /// It differs from that row.
@@ -35,6 +38,7 @@ impl Chunk {
             first,
             len: 0,
             has_groups: false,
+            has_exactly_once: false,
             has_row: false,
             is_unsaved: true,
             least: u64::MAX,
@@ -52,6 +56,7 @@ impl Chunk {
             first,
             len,
             has_groups: runs.profiles().iter().any(|profile| profile.group.is_some()),
+            has_exactly_once: runs.profiles().iter().any(|profile| profile.qos == QoS::ExactlyOnce),
             has_row: true,
             is_unsaved: false,
             least: least.unwrap_or(u64::MAX),
@@ -92,6 +97,7 @@ impl Chunk {
         self.len += 1;
         self.bytes += bytes;
         self.has_groups |= profile.group.is_some();
+        self.has_exactly_once |= profile.qos == QoS::ExactlyOnce;
         self.is_unsaved = true;
         if !profile.is_retained {
             self.least = self.least.min(offset);

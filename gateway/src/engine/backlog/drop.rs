@@ -1,7 +1,7 @@
 //! Giving up the oldest messages: where there is no room for newer ones, or the log is not to be kept for them any longer.
 //!
-//! What is given up counts as acknowledged. It may be in flight; its acknowledgement then changes nothing. All of this
-//! is for the apply step, so what it answers and gives up follows from the entries alone, and not from which chunks happen to be in memory.
+//! What is given up counts as acknowledged. It may be in flight; what that leads to, `given_up` says. `sent_end` is here where such
+//! messages end, as far as the log knows. All of this is for the apply step, so what it answers and gives up follows from the entries alone, and not from which chunks happen to be in memory.
 
 use super::{Backlog, BacklogLimits, Chunk};
 use gateway_storage::Offset;
@@ -29,7 +29,13 @@ impl Backlog {
 
     /// Gives up the oldest messages until `room_messages` with `room_bytes` more are within `limits`; none where that can not be.
     /// Returns how many pending messages were given up.
-    pub fn drop_oldest(&mut self, room_messages: u64, room_bytes: u64, limits: &BacklogLimits) -> u64 {
+    pub fn drop_oldest(
+        &mut self,
+        room_messages: u64,
+        room_bytes: u64,
+        limits: &BacklogLimits,
+        sent_end: u64,
+    ) -> u64 {
         let (Some(messages_max), Some(bytes_max)) =
             (limits.messages_max.checked_sub(room_messages), limits.bytes_max.checked_sub(room_bytes))
         else {
@@ -37,7 +43,7 @@ impl Backlog {
         };
         let mut dropped = 0;
         while self.pending > messages_max {
-            dropped += self.drop_first(self.pending - messages_max);
+            dropped += self.drop_first(self.pending - messages_max, sent_end);
         }
         while self.bytes > bytes_max
             && let Some(oldest) = self.chunks.front()
@@ -46,26 +52,37 @@ impl Backlog {
             let excess = self.bytes - bytes_max;
             let share =
                 if excess < oldest.bytes { (excess * counted).div_ceil(oldest.bytes) } else { counted };
-            dropped += self.acknowledge(self.low, share.clamp(1, counted));
+            dropped += self.give_up(self.low + share.clamp(1, counted), sent_end);
         }
         dropped
     }
 
     /// Gives up at most `count` of the pending messages, the oldest ones, and at least one if there is any.
-    fn drop_first(&mut self, count: u64) -> u64 {
+    fn drop_first(&mut self, count: u64, sent_end: u64) -> u64 {
         // Below the next one that is acknowledged all are pending.
         let until = self.acknowledged.start_after(self.low).unwrap_or(self.next_sequence);
-        self.acknowledge(self.low, count.min(until - self.low))
+        self.give_up(self.low + count.min(until - self.low), sent_end)
     }
 
     /// Gives up every pending message that lies below `offset` in the log, references to Retained Messages left out. What is given up
     /// reaches to the last such message, or to the end of its chunk where that is not the newest one. Returns how many pending messages
     /// were given up.
-    pub fn drop_before(&mut self, offset: Offset) -> u64 {
+    pub fn drop_before(&mut self, offset: Offset, sent_end: u64) -> u64 {
+        self.give_up(self.end_before(offset), sent_end)
+    }
+
+    /// Whether [`Backlog::drop_before`] would give up anything.
+    #[must_use]
+    pub fn has_before(&self, offset: Offset) -> bool {
+        // The oldest is always pending.
+        self.end_before(offset) > self.low
+    }
+
+    fn end_before(&self, offset: Offset) -> u64 {
         let Some(last) = self.chunks.iter().rposition(|chunk| chunk.least < offset.get()) else { return 0 };
         let Some(chunk) = self.chunks.get(last) else { return 0 };
         let is_newest = last + 1 == self.chunks.len();
-        let end = match chunk.runs().filter(|_| is_newest) {
+        match chunk.runs().filter(|_| is_newest) {
             Some(runs) => {
                 let below = runs.iter(chunk.first).filter(|run| {
                     run.offset < offset.get()
@@ -76,7 +93,6 @@ impl Backlog {
                 })
             }
             None => chunk.end(),
-        };
-        self.acknowledge(self.low, end.saturating_sub(self.low))
+        }
     }
 }

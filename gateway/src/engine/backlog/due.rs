@@ -1,5 +1,6 @@
 //! What is to be delivered next, a few runs at a time.
 
+use super::given_up::GivenUp;
 use super::profile::Profile;
 use super::runs::{Place, Runs};
 use super::{Backlog, Chunk};
@@ -32,7 +33,7 @@ pub struct DueBatch {
     runs: [Option<DueRun>; RUNS],
     count: usize,
     messages: u32,
-    /// Everything below is acknowledged, durably.
+    /// Everything below is done with, durably, and its identifiers are free.
     pub low: u64,
     /// Messages below were sent on some connection: sent again, they carry DUP.
     pub sent_end: u64,
@@ -68,6 +69,8 @@ pub enum Fetch {
     Some,
     /// Nothing is due.
     Nothing,
+    /// These were given up, and come before anything else. The Session says so, a backlog does not.
+    GivenUp(GivenUp),
     /// The chunk with this first sequence has to be given to the reader first; it is in the saved view.
     NotInMemory(u64),
 }
@@ -120,7 +123,7 @@ impl Backlog {
     /// Puts the first unacknowledged messages at or after `from` into `batch`.
     pub fn fetch(&self, from: u64, reader: &mut DueReader, batch: &mut DueBatch) -> Fetch {
         batch.clear();
-        batch.low = self.low;
+        batch.low = self.identifiers_from();
         let mut sequence = from.max(self.low);
         loop {
             sequence = self.acknowledged.end_of(sequence).unwrap_or(sequence);

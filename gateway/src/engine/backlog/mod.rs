@@ -7,7 +7,7 @@
 //!
 //! | what | needs |
 //! |---|---|
-//! | adding, acknowledging, dropping, the bounds | headers and the last chunk |
+//! | adding, acknowledging, dropping (and what it leaves open: `given_up`), the bounds | headers and the last chunk |
 //! | delivering | the runs of one chunk, which the connection reads back when they are not in memory (`due`) |
 //! | passing on to another member of a group | the runs of the chunks that have messages of groups, one after the other |
 //!
@@ -17,6 +17,7 @@ mod ack_runs;
 mod chunk;
 mod drop;
 mod due;
+mod given_up;
 mod profile;
 mod runs;
 mod saving;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use ack_runs::AckRuns;
 pub use due::{DueBatch, DueReader, DueRun, Fetch, LoadedChunk};
+pub use given_up::GivenUp;
 pub use profile::Profile;
 
 pub(super) use chunk::Chunk;
@@ -58,6 +60,8 @@ pub struct Backlog {
     acknowledged: Ranges,
     /// QoS 2: the client has them (PUBREC), but does not know yet that we know (PUBCOMP).
     received: Ranges,
+    /// Below `low`: given up while a delivery at QoS 2 may have been under way, and not acknowledged since (`given_up`).
+    given_up: Ranges,
     pending: u64,
     bytes: u64,
     /// Room of the last chunk of a backlog that ran empty, for the next one.
@@ -128,6 +132,12 @@ impl Backlog {
     /// Marks `len` messages from `sequence` on as acknowledged. Those that already are, or do not exist, are passed over.
     /// Returns how many were pending.
     pub fn acknowledge(&mut self, sequence: u64, len: u64) -> u64 {
+        self.given_up.remove(sequence, sequence.saturating_add(len));
+        self.complete(sequence, len)
+    }
+
+    /// As [`Backlog::acknowledge`], but for what was given up.
+    fn complete(&mut self, sequence: u64, len: u64) -> u64 {
         let start = sequence.max(self.low);
         let end = sequence.saturating_add(len).min(self.next_sequence);
         if start >= end {
@@ -208,6 +218,7 @@ impl Backlog {
             + self.gone.capacity() * size_of::<u64>()
             + self.acknowledged.memory_bytes()
             + self.received.memory_bytes()
+            + self.given_up.memory_bytes()
             + self.range_rows.len() * 16
     }
 }

@@ -20,6 +20,7 @@ pub(in crate::engine) struct Parts {
     chunks: Vec<Chunk>,
     acknowledged: Ranges,
     received: Ranges,
+    given_up: RangeList,
     range_rows: BTreeSet<u64>,
 }
 
@@ -27,6 +28,11 @@ impl Parts {
     /// The ends of the backlog, and what counts of its oldest chunk's bytes.
     pub(in crate::engine) fn ends(&mut self, low: u64, next_sequence: u64, oldest_bytes: u64) {
         (self.low, self.next_sequence, self.oldest_bytes) = (low, next_sequence, oldest_bytes);
+    }
+
+    /// What [`Backlog::given_up_ranges`] was.
+    pub(in crate::engine) fn given_up(&mut self, ranges: RangeList) {
+        self.given_up = ranges;
     }
 
     /// The next chunk, in the order of sequences. Of the one before, its header is kept.
@@ -66,6 +72,11 @@ impl Parts {
             && end == self.next_sequence;
         let known =
             [&self.acknowledged, &self.received].into_iter().filter_map(|ranges| ranges.iter().last());
+        let mut given_up = Ranges::default();
+        self.given_up.iter().for_each(|(start, end)| given_up.insert(*start, *end));
+        if given_up.iter().any(|(_, end)| end > self.low) {
+            return None;
+        }
         if !is_whole || known.into_iter().any(|(_, end)| end > self.next_sequence) {
             return None;
         }
@@ -77,6 +88,7 @@ impl Parts {
             low: self.low,
             acknowledged: self.acknowledged,
             received: self.received,
+            given_up,
             pending,
             bytes,
             range_rows: self.range_rows,
@@ -89,6 +101,11 @@ impl Backlog {
     /// What counts of the oldest chunk's bytes.
     pub(in crate::engine) fn oldest_bytes(&self) -> u64 {
         self.chunks.front().map_or(0, |chunk| chunk.bytes)
+    }
+
+    /// What was given up and may be open at the client.
+    pub(in crate::engine) fn given_up_ranges(&self) -> RangeList {
+        self.given_up.iter().collect()
     }
 
     /// First sequences of chunks that have rows and are no more. They are forgotten here.

@@ -5,7 +5,7 @@ use crate::engine::snapshot::pending::{self, ChunkError, Chunks};
 use gateway_protocol::QoS;
 use gateway_storage::{Changes, Table, View, ViewOptions};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const NO_LIMIT: BacklogLimits = BacklogLimits { messages_max: u64::MAX, bytes_max: u64::MAX };
@@ -16,7 +16,8 @@ fn profile(qos: QoS) -> Profile {
 }
 
 fn numbered(id: u32) -> Profile {
-    Profile { subscription_ids: Some([id].into()), ..profile(QoS::AtLeastOnce) }
+    let qos = if id == 2 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+    Profile { subscription_ids: Some([id].into()), ..profile(qos) }
 }
 
 fn filled(offsets: impl Iterator<Item = u64>) -> Backlog {
@@ -55,6 +56,7 @@ impl Saved {
         });
         scanned.unwrap();
         parts.ends(backlog.low(), backlog.end(), backlog.oldest_bytes());
+        parts.given_up(backlog.given_up_ranges());
         parts.into_backlog().expect("what was saved can be restored")
     }
 
@@ -70,6 +72,7 @@ fn due(backlog: &Backlog, chunks: &dyn Chunks) -> Vec<(u64, u64, bool)> {
     loop {
         match backlog.fetch(from, &mut reader, &mut batch) {
             Fetch::Nothing => return found,
+            Fetch::GivenUp(given_up) => panic!("{given_up:?}"),
             Fetch::NotInMemory(first) => reader.give(chunks.load(CLIENT, first).unwrap()),
             Fetch::Some => {
                 for run in batch.runs() {
@@ -234,20 +237,58 @@ fn room_is_made_by_giving_up_the_oldest() {
     let mut backlog = filled(0..5000);
     backlog.acknowledge(1, 1);
     assert_eq!(
-        backlog.drop_oldest(1, 240, &limits),
+        backlog.drop_oldest(1, 240, &limits, 0),
         1,
         "for the bytes: what is acknowledged out of order still counts"
     );
     assert_eq!((backlog.low(), backlog.pending()), (2, 4998));
-    assert_eq!(backlog.drop_oldest(100, 0, &limits), 98);
+    assert_eq!(backlog.drop_oldest(100, 0, &limits, 0), 98);
     assert_eq!((backlog.low(), backlog.pending()), (100, 4900));
-    assert_eq!(backlog.drop_oldest(1, 240 * 1000, &limits), 900);
+    assert_eq!(backlog.drop_oldest(1, 240 * 1000, &limits, 0), 900);
     assert_eq!(backlog.low(), 1000);
-    assert_eq!(backlog.drop_oldest(1, limits.bytes_max + 1, &limits), 0, "there will never be room");
+    assert_eq!(backlog.drop_oldest(1, limits.bytes_max + 1, &limits, 0), 0, "there will never be room");
     assert_eq!(backlog.acknowledge(50, 10), 0, "a late acknowledgement changes nothing");
-    assert_eq!(backlog.drop_oldest(0, limits.bytes_max, &limits), 4000);
+    assert_eq!(backlog.drop_oldest(0, limits.bytes_max, &limits, 0), 4000);
     assert_eq!((backlog.pending(), backlog.pending_bytes(), backlog.oldest_offset()), (0, 0, None));
     assert!(backlog.push(Offset::new(9999), &profile(QoS::AtLeastOnce), 240, &limits));
+}
+
+#[test]
+fn what_was_perhaps_under_way_at_qos_2_is_remembered_until_it_is_acknowledged() {
+    let limits = BacklogLimits { messages_max: 100, bytes_max: u64::MAX };
+    let mut backlog = filled(0..2048);
+    backlog.drop_oldest(0, 0, &limits, u64::MAX);
+    assert_eq!((backlog.low(), backlog.given_up(0, u64::MAX)), (1948, None), "at QoS 1 nothing is open");
+
+    for offset in 3000..3110 {
+        backlog.drop_oldest(1, 0, &limits, u64::MAX);
+        backlog.push(Offset::new(offset), &profile(QoS::ExactlyOnce), 1, &limits);
+    }
+    assert_eq!(
+        (backlog.low(), backlog.identifiers_from()),
+        (2058, 2048),
+        "of the chunk that has such messages"
+    );
+    let given_up = |first, end, was_sent| Some(GivenUp { first, end, was_sent });
+    assert_eq!(backlog.given_up(0, 2050), given_up(2048, 2050, true));
+    assert_eq!(backlog.given_up(2050, 2050), given_up(2050, 2058, false));
+    assert_eq!(backlog.given_up(2058, 2050), None);
+    assert_eq!(backlog.acknowledge(2048, 4), 0);
+    assert_eq!((backlog.identifiers_from(), backlog.given_up_ranges()), (2052, vec![(2052, 2058)]));
+    assert_eq!(backlog.drop_oldest(50, 0, &limits, 2060), 50);
+    assert_eq!(backlog.given_up_ranges(), [(2052, 2060)], "what was not sent is not open");
+    backlog.acknowledge(0, u64::MAX);
+    assert_eq!(backlog.identifiers_from(), backlog.end());
+}
+
+#[test]
+fn no_more_is_remembered_than_there_are_identifiers() {
+    let mut backlog = Backlog::default();
+    for offset in 0..60_000 {
+        backlog.push(Offset::new(offset), &profile(QoS::ExactlyOnce), 1, &NO_LIMIT);
+    }
+    assert!(backlog.drop_before(Offset::new(50_000), u64::MAX) >= 50_000);
+    assert_eq!(backlog.given_up_ranges(), [(0, 0xBFFF)]);
 }
 
 #[test]
@@ -257,13 +298,17 @@ fn what_lies_below_an_offset_is_given_up_and_references_to_retained_messages_are
     for offset in [3, 4] {
         backlog.push(Offset::new(offset), &retained, 1, &NO_LIMIT);
     }
-    assert_eq!((backlog.oldest_offset(), backlog.drop_before(Offset::new(100))), (None, 0));
+    assert_eq!((backlog.oldest_offset(), backlog.drop_before(Offset::new(100), 0)), (None, 0));
     for offset in [10, 11, 12, 20, 30] {
         backlog.push(Offset::new(offset), &profile(QoS::AtLeastOnce), 1, &NO_LIMIT);
     }
     assert_eq!(backlog.oldest_offset(), Some(Offset::new(10)));
-    assert_eq!(backlog.drop_before(Offset::new(10)), 0);
-    assert_eq!(backlog.drop_before(Offset::new(12)), 4, "up to the last one below it, with what lies before");
+    assert_eq!(backlog.drop_before(Offset::new(10), 0), 0);
+    assert_eq!(
+        backlog.drop_before(Offset::new(12), 0),
+        4,
+        "up to the last one below it, with what lies before"
+    );
     assert_eq!(backlog.oldest_offset(), Some(Offset::new(12)));
     assert_eq!(due(&backlog, &Nowhere).iter().map(|due| due.1).collect::<Vec<_>>(), [12, 20, 30]);
     backlog.acknowledge(4, 1);
@@ -277,10 +322,10 @@ fn of_a_chunk_that_takes_no_more_all_is_given_up_or_nothing() {
     Saved::mark(&mut paged_out);
     paged_out.page_out(None);
     for backlog in [&mut in_memory, &mut paged_out] {
-        assert_eq!(backlog.drop_before(Offset::new(3000)), 4096);
+        assert_eq!(backlog.drop_before(Offset::new(3000), 0), 4096);
         assert_eq!(backlog.oldest_offset(), Some(Offset::new(4096)));
         assert_eq!(
-            backlog.drop_before(Offset::new(9000)),
+            backlog.drop_before(Offset::new(9000), 0),
             9000 - 4096,
             "the newest one goes message by message"
         );
@@ -341,11 +386,15 @@ enum Step {
     Push { gap: u64, count: u64, profile: u32, bytes: u64 },
     Acknowledge(u64, u64),
     Receive(u64, u64),
-    DropOldest(u64, u64),
-    DropBefore(u64),
+    DropOldest(u64, u64, u64),
+    DropBefore(u64, u64),
     Save,
     PageOut(Option<u64>),
     Restore,
+}
+
+fn sent_ends() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(u64::MAX), 0u64..9000]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -354,8 +403,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(gap, count, profile, bytes)| Step::Push { gap, count, profile, bytes }),
         3 => (0u64..2500, 1u64..2500).prop_map(|(from, len)| Step::Acknowledge(from, len)),
         1 => (0u64..2500, 1u64..40).prop_map(|(from, len)| Step::Receive(from, len)),
-        1 => (0u64..500, 0u64..100_000).prop_map(|(messages, bytes)| Step::DropOldest(messages, bytes)),
-        1 => (0u64..100_000).prop_map(Step::DropBefore),
+        1 => (0u64..500, 0u64..100_000, sent_ends())
+            .prop_map(|(messages, bytes, sent_end)| Step::DropOldest(messages, bytes, sent_end)),
+        1 => (0u64..100_000, sent_ends()).prop_map(|(before, sent_end)| Step::DropBefore(before, sent_end)),
         2 => Just(Step::Save),
         2 => proptest::option::of(0u64..9000).prop_map(Step::PageOut),
         1 => Just(Step::Restore),
@@ -367,8 +417,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     /// Offset, profile and whether it is received, by sequence.
     pending: BTreeMap<u64, (u64, u32, bool)>,
+    /// Given up and not acknowledged: what has to be remembered, and what may be.
+    open: BTreeSet<u64>,
+    perhaps_open: BTreeSet<u64>,
     end: u64,
     offset: u64,
+}
+
+impl Model {
+    fn give_up(&mut self, count: u64, sent_end: u64) {
+        for _ in 0..count {
+            let Some((sequence, (_, profile, _))) = self.pending.pop_first() else { return };
+            if sequence < sent_end {
+                self.perhaps_open.insert(sequence);
+                if profile == 2 {
+                    self.open.insert(sequence);
+                }
+            }
+        }
+    }
 }
 
 proptest! {
@@ -402,9 +469,14 @@ proptest! {
                 }
                 Step::Acknowledge(from, len) => {
                     let before = model.pending.len();
-                    model.pending.retain(|sequence, _| !(low + from..low + from + len).contains(sequence));
+                    // What was given up is acknowledged, too.
+                    let (from, len) = if from < 500 { (low.saturating_sub(from), len) } else { (low + from, len) };
+                    let stays = |sequence: &u64| !(from..from + len).contains(sequence);
+                    model.pending.retain(|sequence, _| stays(sequence));
+                    model.open.retain(stays);
+                    model.perhaps_open.retain(stays);
                     for backlog in [&mut whole, &mut paged] {
-                        prop_assert_eq!(backlog.acknowledge(low + from, len), (before - model.pending.len()) as u64);
+                        prop_assert_eq!(backlog.acknowledge(from, len), (before - model.pending.len()) as u64);
                     }
                 }
                 Step::Receive(from, len) => {
@@ -414,21 +486,19 @@ proptest! {
                     whole.receive(low + from, len);
                     paged.receive(low + from, len);
                 }
-                Step::DropOldest(messages, bytes) => {
-                    let dropped = whole.drop_oldest(messages, bytes, &limits);
-                    prop_assert_eq!(paged.drop_oldest(messages, bytes, &limits), dropped);
+                Step::DropOldest(messages, bytes, sent_end) => {
+                    let dropped = whole.drop_oldest(messages, bytes, &limits, sent_end);
+                    prop_assert_eq!(paged.drop_oldest(messages, bytes, &limits, sent_end), dropped);
                     prop_assert!(whole.pending() + messages <= limits.messages_max);
                     prop_assert!(whole.pending_bytes() + bytes <= limits.bytes_max);
-                    for _ in 0..dropped {
-                        model.pending.pop_first();
-                    }
+                    model.give_up(dropped, sent_end);
                 }
-                Step::DropBefore(offset) => {
-                    let dropped = whole.drop_before(Offset::new(offset));
-                    prop_assert_eq!(paged.drop_before(Offset::new(offset)), dropped);
-                    for _ in 0..dropped {
-                        model.pending.pop_first();
-                    }
+                Step::DropBefore(offset, sent_end) => {
+                    let is_due = whole.has_before(Offset::new(offset));
+                    let dropped = whole.drop_before(Offset::new(offset), sent_end);
+                    prop_assert_eq!(paged.drop_before(Offset::new(offset), sent_end), dropped);
+                    prop_assert_eq!(is_due, dropped > 0);
+                    model.give_up(dropped, sent_end);
                     let mut left = model.pending.values().filter(|message| message.1 != 3);
                     prop_assert!(left.all(|message| message.0 >= offset));
                 }
@@ -459,6 +529,11 @@ proptest! {
                     }
                 }
             }
+            let given_up = whole.given_up_ranges();
+            prop_assert_eq!(&given_up, &paged.given_up_ranges());
+            let given_up: BTreeSet<u64> = given_up.into_iter().flat_map(|(start, end)| start..end).collect();
+            prop_assert!(given_up.is_superset(&model.open) && given_up.is_subset(&model.perhaps_open));
+            prop_assert_eq!(whole.identifiers_from(), given_up.first().copied().unwrap_or(whole.low()));
             prop_assert_eq!(whole.pending_bytes(), paged.pending_bytes());
             prop_assert_eq!(whole.oldest_bytes(), paged.oldest_bytes());
         }

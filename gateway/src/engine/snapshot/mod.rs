@@ -34,6 +34,9 @@ struct SessionRow {
     oldest_bytes: u64,
     sent_end: u64,
     received: Vec<u16>,
+    /// Given up, and perhaps open at the client: start to end (exclusive).
+    #[serde(default)]
+    given_up: Vec<(u64, u64)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +88,7 @@ pub(super) fn save(session: &DurableSession, changes: &mut Changes) -> Result<()
         oldest_bytes: state.backlog.oldest_bytes(),
         sent_end: state.sent_end,
         received: state.received.iter().copied().collect(),
+        given_up: state.backlog.given_up_ranges(),
     };
     changes.put(Table::Sessions, &key(&session.client_id, b"m"), &pack(&row))?;
     state.unsaved.listed = unsaved.listed;
@@ -153,6 +157,7 @@ impl Loading {
     fn finish(mut self) -> Option<SessionState> {
         let row = self.row?;
         self.backlog.ends(row.low, row.next_sequence, row.oldest_bytes);
+        self.backlog.given_up(row.given_up);
         Some(SessionState {
             expiry_secs: row.expiry_secs,
             connected: row.connected,

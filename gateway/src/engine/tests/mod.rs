@@ -203,6 +203,7 @@ fn pending(chunks: &dyn Chunks, session: &DurableSession) -> Vec<(u64, Offset)> 
     loop {
         match session.fetch(at, &mut reader, &mut batch) {
             Fetch::Nothing => return found,
+            Fetch::GivenUp(given_up) => at = given_up.end,
             Fetch::NotInMemory(first) => {
                 reader.give(chunks.load(&session.client_id, first).unwrap());
             }

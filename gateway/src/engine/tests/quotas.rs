@@ -45,6 +45,34 @@ fn a_full_backlog_can_give_up_its_oldest() {
 }
 
 #[test]
+fn what_is_given_up_at_qos_2_is_open_until_its_connection_says_otherwise_after_any_restart() {
+    for keep_view in [true, false] {
+        let rig = rig(WhenFull::DropOldest);
+        let options = SubscribeOptions::at_most(QoS::ExactlyOnce).to_u8();
+        rig.commit(&[
+            opened("a"),
+            Entry::Subscribed { client_id: "a", filter: "x/#", options, subscription_id: 0 },
+        ]);
+        publish(&rig, 0..9);
+        let open = |rig: &Rig| rig.engine.session("a").unwrap().state().backlog.given_up_ranges();
+        assert_eq!(open(&rig), [(0, 4)], "up to where it was sent is not in the log");
+        rig.commit(&[acknowledged("a", &[1, 3], &mut Vec::new())]);
+        assert_eq!(open(&rig), [(0, 1), (2, 3)]);
+
+        let ending = Ending { sent_end: 5, with_all: false }.encode();
+        rig.commit(&[Entry::SessionClosed { client_id: "a", at_ms: 2, expiry_secs: 60, state: &ending }]);
+        publish(&rig, 9..12);
+        assert_eq!(open(&rig), [(0, 1), (2, 3), (4, 5)], "5 and 6 were not sent");
+        let rig = rig.restart_with(keep_view, rules(WhenFull::DropOldest, FIVE));
+        assert_eq!(open(&rig), [(0, 1), (2, 3), (4, 5)]);
+        let session = rig.engine.session("a").unwrap();
+        assert_eq!(session.attach(&rig.waker), 0, "a connection begins with what is to be released");
+        rig.commit(&[acknowledged("a", &[0, 2, 4], &mut Vec::new())]);
+        assert_eq!(session.attach(&rig.waker), 7);
+    }
+}
+
+#[test]
 fn as_many_oldest_go_as_the_bytes_of_the_new_one_need() {
     let limits = BacklogLimits { messages_max: 100, bytes_max: 100 };
     let rules = rules(WhenFull::DropOldest, limits);

@@ -23,6 +23,14 @@ pub(super) fn sessions(expected: &Sessions, shown: &Sessions) -> Result<(), Wron
         }
         let more = found.pending.iter().find(|(sequence, _)| !session.pending.contains_key(sequence));
         ensure!(more.is_none(), "{client} has {more:?} besides");
+        let open = &found.open;
+        ensure!(
+            open.is_superset(&session.open),
+            "{client}: {open:?} are open, not all of {:?}",
+            session.open
+        );
+        let more = open.difference(&session.open).find(|open| !session.perhaps_open.contains(open));
+        ensure!(more.is_none(), "{client}: {more:?} is open besides {:?}", session.open);
         ensure!(session.next == found.next, "{client} ends at {} instead of {}", found.next, session.next);
         ensure!(
             (&session.subscriptions, &session.packets) == (&found.subscriptions, &found.packets),

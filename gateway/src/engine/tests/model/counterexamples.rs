@@ -83,3 +83,13 @@ fn a_replay_passes_on_what_was_passed_on_whatever_was_sent_meanwhile() {
     ];
     holds(ends_sessions_at(2), ops.to_vec());
 }
+
+/// What the log was to be trimmed of was given up first, and went to nobody.
+#[test]
+fn a_session_that_ends_to_make_room_in_the_log_leaves_all_of_its_group_to_others() {
+    let group = 6;
+    let mut ops: Vec<Op> = [0, 1].map(opened).into();
+    ops.extend([subscribed(0, group, 1), published(6), published(6), subscribed(1, group, 1)]);
+    ops.push(Op::Cut { client: 0, permille: 1000 });
+    holds(ends_sessions_at(100), ops);
+}

@@ -339,7 +339,9 @@ impl Driver {
         self.plain.apply(&new, &seen)?;
         self.sent
             .retain(|client, _| self.plain.sessions.get(client).is_some_and(|session| session.connected));
-        compare::sessions(&self.plain.sessions, &seen)
+        compare::sessions(&self.plain.sessions, &seen)?;
+        self.plain.adopt_open(seen);
+        Ok(())
     }
 
     fn restart(&mut self, end: &End, fate: ViewFate, damages: bool, setup: Setup) -> Result<(), Wrong> {

@@ -42,6 +42,19 @@ pub(super) struct Session {
     pub(super) packets: BTreeSet<u16>,
     pub(super) pending: BTreeMap<u64, Message>,
     pub(super) next: u64,
+    /// Given up and not acknowledged since: what may be open at the client at QoS 2.
+    pub(super) open: BTreeSet<u64>,
+    /// Given up in the entries at hand at QoS 1, which does no harm there.
+    pub(super) perhaps_open: BTreeSet<u64>,
+}
+
+impl Session {
+    fn give_up(&mut self, sequence: u64, sent_end: u64) {
+        let Some(message) = self.pending.remove(&sequence) else { return };
+        if sequence < sent_end {
+            (if message.qos == 2 { &mut self.open } else { &mut self.perhaps_open }).insert(sequence);
+        }
+    }
 }
 
 /// All sessions.
@@ -89,6 +102,16 @@ impl Plain {
         self.sessions
             .values()
             .any(|session| session.subscriptions.keys().any(|filter| shared(filter).is_some()))
+    }
+
+    /// What is open stays so from now on, as [`Plain::apply`] says.
+    pub(super) fn adopt_open(&mut self, seen: Sessions) {
+        for (client, shown) in seen {
+            if let Some(session) = self.sessions.get_mut(&client) {
+                session.open = shown.open;
+                session.perhaps_open.clear();
+            }
+        }
     }
 
     /// Applies what was committed since the engine was last looked at; `seen` is what it shows now.
@@ -160,6 +183,8 @@ impl Plain {
             Owned::Acknowledged { client, runs } => {
                 if let Some(session) = self.sessions.get_mut(client) {
                     session.pending.retain(|sequence, _| !is_in(runs, *sequence));
+                    session.open.retain(|sequence| !is_in(runs, *sequence));
+                    session.perhaps_open.retain(|sequence| !is_in(runs, *sequence));
                 }
             }
             Owned::Received { client, runs } => {
@@ -295,12 +320,15 @@ impl Plain {
     fn deliver(&mut self, client: &str, message: Message, over_quota: &mut BTreeSet<String>) {
         let max = self.rules.backlog.messages_max;
         let when_full = self.rules.when_full;
+        let sent_end = self.possibly_sent(client);
         let Some(session) = self.sessions.get_mut(client) else { return };
         if session.pending.len() as u64 >= max {
             match when_full {
                 WhenFull::DropOldest if max > 0 => {
-                    while session.pending.len() as u64 >= max {
-                        session.pending.pop_first();
+                    while session.pending.len() as u64 >= max
+                        && let Some(oldest) = session.pending.keys().next().copied()
+                    {
+                        session.give_up(oldest, sent_end);
                     }
                 }
                 WhenFull::EndSession if max > 0 => {
@@ -376,16 +404,21 @@ impl Plain {
 
     /// The session ends. What others of its groups can still have goes to them: at QoS 2 not what may be on its way to the client.
     fn remove(&mut self, client: &str, leaving: &mut Vec<Leaving>) {
+        let sent = self.possibly_sent(client);
+        self.sent.remove(client);
         let Some(session) = self.sessions.remove(client) else { return };
-        let sent = self.sent.remove(client).unwrap_or(0);
-        // A connection that is told of the end later may be sending meanwhile.
-        let sent = if session.connected { u64::MAX } else { sent };
         for (sequence, message) in session.pending {
             let is_begun = message.received || (message.qos == 2 && sequence < sent);
             if message.group.is_some() && !is_begun {
                 leaving.push(Leaving { message, from: (client.to_owned(), sequence), has_ended: true });
             }
         }
+    }
+
+    /// Where those of a session's messages end that may have been sent: a connection tells when it ends.
+    fn possibly_sent(&self, client: &str) -> u64 {
+        let is_connected = self.sessions.get(client).is_some_and(|session| session.connected);
+        if is_connected { u64::MAX } else { self.sent.get(client).copied().unwrap_or(0) }
     }
 
     fn cut(
@@ -396,6 +429,7 @@ impl Plain {
         over_quota: &mut BTreeSet<String>,
     ) -> Result<(), Wrong> {
         let when_full = self.rules.when_full;
+        let sent_end = self.possibly_sent(client);
         let Some(session) = self.sessions.get_mut(client) else { return Ok(()) };
         let is_meant = |message: &Message| !message.retained && message.offset < before;
         if when_full == WhenFull::DropNewest || !session.pending.values().any(is_meant) {
@@ -407,7 +441,8 @@ impl Plain {
         }
         let Some(seen) = seen.get(client) else { return Err(format!("{client} is gone")) };
         let low = seen.pending.first_key_value().map_or(session.next, |(sequence, _)| *sequence);
-        session.pending = session.pending.split_off(&low);
+        let given_up: Vec<u64> = session.pending.range(..low).map(|(sequence, _)| *sequence).collect();
+        given_up.into_iter().for_each(|sequence| session.give_up(sequence, sent_end));
         ensure!(!session.pending.values().any(is_meant), "{client} still has messages below {before}");
         Ok(())
     }

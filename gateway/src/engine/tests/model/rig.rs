@@ -199,6 +199,10 @@ impl Rig {
             loop {
                 match session.fetch(at, &mut reader, &mut batch) {
                     Fetch::Nothing => break,
+                    Fetch::GivenUp(given_up) => {
+                        shown.open.extend(given_up.first..given_up.end);
+                        at = given_up.end;
+                    }
                     Fetch::NotInMemory(first) => {
                         let chunk = self.engine().chunks().load(&session.client_id, first);
                         reader.give(chunk.map_err(|error| error.to_string())?);
@@ -286,7 +290,14 @@ impl Rig {
         }
         faults.stall_sync();
         self.wait("a checkpoint", |engine| engine.view.try_checkpoint())?;
-        self.wait("a checkpoint to be written", |_| faults.is_stalled())
+        // After a start with an older view, what replays has saved meanwhile may be what the newest has.
+        self.wait("a checkpoint to be written", |engine| {
+            let known = engine.checkpoints();
+            faults.is_stalled() || known.failed.is_some() || known.newest == Some(engine.view.saved())
+        })?;
+        let failed = self.engine().checkpoints().failed;
+        ensure!(failed.is_none(), "{failed:?}");
+        Ok(())
     }
 
     /// One turn of upkeep, and what it asked for.
