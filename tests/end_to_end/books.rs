@@ -278,7 +278,10 @@ fn what_was_given_up_under_way_at_qos_2_has_its_identifier_released_on_the_next_
     slow.subscribe(&[("plant/#", QoS::ExactlyOnce)]);
     let mut publisher = gateway.connect(V5, "p");
     let published = (0..8).map(|number: u8| {
-        publisher.publish("plant/1", &number.to_string(), QoS::ExactlyOnce);
+        let id = publisher.send_publish("plant/1", &number.to_string(), QoS::ExactlyOnce).unwrap();
+        publisher.await_frame("PUBREC", |packet| matches!(packet, Packet::PubRec(_)));
+        publisher.send(&Packet::PubRel(Ack::success(id)));
+        publisher.await_frame("PUBCOMP", |packet| matches!(packet, Packet::PubComp(_)));
         released_or_published(&mut slow)
     });
     let ids: Vec<_> = published.map(|(_, id, _)| id).collect();
