@@ -181,6 +181,10 @@ impl Checkpoints {
                 Err(error) => {
                     tracing::error!(%error, "a checkpoint is of no use; the one before it is tried");
                     self.kept.retain(|kept| kept.applied != file.applied);
+                    // The next start would take it for whole, and have the log trimmed that stands in for it.
+                    if matches!(error, CheckpointError::Damaged { .. }) {
+                        remove(self.disk.as_ref(), &file.path);
+                    }
                 }
             }
         }

@@ -132,7 +132,9 @@ impl Plain {
             endings += before.saturating_sub(self.sessions.len());
             ensure!(self.log.insert(*offset, entry.clone()).is_none(), "two entries at {offset}");
         }
-        self.settle(leaving, seen, endings > 1)
+        // Who was connected, and who had room, is known when all is done, and not for each of several.
+        let closings = entries.iter().filter(|(_, entry)| matches!(entry, Owned::Closed { .. })).count();
+        self.settle(leaving, seen, endings > 1 || closings > 1)
     }
 
     fn apply_one(
