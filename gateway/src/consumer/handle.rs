@@ -106,16 +106,16 @@ impl Consumer {
         self.shared.lock().ended
     }
 
-    /// Waits until what was said so far is durable, or the consumer has ended. While the log takes nothing that is not before it does again.
+    /// Waits until what was said so far is durable and what is dead by it is a dead letter, or the consumer has ended. While the log takes nothing
+    /// that is not before it does again.
     pub async fn flush(&self) {
         let mut goal = None;
         poll_fn(|cx| {
             let mut inner = self.shared.lock();
-            let Some(last) = inner.core.last_change().filter(|_| inner.ended.is_none()) else {
-                return Poll::Ready(());
-            };
             let is_first = goal.is_none();
-            if inner.core.is_confirmed(*goal.get_or_insert(last)) {
+            let goal = *goal.get_or_insert(inner.core.last_change());
+            let is_confirmed = goal.is_none_or(|goal| inner.core.is_confirmed(goal));
+            if inner.ended.is_some() || (is_confirmed && !inner.core.has_dead()) {
                 return Poll::Ready(());
             }
             if !inner.flushing.iter().any(|waiter| waiter.will_wake(cx.waker())) {

@@ -246,6 +246,11 @@ impl<C> Core<C> {
         Some((offset, super::claims::record(item), item.content.as_ref()?))
     }
 
+    /// Whether anything is to become a dead letter.
+    pub fn has_dead(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
     /// Whether the item is to become a dead letter.
     pub fn is_dead(&self, offset: u64) -> bool {
         self.items.get(&offset).is_some_and(|item| item.state == State::Dead)
