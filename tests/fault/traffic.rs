@@ -127,7 +127,9 @@ impl Traffic {
     /// Reads the stream from its earliest event on, and goes on reading.
     pub(crate) fn read_stream(&mut self, address: SocketAddr, tally: Tally) -> Arc<Ledger> {
         let ledger = Arc::new(Ledger::of(tally));
-        let hello = Hello::new(ProtocolVersion::V5, "replay");
+        // A second reader beside the first one is another client.
+        let name = format!("replay-{}", self.readers.len());
+        let hello = Hello::new(ProtocolVersion::V5, &name);
         let replay = Consumer { address, hello, filter: "$stream/telemetry/earliest/#", deaths: None };
         let (orders, own) = (self.orders.subscribe(), ledger.clone());
         let task =
