@@ -93,3 +93,26 @@ fn a_session_that_ends_to_make_room_in_the_log_leaves_all_of_its_group_to_others
     ops.push(Op::Cut { client: 0, permille: 1000 });
     holds(ends_sessions_at(100), ops);
 }
+
+/// One start found the only checkpoint damaged and did without; the next one trusted it again, and had the log trimmed that stood in for it.
+#[test]
+fn a_checkpoint_that_was_found_damaged_is_not_trusted_by_a_later_start() {
+    let restart = |view, damages_checkpoint| Op::Restart {
+        end: End::Crash,
+        view,
+        damages_checkpoint,
+        rules: RULES,
+        saves: false,
+    };
+    let upkeep = || Op::Retain { checkpoints: false, fails: false };
+    let ops = vec![
+        published(6),
+        published(3),
+        published(6),
+        upkeep(),
+        restart(ViewFate::Missing, true),
+        restart(ViewFate::Kept, false),
+        upkeep(),
+    ];
+    holds(RULES, ops);
+}
