@@ -21,8 +21,8 @@ const WORKERS: usize = 8;
 const TAKES: u16 = 100;
 const ACK_WAIT: Duration = Duration::from_secs(2);
 const PUBLISHERS: u32 = 4;
-/// Events per second while workers are killed: what the others have time for.
-const RATE: f64 = 10_000.0;
+/// While workers are killed: what the others have time for.
+const SHARE_OF_LOAD: u32 = 2;
 /// How long a worker lives, and how long it is away, in milliseconds.
 const LIVES_MS: Range<u64> = 200..1_500;
 const AWAY_MS: Range<u64> = 0..300;
@@ -177,7 +177,7 @@ async fn killed_workers_cost_a_lease_and_no_event() {
     killing.send_replace(true);
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
-            let rate = RATE / f64::from(PUBLISHERS);
+            let rate = f64::from(load.events_per_second / SHARE_OF_LOAD) / f64::from(PUBLISHERS);
             tokio::spawn(source::publish(gateway.mqtt(), publisher, each..2 * each, rate, None))
         })
         .collect();

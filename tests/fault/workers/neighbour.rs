@@ -23,7 +23,7 @@ const WARM_UP_SECS: u32 = 1;
 /// How long all is well.
 const BEFORE_SECS: u32 = 3;
 /// What a busy machine adds to a tail now and then, whoever stands still.
-const NOISE: Duration = Duration::from_millis(10);
+const NOISE: Duration = Duration::from_millis(20);
 const GROWTH_MAX: u64 = 64 << 20;
 
 /// How long events took to their workers, by the second of the run in which they came.
