@@ -93,8 +93,11 @@ pub(super) fn log(plain: &Plain, rig: &Rig, damaged: &BTreeSet<Vec<u8>>) -> Resu
         "{oldest:?} waits, the log begins at {earliest}"
     );
     let whole = whole(rig, damaged);
-    let is_covered =
-        earliest == Offset::ZERO || whole.iter().min().is_some_and(|oldest| *oldest >= earliest.get());
+    let reaches = |applied: Option<&u64>| applied.is_some_and(|applied| *applied >= earliest.get());
+    // Where a damaged one is gone, one that could not be removed before has its place, and is of no use.
+    let is_covered = earliest == Offset::ZERO
+        || reaches(whole.iter().min())
+        || (!damaged.is_empty() && reaches(whole.iter().max()));
     ensure!(is_covered, "the log begins at {earliest}, and whole checkpoints end at {whole:?}");
     Ok(())
 }
