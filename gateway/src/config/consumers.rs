@@ -64,7 +64,7 @@ pub struct ConsumersConfig {
     pub max: u32,
     /// Workers of one consumer.
     pub workers_max: u32,
-    /// After how many times its full share of leases that ran out in a row a worker is ended.
+    /// A worker that has let leases run out and was not heard of for so many times `ack_wait` is ended.
     pub hang_limit: u32,
 }
 

@@ -1,7 +1,6 @@
 //! Dead letters, for those who look after them: handed to their consumer again, or removed.
 
 use super::manage::{ConsumerError, Consumers, stage};
-use super::submit::submit;
 use crate::clock;
 use crate::engine::{Cause, ConsumerEntry, DeadLetter, LettersChange};
 use gateway_protocol::{TopicFilter, TopicName};
@@ -108,7 +107,7 @@ impl Consumers {
                 &mut staging,
                 &Entry::DeadLettersChanged { name, at_ms: clock::unix_ms(), change: &entry_change },
             )?;
-            submit(self.engine(), staging).await?;
+            self.engine().store(&mut staging).await?;
             count += offsets.len() as u64;
             self.tell(&entry, &offsets);
         }

@@ -4,7 +4,6 @@ use super::core::Core;
 use super::driver::Driver;
 use super::handle::Consumer;
 use super::shared::{Inner, Shared};
-use super::submit::{Unavailable, submit};
 use super::worker::Ended;
 use crate::clock;
 use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order, is_consumer_name};
@@ -101,8 +100,8 @@ pub enum ConsumerError {
     Unavailable,
 }
 
-impl std::convert::From<Unavailable> for ConsumerError {
-    fn from(_: Unavailable) -> Self {
+impl std::convert::From<crate::engine::Unavailable> for ConsumerError {
+    fn from(_: crate::engine::Unavailable) -> Self {
         Self::Unavailable
     }
 }
@@ -317,7 +316,7 @@ impl Consumers {
         }
         let mut staging = Staging::new();
         stage(&mut staging, &Entry::ConsumerRemoved { name, at_ms: clock::unix_ms() })?;
-        submit(&self.0.engine, staging).await?;
+        self.0.engine.store(&mut staging).await?;
         let running = self.0.running.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Some(running) = running {
             running.consumer.shared.end(Ended::Deleted);
@@ -350,7 +349,7 @@ impl Consumers {
         let mut staging = Staging::new();
         let spec = spec.encode();
         stage(&mut staging, &Entry::ConsumerSet { name, at_ms: clock::unix_ms(), spec: &spec })?;
-        Ok(submit(&self.0.engine, staging).await?)
+        Ok(self.0.engine.store(&mut staging).await?)
     }
 
     /// The offset that `from` means in a stream.

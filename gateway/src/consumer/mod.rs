@@ -23,7 +23,6 @@ mod manage;
 mod reader;
 mod shared;
 mod status;
-mod submit;
 #[cfg(test)]
 mod tests;
 mod worker;

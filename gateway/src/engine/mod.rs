@@ -29,6 +29,7 @@ mod retention;
 mod rules;
 mod session;
 mod snapshot;
+mod stored;
 mod streams;
 mod table;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub use retention::Holder;
 pub use rules::{Rules, ShareStrategy, WhenFull};
 pub use session::{DurableSession, SessionState};
 pub use snapshot::pending::{ChunkError, Chunks};
+pub use stored::Unavailable;
 pub use streams::{STREAMS_MAX, SetStreamError, StreamInfo, StreamOptions};
 pub use table::Interest;
 pub use trimming::RetentionReport;

@@ -13,7 +13,6 @@ mod breaker;
 mod postgres;
 mod runner;
 mod status;
-mod store;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -24,12 +23,13 @@ pub use status::{SinkState, SinkStatus};
 use crate::clock;
 use crate::config::{ConsumerStart, SinkConfig, SinkTarget};
 use crate::consumer::SINK_PREFIX;
-use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order};
+use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order, Progress};
 use batch::BatchLimits;
 use gateway_storage::{Entry, Staging};
 use postgres::Postgres;
 use runner::Runner;
 use status::Board;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -74,6 +74,15 @@ impl Sinks {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, SinkStartError> {
         status::describe();
+        for consumer in engine.consumers() {
+            let sink = consumer.name.strip_prefix(SINK_PREFIX);
+            if sink.is_some_and(|sink| !configs.iter().any(|config| config.name == sink)) {
+                tracing::warn!(
+                    consumer = %consumer.name,
+                    "a sink stands in the configuration no more; its consumer stays until it is deleted"
+                );
+            }
+        }
         let mut boards = Vec::new();
         for config in configs {
             let consumer = consumer(engine, config).await?;
@@ -86,11 +95,35 @@ impl Sinks {
                     let target = Webhook::new(&config.name, options.clone()).map_err(|source| {
                         SinkStartError::Certificates { name: config.name.as_str().into(), source }
                     })?;
-                    tasks.spawn(Runner { engine, consumer, target, limits, board, stop }.run());
+                    tasks.spawn(
+                        Runner {
+                            engine,
+                            consumer,
+                            target,
+                            limits,
+                            board,
+                            stop,
+                            done: Progress::default(),
+                            late: BTreeSet::new(),
+                        }
+                        .run(),
+                    );
                 }
                 SinkTarget::Postgres(options) => {
                     let target = Postgres::new(&config.name, (**options).clone());
-                    tasks.spawn(Runner { engine, consumer, target, limits, board, stop }.run());
+                    tasks.spawn(
+                        Runner {
+                            engine,
+                            consumer,
+                            target,
+                            limits,
+                            board,
+                            stop,
+                            done: Progress::default(),
+                            late: BTreeSet::new(),
+                        }
+                        .run(),
+                    );
                 }
             }
         }
@@ -135,7 +168,7 @@ async fn consumer(engine: &Engine, config: &SinkConfig) -> Result<Arc<ConsumerEn
         let mut staging = Staging::new();
         let entry = Entry::ConsumerSet { name: &name, at_ms: clock::unix_ms(), spec: &spec.encode() };
         staging.push(&entry).map_err(|error| failed(error.to_string()))?;
-        store::store(engine, &mut staging).await.map_err(|error| failed(error.to_string()))?;
+        engine.store(&mut staging).await.map_err(|error| failed(error.to_string()))?;
     }
     engine.consumer(&name).ok_or_else(|| failed("there are as many consumers as there may be".into()))
 }

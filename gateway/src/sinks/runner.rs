@@ -9,15 +9,15 @@
 use super::batch::{BatchLimits, Gathered};
 use super::breaker::Breaker;
 use super::status::{Board, SinkState};
-use super::store::{self, NotStored};
 use super::target::{Failure, Outage, OutageKind, Row, Target};
 use crate::clock;
 use crate::engine::{
-    Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LetterFacts, OffsetRuns, Progress,
+    Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LetterFacts, OffsetRuns, Progress, Unavailable,
 };
 use crate::stream::{From, StreamAddress, StreamCursor};
 use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Entry, Offset, Staging, Urgency};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use tokio::sync::watch;
 
 /// How often a sink that has nothing to write looks for dead letters to write again, and whether it is paused.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Runs of offsets that may wait for the log to take entries again.
+const RUNS_MAX: usize = 4096;
 /// How long to wait when the log takes no entries.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -37,6 +39,10 @@ pub(super) struct Runner<T> {
     pub(super) limits: BatchLimits,
     pub(super) board: Arc<Board>,
     pub(super) stop: watch::Receiver<bool>,
+    /// What is done and was not taken by the log yet. `read_to` is how far this task has come, whatever the log knows of it.
+    pub(super) done: Progress,
+    /// Redriven letters that are written, until the view knows.
+    pub(super) late: BTreeSet<u64>,
 }
 
 /// Why a turn ended.
@@ -57,8 +63,8 @@ impl std::convert::From<Outage> for Stop {
     }
 }
 
-impl std::convert::From<NotStored> for Stop {
-    fn from(error: NotStored) -> Self {
+impl std::convert::From<Unavailable> for Stop {
+    fn from(error: Unavailable) -> Self {
         Self::Log(error.to_string())
     }
 }
@@ -81,6 +87,7 @@ impl<T: Target> Runner<T> {
                 Stop::Log(reason) => {
                     let sink = &*self.consumer.name;
                     tracing::warn!(sink, %reason, "a sink cannot go on for now");
+                    self.board.set(SinkState::Down { since_ms: clock::unix_ms(), error: reason.clone() });
                     LOG_PAUSE
                 }
                 Stop::Changed => continue,
@@ -105,15 +112,12 @@ impl<T: Target> Runner<T> {
         let spec = self.consumer.state().spec.clone();
         self.wait_while_paused().await?;
         let kept = self.target.open(spec.generation).await?;
-        let own = Offset::new(self.consumer.state().read_to);
+        let own = self.reached();
         // A target that knows nothing yet begins where the consumer does.
         let start = kept.map_or(own, |kept| kept.max(Offset::new(spec.start)));
         let mut cursor = self.cursor(&spec, start)?;
         let mut gathered = Gathered::new(start);
         self.board.at(start.get());
-        if !breaker.is_open() {
-            self.board.set(SinkState::Up);
-        }
         loop {
             self.late(breaker).await?;
             let limits = match breaker.is_open() {
@@ -136,11 +140,13 @@ impl<T: Target> Runner<T> {
                 }
                 Some(Err(_)) => return Err(Stop::Log("the log cannot be read".into())),
                 // What it looked at and did not want is behind it as well.
-                None if cursor.position().is_some_and(|at| at > gathered.next) => {
-                    gathered.next = cursor.position().unwrap_or(gathered.next);
-                    self.advance(gathered.next, OffsetRuns::default(), 0).await?;
+                None => {
+                    self.board.set(SinkState::Up);
+                    if let Some(at) = cursor.position().filter(|at| *at > gathered.next) {
+                        gathered.next = at;
+                        self.advance(at, &OffsetRuns::default(), 0).await?;
+                    }
                 }
-                None => {}
             }
             self.look_at_spec(&spec).await?;
         }
@@ -206,7 +212,7 @@ impl<T: Target> Runner<T> {
                 }
                 Err(Failure::Outage(outage)) => {
                     // What was written of it stays written.
-                    self.advance(batch.first().map_or(next, |row| row.offset), written, 0).await?;
+                    self.advance(batch.first().map_or(next, |row| row.offset), &written, 0).await?;
                     return Err(outage.into());
                 }
                 Err(Failure::Refused(reason)) => match batch {
@@ -225,19 +231,46 @@ impl<T: Target> Runner<T> {
             }
         }
         self.board.at(gathered.next.get());
-        self.advance(gathered.next, written, gathered.expired).await
+        self.advance(gathered.next, &written, gathered.expired).await
     }
 
-    /// Says in the log how far the consumer is. Not waited for: what is lost of it is written again, or known by the target.
-    async fn advance(&self, next: Offset, acked: OffsetRuns, expired: u64) -> Result<(), Stop> {
+    /// Where it goes on: what the log knows, or what this task knows better.
+    fn reached(&self) -> Offset {
+        let state = self.consumer.state();
+        let own = if self.done.generation == state.spec.generation { self.done.read_to } else { 0 };
+        Offset::new(state.read_to.max(own))
+    }
+
+    /// Says in the log how far the consumer is. Not waited for: what is lost of it with the process is written again, or known by the target.
+    /// While the log takes nothing the sink goes on, as long as what is to be said stays small.
+    async fn advance(&mut self, next: Offset, acked: &OffsetRuns, expired: u64) -> Result<(), Stop> {
         let generation = self.consumer.state().spec.generation;
-        let progress = Progress { generation, read_to: next.get(), acked, expired, ..Progress::default() };
+        if self.done.generation != generation {
+            self.done = Progress { generation, ..Progress::default() };
+        }
+        self.done.read_to = self.done.read_to.max(next.get());
+        self.done.expired += expired;
+        for (first, len) in acked.runs() {
+            (first..first.saturating_add(len)).for_each(|offset| self.done.acked.insert(offset));
+        }
+        match self.say().await {
+            Err(_) if self.done.acked.runs().count() < RUNS_MAX => Ok(()),
+            said => said,
+        }
+    }
+
+    async fn say(&mut self) -> Result<(), Stop> {
+        if self.engine.is_poisoned() {
+            return Err(Unavailable.into());
+        }
         let mut staging = Staging::new();
         let (name, at_ms) = (&*self.consumer.name, clock::unix_ms());
-        let progress = progress.encode();
+        let progress = self.done.encode();
         let entry = Entry::ConsumerProgress { name, at_ms, progress: &progress };
         staging.push(&entry).map_err(|error| Stop::Log(error.to_string()))?;
-        store::submit(&self.engine, &mut staging, Urgency::Lazy).await?;
+        self.engine.submit_soon(&mut staging, Urgency::Lazy).await?;
+        self.done.acked.clear();
+        self.done.expired = 0;
         Ok(())
     }
 
@@ -256,7 +289,7 @@ impl<T: Target> Runner<T> {
         let (name, at_ms) = (&*self.consumer.name, clock::unix_ms());
         let entry = Entry::DeadLettered { name, at_ms, letter: &letter };
         staging.push(&entry).map_err(|error| Stop::Log(error.to_string()))?;
-        store::store(&self.engine, &mut staging).await?;
+        self.engine.store(&mut staging).await?;
         self.board.rejected();
         tracing::warn!(sink = name, offset = %row.offset, reason, "the target refuses an event; it is a dead letter");
         Ok(())
@@ -266,9 +299,11 @@ impl<T: Target> Runner<T> {
     async fn late(&mut self, breaker: &mut Breaker) -> Result<(), Stop> {
         let due: Vec<u64> = {
             let (state, now_ms) = (self.consumer.state(), clock::unix_ms());
+            self.late.retain(|offset| state.open.contains_key(offset));
             let is_due =
                 |(_, item): &(&u64, &crate::engine::OpenItem)| item.is_letter && item.due_ms <= now_ms;
-            state.open.iter().filter(is_due).map(|(offset, _)| *offset).take(self.limits.events).collect()
+            let due = state.open.iter().filter(is_due).map(|(offset, _)| *offset);
+            due.filter(|offset| !self.late.contains(offset)).take(self.limits.events).collect()
         };
         for offset in due {
             let letter = self.engine.dead_letter(&self.consumer.name, offset);
@@ -287,8 +322,8 @@ impl<T: Target> Runner<T> {
                     }
                 }
             }
-            let read_to = Offset::new(self.consumer.state().read_to);
-            self.advance(read_to, std::iter::once(offset).collect(), 0).await?;
+            self.late.insert(offset);
+            self.advance(self.reached(), &std::iter::once(offset).collect(), 0).await?;
         }
         Ok(())
     }

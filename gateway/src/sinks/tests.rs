@@ -3,7 +3,6 @@
 use super::batch::BatchLimits;
 use super::runner::Runner;
 use super::status::{Board, SinkState};
-use super::store;
 use super::target::{Failure, Outage, OutageKind, Row, Target};
 use crate::clock;
 use crate::engine::{
@@ -12,7 +11,8 @@ use crate::engine::{
 };
 use gateway_storage::log::segments::disk::RealDisk;
 use gateway_storage::{
-    Checkpoints, Entry, Event, GroupCommitOptions, MemoryLog, Offset, Reserve, Staging, View, ViewOptions,
+    Checkpoints, Entry, Event, GroupCommitOptions, MemoryHandle, MemoryLog, Offset, Reserve, Staging, View,
+    ViewOptions,
 };
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -77,6 +77,7 @@ impl Target for Fake {
 }
 
 struct Scene {
+    log: MemoryHandle,
     engine: Engine,
     consumer: Arc<ConsumerEntry>,
     fake: Fake,
@@ -113,6 +114,7 @@ impl Scene {
         };
         let checkpoints = Checkpoints::open(dir.path().join("checkpoint"), Arc::new(RealDisk)).unwrap();
         let log = Box::new(MemoryLog::new());
+        let handle = log.handle();
         let engine =
             Engine::start(log, view, checkpoints, Reserve::none(), options, Box::new(|_| {})).unwrap();
         let spec = ConsumerSpec {
@@ -130,9 +132,9 @@ impl Scene {
         };
         let mut staging = Staging::new();
         staging.push(&Entry::ConsumerSet { name: NAME, at_ms: 1, spec: &spec.encode() }).unwrap();
-        store::store(&engine, &mut staging).await.unwrap();
+        engine.store(&mut staging).await.unwrap();
         let consumer = engine.consumer(NAME).unwrap();
-        Self { engine, consumer, fake: Fake::default(), _dir: dir }
+        Self { log: handle, engine, consumer, fake: Fake::default(), _dir: dir }
     }
 
     fn run(&self, events: usize) -> (JoinHandle<()>, watch::Sender<bool>, Arc<Board>) {
@@ -145,6 +147,8 @@ impl Scene {
             limits: BatchLimits { events, bytes: 1 << 20 },
             board: board.clone(),
             stop: stopped,
+            done: crate::engine::Progress::default(),
+            late: std::collections::BTreeSet::new(),
         };
         (tokio::spawn(runner.run()), stop, board)
     }
@@ -165,7 +169,7 @@ impl Scene {
             };
             staging.push_event(&event).unwrap();
         }
-        store::store(&self.engine, &mut staging).await.unwrap();
+        self.engine.store(&mut staging).await.unwrap();
     }
 
     fn written(&self) -> Vec<u32> {
@@ -244,9 +248,12 @@ async fn what_is_refused_becomes_a_dead_letter_and_all_else_is_written() {
     let mut staging = Staging::new();
     let entry = Entry::DeadLettersChanged { name: NAME, at_ms: 1, change: &change.encode() };
     staging.push(&entry).unwrap();
-    store::store(&scene.engine, &mut staging).await.unwrap();
+    scene.engine.store(&mut staging).await.unwrap();
     scene.until("they are written late", |scene| scene.written().len() == 20).await;
     scene.until("they are no letters", |scene| scene.engine.dead_letters(NAME, None, 10).is_empty()).await;
+    scene.publish("wanted/a", [20]).await;
+    scene.until("the next one is written", |scene| scene.written().contains(&20)).await;
+    assert_eq!(scene.written().len(), 21, "each of them once");
     let _ = stop.send(true);
     task.await.unwrap();
     scene.engine.shutdown();
@@ -283,6 +290,27 @@ async fn a_target_that_keeps_no_place_goes_on_where_the_consumer_is() {
     let (task, stop, _) = scene.run(100);
     scene.until("all are written", |scene| scene.written().len() >= 20).await;
     assert!(scene.written().into_iter().eq(0..20));
+    let _ = stop.send(true);
+    task.await.unwrap();
+    scene.engine.shutdown();
+}
+
+#[tokio::test]
+async fn a_sink_goes_on_while_the_log_takes_nothing_and_writes_nothing_twice() {
+    let scene = Scene::new().await;
+    scene.publish("wanted/a", 0..100).await;
+    scene.log.faults().fail_sync(1);
+    let mut staging = Staging::new();
+    staging.push(&Entry::WillCleared { client_id: "nobody" }).unwrap();
+    assert!(scene.engine.store(&mut staging).await.is_err());
+    assert!(scene.engine.is_poisoned());
+    let (task, stop, _) = scene.run(4);
+    scene.until("all are written", |scene| scene.written().len() >= 100).await;
+    scene.until("the log is open again", |scene| !scene.engine.is_poisoned()).await;
+    scene.publish("wanted/a", 100..110).await;
+    scene.until("what came later is written", |scene| scene.written().len() >= 110).await;
+    assert!(scene.written().into_iter().eq(0..110), "each of them once");
+    scene.until("all are acknowledged", |scene| scene.consumer.state().acked == 110).await;
     let _ = stop.send(true);
     task.await.unwrap();
     scene.engine.shutdown();

@@ -25,7 +25,7 @@ use crate::consumer::{
     self, Consumer, ConsumerChanges, ConsumerError, ConsumerOptions, Consumers, Delivery, DeliveryId, Ended,
     Handed, JoinError, Letters, Outcome, Worker, WorkerKind,
 };
-use crate::engine::{Engine, Fate, SetStreamError, StreamOptions};
+use crate::engine::{Engine, SetStreamError, StreamOptions};
 use crate::stream::From;
 
 /// How long a request for events takes at least where there are none: what is there has to be claimed first, which is a commit.
@@ -34,8 +34,6 @@ const CLAIM_WAIT: Duration = Duration::from_millis(250);
 const ANSWER_BYTES: usize = 4 << 20;
 /// How long what was said about events may take to be durable.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a change that nothing is heard of is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Local(Subject);
 
@@ -77,24 +75,8 @@ impl Local {
     ) -> Result<(), Problem> {
         let engine = self.0.engine.clone();
         let changed = tokio::spawn(async move {
-            let mut ticket = None;
-            loop {
-                let look = poll_fn(|cx| {
-                    let ticket = match ticket {
-                        Some(ticket) => ticket,
-                        None => *ticket.insert(submit(&engine, cx.waker()).map_err(of_stream)?),
-                    };
-                    match engine.fate(ticket) {
-                        Fate::Stored => Poll::Ready(Ok(())),
-                        Fate::Over => Poll::Ready(Err(not_stored())),
-                        Fate::Open if engine.is_poisoned() => Poll::Ready(Err(not_stored())),
-                        Fate::Open => Poll::Pending,
-                    }
-                });
-                if let Ok(done) = timeout(LOOK_EVERY, look).await {
-                    return done;
-                }
-            }
+            let ticket = poll_fn(|cx| Poll::Ready(submit(&engine, cx.waker()))).await.map_err(of_stream)?;
+            engine.stored(ticket).await.map_err(|_| not_stored())
         });
         changed.await.map_err(|_| cut_short())?
     }

@@ -47,7 +47,10 @@ impl Tally {
 /// Names the families for `/metrics`.
 pub(in crate::engine) fn describe() {
     for (name, text) in [
-        ("gateway_consumer_handed_out_total", "Events handed out to workers, by consumer"),
+        (
+            "gateway_consumer_handed_out_total",
+            "Events claimed for workers, by consumer; one that is taken back before it leaves counts again",
+        ),
         (
             "gateway_consumer_redelivered_total",
             "Hand-outs of events that were handed out before, by consumer",
