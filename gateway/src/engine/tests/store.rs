@@ -13,12 +13,13 @@ pub(super) struct Setup {
     pub(super) streams: Vec<StreamOptions>,
     pub(super) rules: Rules,
     pub(super) max_bytes: u64,
+    pub(super) letters_max_age_ms: u64,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let stream = StreamOptions { max_age_ms: 100 * YEAR_MS, ..stream("telemetry", "devices/#") };
-        Self { streams: vec![stream], rules: RULES, max_bytes: u64::MAX }
+        Self { streams: vec![stream], rules: RULES, max_bytes: u64::MAX, letters_max_age_ms: 30 * 86_400_000 }
     }
 }
 
@@ -52,6 +53,7 @@ impl Files {
         options.segment_bytes = SEGMENT_BYTES;
         options.recent_bytes = 0;
         options.commit.max_bytes = setup.max_bytes;
+        options.letters_max_age_ms = setup.letters_max_age_ms;
         let engine =
             Engine::start(store.log, store.view, store.checkpoints, store.reserve, options, Box::new(|_| {}));
         Self { hands: Hands::on(engine.unwrap()), dir, now_ms: Cell::new(crate::clock::unix_ms()) }
