@@ -34,6 +34,9 @@ enum Command {
     Run(RunArgs),
     /// Measure what a broker does, and what that costs it.
     Bench(Box<crate::bench::BenchArgs>),
+    /// Be a worker of a run; started by `run` itself, with orders on standard input.
+    #[command(hide = true)]
+    Worker,
     /// Start the gateway and a fleet in one process and watch them.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -94,6 +97,11 @@ pub async fn main() -> ExitCode {
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),
+        Command::Worker => tokio::task::spawn_blocking(crate::workers::run_worker)
+            .await
+            .map_err(|_| CommandError::CouldNotRun("the worker panicked".to_owned()))
+            .and_then(|done| done.map_err(|error| CommandError::CouldNotRun(error.to_string())))
+            .map(|()| Verdict::Kept),
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args).await,
     };

@@ -7,6 +7,8 @@
 //!                                                         └─► report (verdict)
 //! ```
 //!
+//! Very large fleets are [`workers`]: this program started again, each process with many connections of the `lean` client.
+//!
 //! Pure, without clock or socket: [`scenario`], [`schedule`], [`model`], [`envelope`], [`ledger`], [`report`]. At the
 //! edge: `mqtt` (the client library and its traps), `fleet`, `subscriber`, [`run`] (the phases of a run) and `demo`.
 
@@ -20,11 +22,13 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod workers;
 
 mod bench;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
+mod lean;
 mod mqtt;
 mod process;
 mod subscriber;

@@ -37,7 +37,20 @@ pub struct Due {
     pub qos: QoS,
 }
 
-/// The events of the whole fleet in the order in which they are due.
+/// The same among some of the devices, told apart by their place among these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotDue {
+    /// The device's place.
+    pub slot: u32,
+    /// As in [`Due`].
+    pub sequence: u32,
+    /// As in [`Due`].
+    pub due_us: u64,
+    /// As in [`Due`].
+    pub qos: QoS,
+}
+
+/// The events of a fleet, or of some of its devices, in the order in which they are due.
 pub struct Schedule {
     queue: BinaryHeap<Reverse<(u64, u32)>>,
     devices: Vec<DeviceSchedule>,
@@ -47,6 +60,7 @@ pub struct Schedule {
 }
 
 struct DeviceSchedule {
+    number: u32,
     rng: ChaCha8Rng,
     qos: ChaCha8Rng,
     /// Periodic: the phase. Poisson: the last event's time.
@@ -57,44 +71,78 @@ struct DeviceSchedule {
 impl Schedule {
     /// A schedule of `rate` events per second over `devices` devices; a share of them, 0 to 1, with QoS 1.
     pub fn new(seed: Seed, devices: u32, rate: f64, arrivals: Arrivals, qos1_share: f64) -> Self {
+        Self::of_some(seed, devices, 0..devices, rate, arrivals, qos1_share)
+    }
+
+    /// The part of it that is `some` devices', in rising order: each has the events that it has in the whole.
+    pub fn of_some(
+        seed: Seed,
+        devices: u32,
+        some: impl Iterator<Item = u32>,
+        rate: f64,
+        arrivals: Arrivals,
+        qos1_share: f64,
+    ) -> Self {
         let period_us = f64::from(devices) / rate * 1e6;
-        let mut schedule = Schedule {
-            queue: BinaryHeap::with_capacity(devices as usize),
-            devices: Vec::with_capacity(devices as usize),
-            arrivals,
-            period_us,
-            qos1_share,
-        };
-        for device in 0..devices {
+        let mut schedule =
+            Schedule { queue: BinaryHeap::new(), devices: Vec::new(), arrivals, period_us, qos1_share };
+        for (slot, device) in some.enumerate() {
             let mut rng = seed.stream(Purpose::Schedule, device);
             let origin_us = match arrivals {
                 Arrivals::Periodic { .. } => unit(&mut rng) * period_us,
                 Arrivals::Poisson => 0.0,
             };
             let qos = seed.stream(Purpose::QoS, device);
-            schedule.devices.push(DeviceSchedule { rng, qos, origin_us, next_sequence: 0 });
-            schedule.plan(device);
+            schedule.devices.push(DeviceSchedule { number: device, rng, qos, origin_us, next_sequence: 0 });
+            schedule.plan(slot as u32);
         }
         schedule
     }
 
     /// The next event due at or before `now_us`, if there is one.
     pub fn pop_due(&mut self, now_us: u64) -> Option<Due> {
-        let Reverse((due_us, device)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
-        self.queue.pop();
-        let state = self.devices.get_mut(device as usize)?;
+        let SlotDue { slot, sequence, due_us, qos } = self.pop_due_slot(now_us)?;
+        let device = self.devices.get(slot as usize)?.number;
+        Some(Due { device, sequence, due_us, qos })
+    }
+
+    /// The same, by the device's place.
+    pub fn pop_due_slot(&mut self, now_us: u64) -> Option<SlotDue> {
+        let Reverse((due_us, slot)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
+        let due = self.draw(slot, due_us)?;
+        let next_us = self.next_due_us(slot)?;
+        // In place: one descent instead of two.
+        if let Some(mut first) = self.queue.peek_mut() {
+            *first = Reverse((next_us, slot));
+        }
+        Some(due)
+    }
+
+    /// A device's next event now, whatever its schedule says: a closed loop.
+    pub fn draw(&mut self, slot: u32, due_us: u64) -> Option<SlotDue> {
+        let state = self.devices.get_mut(slot as usize)?;
         let sequence = state.next_sequence;
         state.next_sequence = sequence.wrapping_add(1);
         let qos = match unit(&mut state.qos) < self.qos1_share {
             true => QoS::AtLeastOnce,
             false => QoS::AtMostOnce,
         };
-        self.plan(device);
-        Some(Due { device, sequence, due_us, qos })
+        Some(SlotDue { slot, sequence, due_us, qos })
     }
 
-    fn plan(&mut self, device: u32) {
-        let Some(state) = self.devices.get_mut(device as usize) else { return };
+    /// When the next event is due, if there are any devices.
+    pub fn next_us(&self) -> Option<u64> {
+        self.queue.peek().map(|next| next.0.0)
+    }
+
+    fn plan(&mut self, slot: u32) {
+        if let Some(due_us) = self.next_due_us(slot) {
+            self.queue.push(Reverse((due_us, slot)));
+        }
+    }
+
+    fn next_due_us(&mut self, slot: u32) -> Option<u64> {
+        let state = self.devices.get_mut(slot as usize)?;
         let due_us = match self.arrivals {
             Arrivals::Periodic { jitter } => {
                 let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
@@ -105,7 +153,7 @@ impl Schedule {
                 state.origin_us
             }
         };
-        self.queue.push(Reverse((due_us.max(0.0) as u64, device)));
+        Some(due_us.max(0.0) as u64)
     }
 }
 
@@ -156,6 +204,22 @@ mod tests {
             assert!(own.len() > 50);
             assert_eq!(own, (0..own.len() as u32).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn some_devices_have_the_events_that_they_have_in_the_whole() {
+        let arrivals = Arrivals::Periodic { jitter: 0.3 };
+        let whole = all_until(&mut schedule(5, arrivals), SECOND_US);
+        let of = |rest: u32| (0..50).filter(move |device| device % 3 == rest);
+        let mut parts = Vec::new();
+        for rest in 0..3 {
+            parts.extend(all_until(
+                &mut Schedule::of_some(Seed(5), 50, of(rest), 1_000.0, arrivals, 0.75),
+                SECOND_US,
+            ));
+        }
+        parts.sort_by_key(|due| (due.due_us, due.device));
+        assert_eq!(parts, whole);
     }
 
     #[test]

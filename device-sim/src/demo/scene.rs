@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{ModelSpec, builtin};
 use crate::qos::QoS;
 use crate::scenario::topic::TopicTemplate;
-use crate::scenario::{Fleet, Protocol, RunSpec, Scenario, SubscriberSpec};
+use crate::scenario::{Clients, Fleet, Protocol, RunSpec, Scenario, ScenarioText, SubscriberSpec};
 use crate::schedule::Arrivals;
 
 /// The demo's scenario.
@@ -15,6 +15,7 @@ pub(super) fn scenario(devices: u32, rate: f64, duration: Option<Duration>) -> S
     let topic = TopicTemplate::parse("devices/{site}/{device}/telemetry").expect("a valid template");
     let fleet = Fleet {
         devices,
+        clients: Clients::Honest,
         sites: 20,
         rate,
         arrivals: Arrivals::Periodic { jitter: 0.3 },
@@ -50,6 +51,7 @@ pub(super) fn scenario(devices: u32, rate: f64, duration: Option<Duration>) -> S
             redelivery_window: Duration::from_secs(1),
             seed: None,
         },
+        text: ScenarioText::default(),
     }
 }
 

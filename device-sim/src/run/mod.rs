@@ -14,6 +14,7 @@ mod drain;
 mod latency;
 mod shared;
 mod ticker;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +24,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use clock::RunClock;
+pub(crate) use drain::Drain;
+pub(crate) use latency::histogram;
 pub use latency::{Latencies, LatencySummary};
-pub(crate) use shared::LateDeliveries;
 pub use shared::{Count, Phase, Shared, Stats, SubscriberState};
+pub(crate) use shared::{LateDeliveries, expectations};
 
 use crate::fleet;
 use crate::mqtt::Broker;
 use crate::process;
 use crate::random::Seed;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Clients, Scenario};
 use crate::subscriber;
+use crate::workers::{self, TeamError};
 
 /// How often waiting looks again.
 const LOOK: Duration = Duration::from_millis(20);
@@ -107,6 +111,9 @@ pub enum RunError {
         /// The hard limit.
         limit: u64,
     },
+    /// Worker processes could not go on.
+    #[error(transparent)]
+    Workers(#[from] TeamError),
     /// Stopped before everyone was connected.
     #[error("stopped before everyone was connected")]
     Stopped,
@@ -127,6 +134,9 @@ pub async fn execute(
     mut stop: watch::Receiver<Stop>,
     more_files: u64,
 ) -> Result<Report, RunError> {
+    if let Clients::Lean(lean) = &plan.scenario.fleet.clients {
+        return workers::execute(plan, lean, shared, stop).await;
+    }
     let clients = u64::from(plan.scenario.fleet.devices) + plan.scenario.subscribers.len() as u64;
     let wanted = clients + more_files + SPARE_FILES;
     process::allow_open_files(wanted).map_err(|limit| RunError::OpenFiles { wanted, limit })?;
@@ -182,22 +192,34 @@ async fn wait_connected(
             return Err(RunError::Stopped);
         }
         if began.elapsed() >= patience {
-            let subscribed =
-                shared.subscribers.iter().filter(|subscriber| subscriber.is_ready()).count() as u64;
-            return Err(RunError::Unreachable {
-                broker: format!("{}:{}", plan.host, plan.port),
-                connected: shared.stats.connected.get() + subscribed,
-                wanted: u64::from(plan.scenario.fleet.devices) + shared.subscribers.len() as u64,
-                waited: patience,
-                error: shared.last_error().unwrap_or_else(|| "none yet".to_owned()),
-            });
+            return Err(unreachable(plan, shared, patience, shared.last_error()));
         }
         sleep(LOOK).await;
     }
     Ok(())
 }
 
+/// Someone never got a connection.
+pub(crate) fn unreachable(plan: &Plan, shared: &Shared, waited: Duration, error: Option<String>) -> RunError {
+    let subscribed = shared.subscribers.iter().filter(|subscriber| subscriber.is_ready()).count() as u64;
+    RunError::Unreachable {
+        broker: format!("{}:{}", plan.host, plan.port),
+        connected: shared.stats.connected.get() + subscribed,
+        wanted: plan.connections() + shared.subscribers.len() as u64,
+        waited,
+        error: error.unwrap_or_else(|| "none yet".to_owned()),
+    }
+}
+
 impl Plan {
+    /// Connections of devices.
+    pub fn connections(&self) -> u64 {
+        match &self.scenario.fleet.clients {
+            Clients::Honest => self.scenario.fleet.devices.into(),
+            Clients::Lean(lean) => lean.connections.into(),
+        }
+    }
+
     /// The seed as the streams want it.
     pub fn seed(&self) -> Seed {
         Seed(self.seed)

@@ -10,7 +10,8 @@ use super::latency::Latencies;
 use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
-use crate::scenario::{SubscriberSpec, topic};
+use crate::scenario::{Clients, SubscriberSpec, topic};
+use crate::workers::WorkerUsage;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,19 +155,25 @@ pub struct Shared {
     pub(crate) warm_up_us: u64,
     phase: AtomicU8,
     last_error: Mutex<Option<String>>,
+    workers: Mutex<Vec<WorkerUsage>>,
 }
 
 impl Shared {
     pub(super) fn new(plan: &Plan) -> Self {
         let scenario = &plan.scenario;
         let subscribers = &scenario.subscribers;
-        let topics: Vec<String> = fleet::identities(plan).map(|identity| identity.topic).collect();
-        let expectations = topics.iter().map(|name| {
-            subscribers.iter().map(|subscriber| expectation(subscriber, name)).collect::<Box<[Expectation]>>()
-        });
+        // Worker processes keep the ledger of lean clients, and know the topics.
+        let is_here = scenario.fleet.clients == Clients::Honest;
+        let topics: Vec<String> =
+            fleet::identities(plan).take_while(|_| is_here).map(|identity| identity.topic).collect();
         Shared {
             clock: RunClock::default(),
-            ledger: SharedLedger::new(subscribers.len(), expectations),
+            ledger: match is_here {
+                true => {
+                    SharedLedger::new(subscribers.len(), topics.iter().map(|name| expectations(plan, name)))
+                }
+                false => SharedLedger::elsewhere(subscribers.len()),
+            },
             stats: Stats::default(),
             subscribers: subscribers.iter().cloned().map(SubscriberState::new).collect(),
             lag: Latencies::new(),
@@ -176,6 +183,22 @@ impl Shared {
             warm_up_us: scenario.run.warm_up.as_micros() as u64,
             phase: AtomicU8::new(Phase::Connecting as u8),
             last_error: Mutex::new(None),
+            workers: Mutex::default(),
+        }
+    }
+
+    /// What worker processes cost, by their numbers; empty without any.
+    pub fn workers(&self) -> Vec<WorkerUsage> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_worker(&self, number: usize, usage: WorkerUsage) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if workers.len() <= number {
+            workers.resize_with(number + 1, WorkerUsage::default);
+        }
+        if let Some(worker) = workers.get_mut(number) {
+            *worker = usage;
         }
     }
 
@@ -189,7 +212,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
 
@@ -202,12 +225,17 @@ impl Shared {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    pub(super) fn refused_subscription(&self) -> Option<(String, String)> {
+    pub(crate) fn refused_subscription(&self) -> Option<(String, String)> {
         self.subscribers.iter().find_map(|subscriber| {
             let refusal = subscriber.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
             refusal.map(|reason| (subscriber.spec.name.clone(), reason))
         })
     }
+}
+
+/// What each subscriber is to get of what is published on a topic.
+pub(crate) fn expectations(plan: &Plan, name: &str) -> Box<[Expectation]> {
+    plan.scenario.subscribers.iter().map(|subscriber| expectation(subscriber, name)).collect()
 }
 
 fn expectation(subscriber: &SubscriberSpec, name: &str) -> Expectation {

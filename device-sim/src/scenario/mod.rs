@@ -4,6 +4,7 @@
 //! nearest known one. This module knows no clock and no socket. The commented first form is `scenarios/first.toml`;
 //! `section` is the generic reader, `read` the keys, [`topic`] the topic template.
 
+mod clients;
 pub mod duration;
 mod model;
 mod read;
@@ -11,15 +12,20 @@ mod section;
 pub mod topic;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::ModelSpec;
 use crate::qos::QoS;
 use crate::schedule::Arrivals;
+pub use clients::{Clients, LeanClients, Pace, SourceRange, source_of};
 use topic::TopicTemplate;
 
-/// The most devices of one fleet: what one process can hold connections for.
+/// The most devices of one fleet of honest clients: what one process can hold connections for.
 pub const DEVICES_MAX: u32 = 50_000;
+
+/// The most devices of one fleet of lean clients.
+pub const LEAN_DEVICES_MAX: u32 = 1_000_000;
 
 /// The most subscribers of one scenario.
 pub const SUBSCRIBERS_MAX: usize = 16;
@@ -33,13 +39,27 @@ pub struct Scenario {
     pub subscribers: Vec<SubscriberSpec>,
     /// How long, and how it ends.
     pub run: RunSpec,
+    /// What it was read from, for worker processes to read it again.
+    pub text: ScenarioText,
+}
+
+/// The text of a scenario. It says nothing that the scenario does not, so all are equal.
+#[derive(Clone, Debug, Default)]
+pub struct ScenarioText(pub Arc<str>);
+
+impl PartialEq for ScenarioText {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// The devices and what they publish.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
-    /// How many, 1 to [`DEVICES_MAX`].
+    /// How many, 1 to [`DEVICES_MAX`], or [`LEAN_DEVICES_MAX`] of lean clients.
     pub devices: u32,
+    /// Who speaks MQTT for them.
+    pub clients: Clients,
     /// How many sites they are spread over.
     pub sites: u32,
     /// Events per second of the whole fleet.

@@ -8,7 +8,8 @@ use toml::Table;
 use super::section::{Faults, Section};
 use super::topic::TopicTemplate;
 use super::{
-    DEVICES_MAX, Fleet, Protocol, RunSpec, SUBSCRIBERS_MAX, Scenario, ScenarioFaults, SubscriberSpec, model,
+    Fleet, Protocol, RunSpec, SUBSCRIBERS_MAX, Scenario, ScenarioFaults, ScenarioText, SubscriberSpec,
+    clients, model,
 };
 use crate::model::{ModelSpec, builtin};
 use crate::qos::QoS;
@@ -33,7 +34,9 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     run_section.finish();
     top.finish();
     match (faults.into_vec(), fleet) {
-        (faults, Some(fleet)) if faults.is_empty() => Ok(Scenario { fleet, subscribers, run }),
+        (faults, Some(fleet)) if faults.is_empty() => {
+            Ok(Scenario { fleet, subscribers, run, text: ScenarioText(text.into()) })
+        }
         (faults, _) => Err(ScenarioFaults(faults)),
     }
 }
@@ -64,8 +67,10 @@ fn fleet(section: &Section<'_>, models: &[ModelSpec]) -> Option<Fleet> {
             "must be 1 to 64 bytes without / + or #, since it becomes part of topics",
         );
     }
+    let (devices, clients) = clients::clients(section);
     Some(Fleet {
-        devices: section.count("devices", 1, 1, u64::from(DEVICES_MAX)) as u32,
+        devices,
+        clients,
         sites: section.count("sites", 10, 1, 10_000) as u32,
         rate: section.number("rate", 1.0, 0.001, 10_000_000.0),
         arrivals,

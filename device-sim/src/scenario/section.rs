@@ -184,6 +184,14 @@ impl FromToml for f64 {
     }
 }
 
+impl FromToml for Vec<String> {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let wrong = || "must be a list of strings".to_owned();
+        let values = value.as_array().ok_or_else(wrong)?;
+        values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+    }
+}
+
 impl FromToml for Duration {
     fn from_toml(value: &Value) -> Result<Self, String> {
         duration::parse(value.as_str().ok_or("must be a duration in quotes, such as \"30s\"")?)
