@@ -1,7 +1,8 @@
 //! The open-loop schedule: when each device's events are due, whatever the broker does.
 //!
-//! Promise: the schedule is a function of the seed, the number of devices, the rate, the arrivals and the mix alone. It knows no
-//! clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
+//! Promise: the schedule is a function of the seed, the number of devices, their rates over time, the arrivals and the
+//! mix alone. Events are laid out in units of one event per device and read through the device's [`Curve`], so a device's
+//! events are the same ones in the same order whatever the timeline does with their times. It knows no clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
 //! are counted from the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
 
 use std::cmp::Reverse;
@@ -9,6 +10,7 @@ use std::collections::BinaryHeap;
 
 use rand_chacha::ChaCha8Rng;
 
+use crate::curve::Curve;
 use crate::qos::QoS;
 use crate::random::{Purpose, Seed, exponential, unit};
 
@@ -42,37 +44,49 @@ pub struct Schedule {
     queue: BinaryHeap<Reverse<(u64, u32)>>,
     devices: Vec<DeviceSchedule>,
     arrivals: Arrivals,
-    period_us: f64,
+    /// Events per second of one device, for the devices from a number on; sorted by it, and the first one is 0.
+    rates: Vec<(u32, Curve)>,
     qos1_share: f64,
 }
 
 struct DeviceSchedule {
     rng: ChaCha8Rng,
     qos: ChaCha8Rng,
-    /// Periodic: the phase. Poisson: the last event's time.
-    origin_us: f64,
+    /// In events. Periodic: the phase. Poisson: the last event's place.
+    origin: f64,
     next_sequence: u32,
 }
 
 impl Schedule {
     /// A schedule of `rate` events per second over `devices` devices; a share of them, 0 to 1, with QoS 1.
     pub fn new(seed: Seed, devices: u32, rate: f64, arrivals: Arrivals, qos1_share: f64) -> Self {
-        let period_us = f64::from(devices) / rate * 1e6;
+        let rates = vec![(0, Curve::constant(rate / f64::from(devices)))];
+        Schedule::along(seed, devices, rates, arrivals, qos1_share)
+    }
+
+    /// A schedule along `rates`: events per second of one device, for the devices from a number on, sorted by it.
+    pub fn along(
+        seed: Seed,
+        devices: u32,
+        rates: Vec<(u32, Curve)>,
+        arrivals: Arrivals,
+        qos1_share: f64,
+    ) -> Self {
         let mut schedule = Schedule {
             queue: BinaryHeap::with_capacity(devices as usize),
             devices: Vec::with_capacity(devices as usize),
             arrivals,
-            period_us,
+            rates,
             qos1_share,
         };
         for device in 0..devices {
             let mut rng = seed.stream(Purpose::Schedule, device);
-            let origin_us = match arrivals {
-                Arrivals::Periodic { .. } => unit(&mut rng) * period_us,
+            let origin = match arrivals {
+                Arrivals::Periodic { .. } => unit(&mut rng),
                 Arrivals::Poisson => 0.0,
             };
             let qos = seed.stream(Purpose::QoS, device);
-            schedule.devices.push(DeviceSchedule { rng, qos, origin_us, next_sequence: 0 });
+            schedule.devices.push(DeviceSchedule { rng, qos, origin, next_sequence: 0 });
             schedule.plan(device);
         }
         schedule
@@ -95,17 +109,23 @@ impl Schedule {
 
     fn plan(&mut self, device: u32) {
         let Some(state) = self.devices.get_mut(device as usize) else { return };
-        let due_us = match self.arrivals {
+        let place = match self.arrivals {
             Arrivals::Periodic { jitter } => {
                 let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
-                state.origin_us + (f64::from(state.next_sequence) + moved) * self.period_us
+                state.origin + f64::from(state.next_sequence) + moved
             }
             Arrivals::Poisson => {
-                state.origin_us += exponential(&mut state.rng) * self.period_us;
-                state.origin_us
+                state.origin += exponential(&mut state.rng);
+                state.origin
             }
         };
-        self.queue.push(Reverse((due_us.max(0.0) as u64, device)));
+        let after = self.rates.partition_point(|(first, _)| *first <= device);
+        let curve = after.checked_sub(1).and_then(|index| self.rates.get(index));
+        // Above zero: the very first event, too, is due only once there is a rate.
+        let place = place.max(f64::MIN_POSITIVE);
+        if let Some(due_us) = curve.and_then(|(_, curve)| curve.due_us(place)) {
+            self.queue.push(Reverse((due_us, device)));
+        }
     }
 }
 
@@ -155,6 +175,31 @@ mod tests {
                 events.iter().filter(|due| due.device == device).map(|due| due.sequence).collect();
             assert!(own.len() > 50);
             assert_eq!(own, (0..own.len() as u32).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_timeline_moves_events_and_changes_nothing_else() {
+        let ramp = Curve::new([crate::curve::Stretch { length_us: 4 * SECOND_US, from: 0.0, to: 40.0 }], 0.0);
+        let rates = vec![(0, ramp), (40, Curve::constant(0.0)), (45, Curve::constant(20.0))];
+        for arrivals in [Arrivals::Periodic { jitter: 0.3 }, Arrivals::Poisson] {
+            let mut along = Schedule::along(Seed(7), 50, rates.clone(), arrivals, 0.75);
+            let events = all_until(&mut along, 4 * SECOND_US);
+            let of = |device, events: &[Due]| -> Vec<(u32, QoS)> {
+                events.iter().filter(|due| due.device == device).map(|due| (due.sequence, due.qos)).collect()
+            };
+            assert_eq!(of(42, &events), []);
+            let level = all_until(&mut schedule(7, arrivals), 10 * SECOND_US);
+            for device in [0, 39, 45, 49] {
+                let (moved, level) = (of(device, &events), of(device, &level));
+                assert!(moved.len() > 40, "device {device}: {} of some 80", moved.len());
+                assert_eq!(moved, level[..moved.len()], "device {device}");
+            }
+            let ramped = |until_us| {
+                events.iter().filter(|due| due.device < 40 && due.due_us < until_us).count() as f64
+            };
+            let quarter = ramped(2 * SECOND_US) / ramped(4 * SECOND_US);
+            assert!((quarter - 0.25).abs() < 0.03, "{quarter} of the events in half of a ramp");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the tasks of a run share: the clock, the ledger, counters and latencies.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::Plan;
@@ -11,6 +11,7 @@ use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
 use crate::scenario::{SubscriberSpec, topic};
+use crate::timeline::Timeline;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,15 +83,22 @@ pub struct SubscriberState {
     pub corrupt: Count,
     /// Not of this run.
     pub foreign: Count,
+    /// Members connected now.
+    pub connected: Count,
     /// Connections that broke.
     pub disconnects: Count,
+    /// Deliveries that its workers refused or never answered: as many come again.
+    pub handed_back: Count,
     /// Times the broker had forgotten the session that it should have kept.
     pub sessions_lost: Count,
     /// QoS 1 deliveries shortly before a connection broke: as many may come again.
     pub may_come_again: Count,
     /// From due to delivered.
     pub latencies: Latencies,
-    ready: AtomicBool,
+    /// When the newest event that was delivered had been due.
+    newest_due_us: AtomicU64,
+    /// Members whose first subscription has been granted.
+    granted: AtomicU32,
     refusal: Mutex<Option<String>>,
 }
 
@@ -102,22 +110,34 @@ impl SubscriberState {
             duplicated: Count::default(),
             corrupt: Count::default(),
             foreign: Count::default(),
+            connected: Count::default(),
             disconnects: Count::default(),
+            handed_back: Count::default(),
             sessions_lost: Count::default(),
             may_come_again: Count::default(),
             latencies: Latencies::new(),
-            ready: AtomicBool::new(false),
+            newest_due_us: AtomicU64::new(0),
+            granted: AtomicU32::new(0),
             refusal: Mutex::new(None),
         }
     }
 
-    /// Whether its first subscription has been granted.
+    /// Whether the first subscription of every member has been granted.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Relaxed)
+        self.granted.load(Relaxed) >= self.spec.members
     }
 
+    /// One more member's first subscription has been granted.
     pub(crate) fn granted(&self) {
-        self.ready.store(true, Relaxed);
+        self.granted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn newest_due_us(&self) -> u64 {
+        self.newest_due_us.load(Relaxed)
+    }
+
+    pub(crate) fn delivered_due(&self, due_us: u64) {
+        self.newest_due_us.fetch_max(due_us, Relaxed);
     }
 
     pub(crate) fn refused(&self, reason: String) {
@@ -127,7 +147,7 @@ impl SubscriberState {
     /// Whether acknowledged QoS 1 events must reach it: a QoS 1 subscription whose session was never interrupted or
     /// outlives interruptions.
     pub fn is_assured(&self) -> bool {
-        self.spec.qos == QoS::AtLeastOnce && (self.spec.durable || self.disconnects.get() == 0)
+        self.spec.qos == QoS::AtLeastOnce && (self.spec.is_kept() || self.disconnects.get() == 0)
     }
 }
 
@@ -136,6 +156,8 @@ impl SubscriberState {
 pub struct Shared {
     /// Microseconds since publishing began.
     pub clock: RunClock,
+    /// What happens when.
+    pub timeline: Timeline,
     /// Who published and received what.
     pub ledger: SharedLedger,
     /// The fleet's counters.
@@ -166,6 +188,7 @@ impl Shared {
         });
         Shared {
             clock: RunClock::default(),
+            timeline: Timeline::of(scenario),
             ledger: SharedLedger::new(subscribers.len(), expectations),
             stats: Stats::default(),
             subscribers: subscribers.iter().cloned().map(SubscriberState::new).collect(),
@@ -211,7 +234,7 @@ impl Shared {
 }
 
 fn expectation(subscriber: &SubscriberSpec, name: &str) -> Expectation {
-    match (topic::matches(&subscriber.filter, name), subscriber.qos) {
+    match (topic::matches(subscriber.matching(), name), subscriber.qos) {
         (false, _) => Expectation::Nothing,
         (true, QoS::AtMostOnce) => Expectation::BestEffort,
         (true, QoS::AtLeastOnce) => Expectation::Assured,
