@@ -153,7 +153,9 @@ fn read_scenario(path: &PathBuf) -> Result<Scenario, CommandError> {
         return Err(CommandError::Usage(format!("{name} is larger than {SCENARIO_BYTES_MAX} bytes")));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Scenario::parse(&text).map_err(|faults| CommandError::Usage(format!("{name} cannot be run:\n{faults}")))
+    Scenario::parse(&text).map_err(|faults| {
+        CommandError::Usage(format!("{name} cannot be run:\n{}", faults.of_file(&name.to_string())))
+    })
 }
 
 fn print_report(report: &Report, form: ReportForm) -> Result<(), CommandError> {
