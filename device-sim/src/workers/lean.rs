@@ -73,6 +73,9 @@ pub(crate) async fn execute(
     run.drain(&mut stop).await?;
     let cpu = shared.workers().iter().map(|worker| worker.cpu_s).sum();
     let totals = run.collect().await?;
+    for (state, received) in shared.subscribers.iter().zip(&totals.received) {
+        state.corrupt.add(received.qos0.unknown + received.qos1.unknown);
+    }
     shared.ledger.tell_totals(totals);
     let report = Report::new(plan, shared, published_for, Duration::from_secs_f64(cpu));
     shared.enter(Phase::Done);
