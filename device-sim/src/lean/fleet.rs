@@ -296,8 +296,12 @@ impl Fleet {
     /// Closed loop: publishes what there is room for, from one device after the other. Whether there could be more.
     fn draw(&mut self, index: u32, common: &mut Common) -> Result<bool, Fault> {
         let now_us = common.run_us();
-        if self.pace == Pace::Open || now_us == 0 || self.end_us.is_none_or(|end_us| now_us >= end_us) {
+        if self.pace == Pace::Open || self.end_us.is_none_or(|end_us| now_us >= end_us) {
             return Ok(false);
+        }
+        if now_us == 0 {
+            // A moment too early.
+            return Ok(true);
         }
         let count = self.publishers.len() as u32;
         for _ in 0..TURN_EACH {

@@ -5,11 +5,14 @@
 
 pub mod text;
 pub mod verdict;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub use workers::WorkerReport;
 
 use crate::ledger::{Received, Totals};
 use crate::qos::{ByQoS, QoS};
@@ -191,6 +194,8 @@ pub struct SimulatorReport {
     pub cpu_s: f64,
     /// The same per event sent; includes the broker if it runs in this process.
     pub cpu_us_per_event: f64,
+    /// Its worker processes; empty without any.
+    pub workers: Vec<WorkerReport>,
 }
 
 impl Report {
@@ -244,6 +249,7 @@ impl Report {
                 overflowed: stats.overflowed.get(),
                 cpu_s: cpu.as_secs_f64(),
                 cpu_us_per_event: if sent == 0 { 0.0 } else { cpu.as_secs_f64() * 1e6 / sent as f64 },
+                workers: shared.workers().iter().map(WorkerReport::of).collect(),
             },
             gates: Vec::new(),
         };

@@ -186,6 +186,6 @@ mod tests {
         );
         assert_eq!(names(&json["subscribers"][0]["qos"]["0"]), "delivered duplicated late lost out_of_order");
         assert_eq!(names(&json["due_to_puback_us"]), "count max mean p50 p90 p99 p999");
-        assert_eq!(names(&json["simulator"]), "bottleneck cpu_s cpu_us_per_event lag_us overflowed");
+        assert_eq!(names(&json["simulator"]), "bottleneck cpu_s cpu_us_per_event lag_us overflowed workers");
     }
 }

@@ -95,6 +95,9 @@ pub(crate) async fn execute(
     let (stage, recoveries) = conducting.finish().await?;
     let cpu = shared.workers().iter().map(|worker| worker.cpu_s).sum();
     let totals = run.collect().await?;
+    for (state, received) in shared.subscribers.iter().zip(&totals.received) {
+        state.corrupt.add(received.qos0.unknown + received.qos1.unknown);
+    }
     shared.ledger.tell_totals(totals);
     let report = Report::new(plan, shared, published_for, Duration::from_secs_f64(cpu));
     let report = judged(report, plan, shared, &name, recoveries);
