@@ -165,9 +165,26 @@ mod tests {
 
     const ARCHIVE: usize = 1;
 
+    const SCENARIO: &str = r#"
+        [fleet]
+        devices = 2
+        rate = 10
+        [[subscriber]]
+        name = "dashboard"
+        filter = "devices/#"
+        qos = 0
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        durable = true
+        [run]
+        duration = "10s"
+        [expect]
+    "#;
+
     /// Ten good QoS 1 events of device 0, and then what the test adds.
     fn report(expect: &str, facts: &Facts, spoil: impl Fn(&Shared)) -> Report {
-        let text = format!("{}\n[expect]\n{expect}", include_str!("../scenarios/first.toml"));
+        let text = format!("{SCENARIO}{expect}");
         let scenario = Scenario::parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
         let shared = run::prepare(&plan);

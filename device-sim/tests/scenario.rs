@@ -172,9 +172,19 @@ name = "é" ; filter = "b"
 
 #[test]
 fn faults_of_timelines_and_gates_are_named() {
-    let faults = faults(&format!(
-        "{FIRST}{}",
+    let faults = faults(
         r#"
+        [fleet]
+        devices = 200
+        rate = 1000
+        [[subscriber]]
+        name = "dashboard"
+        filter = "devices/#"
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        [run]
+        duration = "10s"
         [[phase]]
         kind = "stedy"
         duration = "10s"
@@ -213,8 +223,8 @@ fn faults_of_timelines_and_gates_are_named() {
         puback = { p98 = "1s" }
         recovery = "soon"
         shed_only = ["a/#/b"]
-        "#
-    ));
+        "#,
+    );
     for expected in [
         "phase[1].kind: `stedy` is not one of steady, ramp, burst, diurnal, reconnect-storm, flash-crowd, hog, \
          slow-consumer, consumer-outage, poison, network-cut, half-open, network-delay, network-loss, broker-kill, \
