@@ -21,10 +21,13 @@ pub mod run;
 pub mod scenario;
 pub mod schedule;
 
+mod admin;
 mod bench;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
+mod live;
+mod metrics;
 mod mqtt;
 mod process;
 mod subscriber;

@@ -12,6 +12,7 @@
 mod clock;
 mod drain;
 mod latency;
+mod sampling;
 mod shared;
 mod ticker;
 
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use clock::RunClock;
-pub use latency::{Latencies, LatencySummary};
+pub use latency::{Latencies, LatencySummary, QuantilePoint};
 pub(crate) use shared::LateDeliveries;
 pub use shared::{Count, Phase, Shared, Stats, SubscriberState};
 
@@ -132,6 +133,7 @@ pub async fn execute(
     process::allow_open_files(wanted).map_err(|limit| RunError::OpenFiles { wanted, limit })?;
     let broker = Broker { host: plan.host.clone(), port: plan.port };
     let patience = plan.scenario.run.connect_timeout;
+    let _sampling = sampling::start(shared);
 
     let (goodbye, hear_goodbye) = watch::channel(false);
     let mut subscribers = JoinSet::new();
