@@ -2,6 +2,7 @@
 
 use super::plot::{Axis, Band, Line, Plot, Unit};
 use crate::report::Report;
+use crate::report::markup::escaped;
 use crate::report::series::{GatewaySample, Sample, Spread};
 
 /// How many colours the page has.
@@ -46,7 +47,7 @@ pub(super) fn over_time(report: &Report) -> String {
 pub(super) fn distributions(report: &Report) -> String {
     // Each nine has as much room as the one before it.
     let place = |quantile: f64| -(1.0 - quantile).max(1e-5).log10();
-    let ticks = [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.999_9, "99.99")];
+    let ticks = [(0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.999_9, "99.99")];
     let furthest = report
         .distributions
         .iter()
@@ -70,6 +71,8 @@ pub(super) fn distributions(report: &Report) -> String {
         points: one
             .points
             .iter()
+            // The quickest of all is far below everything else and would take half of the picture.
+            .filter(|point| point.quantile > 0.0)
             .map(|point| {
                 let x = if point.quantile < 1.0 { place(point.quantile) } else { axis.to };
                 (x, Some(point.us.max(1) as f64))
@@ -101,10 +104,13 @@ fn phases(axis: &Axis, bands: &[Band]) -> String {
     let whole = axis.to - axis.from;
     let name = |(number, band): (usize, &Band)| {
         let (left, width) = ((band.from - axis.from) / whole * 100.0, (band.to - band.from) / whole * 100.0);
+        // Half a word says less than none; the whole one is in the title.
+        let shown = if width < 6.0 { "" } else { band.name.as_str() };
         format!(
-            "<li class=\"band{}\" style=\"left:{left:.2}%;width:{width:.2}%\" title=\"{name}\">{name}</li>",
+            "<li class=\"band{}\" style=\"left:{left:.2}%;width:{width:.2}%\" title=\"{name}\">{}</li>",
             number % 2,
-            name = crate::report::markup::escaped(&band.name)
+            escaped(shown),
+            name = escaped(&band.name)
         )
     };
     let names: String = bands.iter().enumerate().map(name).collect();

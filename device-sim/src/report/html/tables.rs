@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::qos::QoS;
 use crate::report::markup::escaped;
 use crate::report::text::{grouped, micros};
+use crate::report::verdict::Promise;
 use crate::report::{LatencySummary, Report};
 
 /// A table: its headings, and lines whose first cell is a heading, too. All but the first column are numbers.
@@ -122,16 +123,34 @@ pub(super) fn promises(report: &Report) -> String {
         let _ = writeln!(out, "</ul>");
     }
     let _ = writeln!(out, "<ul class=\"checks\">");
-    for promise in &report.promises {
-        let detail = promise.broken_by.as_ref().or(promise.subscriber.as_ref()).map_or("", String::as_str);
-        check(&mut out, promise.held, promise.name, detail);
+    for (name, promises) in by_name(&report.promises) {
+        let broken: Vec<&str> = promises.iter().filter_map(|one| one.broken_by.as_deref()).collect();
+        let to: Vec<&str> = promises.iter().filter_map(|one| one.subscriber.as_deref()).collect();
+        let detail = if broken.is_empty() { to.join(", ") } else { broken.join("; ") };
+        check(&mut out, broken.is_empty(), name, &detail);
     }
     let _ = writeln!(out, "</ul>");
     out
 }
 
+/// The same promise to several subscribers is one line.
+fn by_name(promises: &[Promise]) -> Vec<(&'static str, Vec<&Promise>)> {
+    let mut groups: Vec<(&'static str, Vec<&Promise>)> = Vec::new();
+    for promise in promises {
+        match groups.iter_mut().find(|(name, _)| *name == promise.name) {
+            Some((_, group)) => group.push(promise),
+            None => groups.push((promise.name, vec![promise])),
+        }
+    }
+    groups
+}
+
 fn check(out: &mut String, held: bool, name: &str, detail: &str) {
     let (class, word) = if held { ("held", "held") } else { ("missed", "did not hold") };
+    item(out, class, name, word, detail);
+}
+
+fn item(out: &mut String, class: &str, name: &str, word: &str, detail: &str) {
     let (name, detail) = (escaped(name), escaped(detail));
     let _ = writeln!(
         out,
@@ -142,26 +161,30 @@ fn check(out: &mut String, held: bool, name: &str, detail: &str) {
 /// The gateway's counters beside the ledger.
 pub(super) fn counters(report: &Report) -> String {
     let Some(gateway) = &report.gateway else { return String::new() };
-    let lines = gateway.lines.iter().map(|line| {
-        let difference = line.difference();
-        let why = match (difference, &line.explained_by) {
-            (0, _) => "none".to_owned(),
-            (_, Some(why)) => format!("{difference:+}: {why}"),
-            (_, None) => format!("{difference:+}: nothing explains it"),
-        };
-        vec![line.name.clone(), grouped(line.ledger), grouped(line.gateway), why]
-    });
-    let restarts = match gateway.restarts {
+    let mut out = match gateway.restarts {
         0 => String::new(),
-        1 => "; the gateway was restarted once".to_owned(),
-        times => format!("; the gateway was restarted {times} times"),
+        1 => "<p>The gateway was restarted once.</p>\n".to_owned(),
+        times => format!("<p>The gateway was restarted {times} times.</p>\n"),
     };
-    Table {
-        caption: format!("What the ledger has, what the gateway counted, and the difference{restarts}"),
-        headings: ["", "here", "there", "difference"].map(str::to_owned).to_vec(),
-        lines: lines.collect(),
+    let _ = writeln!(out, "<ul class=\"checks\">");
+    for line in &gateway.lines {
+        let (here, there) = (grouped(line.ledger), grouped(line.gateway));
+        let difference = line.difference();
+        let (class, word, detail) = match (difference, &line.explained_by) {
+            (0, _) => ("held", "agree".to_owned(), here),
+            (_, Some(why)) => {
+                ("told", format!("{difference:+}"), format!("{here} here, {there} there: {why}"))
+            }
+            (_, None) => (
+                "missed",
+                format!("{difference:+}"),
+                format!("{here} here, {there} there: nothing explains it"),
+            ),
+        };
+        item(&mut out, class, &line.name, &word, &detail);
     }
-    .render()
+    let _ = writeln!(out, "</ul>");
+    out
 }
 
 /// What else to know of the run.
