@@ -1,11 +1,12 @@
 //! The command line: what can be asked for, and what the exit code says.
 
+mod looking;
+mod report;
 mod scenarios;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::process;
-use crate::report::{Report, Verdict, text};
-use crate::run::{self, Phase, Plan, Shared, Stop};
+use crate::report::Verdict;
+use crate::run::{self, Plan, Stop};
 use crate::scenario::broker::Program;
 use crate::scenario::phase::Disturbance;
 use crate::scenario::{BrokerSpec, Scenario, duration};
@@ -61,15 +62,10 @@ struct RunArgs {
     /// For how long events are due, instead of the scenario's; such as 30s.
     #[arg(long, value_parser = duration::parse)]
     duration: Option<Duration>,
-    /// The form of the report on standard output.
-    #[arg(long, value_enum, default_value_t = ReportForm::Text)]
-    report: ReportForm,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ReportForm {
-    Text,
-    Json,
+    #[command(flatten)]
+    reports: report::ReportArgs,
+    #[command(flatten)]
+    watch: looking::WatchArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -134,6 +130,7 @@ pub async fn main() -> ExitCode {
 }
 
 async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
+    args.reports.check()?;
     let mut scenario = scenarios::read(&args.scenario)?;
     if let Some(wanted) = args.duration {
         if !scenario.phases.is_empty() {
@@ -156,11 +153,14 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     let plan =
         Plan { scenario, host: broker.host, port: broker.port, seed, epoch: process::fresh_number() as u32 };
     let shared = run::prepare(&plan);
-    let progress = tokio::spawn(print_progress(Arc::clone(&shared), io::stderr().is_terminal()));
+    let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
     let outcome = run::execute(&plan, &shared, listen_for_signals()?, 0).await;
-    progress.abort();
-    let report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
-    print_report(&report, args.report)?;
+    let watched = watching.end().await;
+    let mut report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
+    report.scenario = name;
+    watched.add_to(&mut report);
+    args.reports.write(&report)?;
     Ok(report.verdict)
 }
 
@@ -189,41 +189,6 @@ fn choose_broker(scenario: &mut Scenario, args: &RunArgs) -> Result<(), CommandE
         }
     }
     Ok(())
-}
-
-fn print_report(report: &Report, form: ReportForm) -> Result<(), CommandError> {
-    let unwritable =
-        |error: io::Error| CommandError::CouldNotRun(format!("cannot write the report: {error}"));
-    let text = match form {
-        ReportForm::Text => text::render(report),
-        ReportForm::Json => {
-            serde_json::to_string_pretty(report).map_err(|error| unwritable(error.into()))? + "\n"
-        }
-    };
-    io::stdout().lock().write_all(text.as_bytes()).map_err(unwritable)
-}
-
-/// One line per second for someone who watches.
-async fn print_progress(shared: Arc<Shared>, watched: bool) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let mut before = 0;
-    loop {
-        seconds.tick().await;
-        let stats = &shared.stats;
-        let sent = stats.sent.qos0.get() + stats.sent.qos1.get();
-        let line = match shared.phase() {
-            Phase::Connecting => format!("connecting: {} devices", stats.connected.get()),
-            Phase::Publishing => {
-                format!("publishing: {} events/s, {} sent", sent - before, text::grouped(sent))
-            }
-            Phase::Draining => "draining".to_owned(),
-            Phase::Done => return,
-        };
-        before = sent;
-        if watched {
-            let _ = writeln!(io::stderr(), "{line}");
-        }
-    }
 }
 
 /// SIGINT and SIGTERM: the first stops gently, the second at once.

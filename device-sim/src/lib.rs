@@ -27,12 +27,15 @@ pub mod schedule;
 pub mod timeline;
 pub mod workers;
 
+mod admin;
 mod bench;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
 mod host;
 mod lean;
+mod live;
+mod metrics;
 mod mqtt;
 mod network;
 mod process;
