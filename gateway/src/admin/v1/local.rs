@@ -14,18 +14,19 @@ use super::backend::{
     StreamSpec, StreamView, Wanted,
 };
 use super::channel::Feed;
-use super::events::EventView;
 use super::letters;
 use super::paths::{no_such_consumer, no_such_stream};
 use super::watch;
 use crate::admin::problem::{Fault, Kind, Problem};
 use crate::admin::{SinkStatus, Subject};
 use crate::clock;
+use crate::config::Pace;
 use crate::consumer::{
     self, Consumer, ConsumerChanges, ConsumerError, ConsumerOptions, Consumers, Delivery, DeliveryId, Ended,
     Handed, JoinError, Letters, Outcome, Worker, WorkerKind,
 };
 use crate::engine::{Engine, SetStreamError, StreamOptions};
+use crate::event_view::EventView;
 use crate::stream::From;
 
 /// How long a request for events takes at least where there are none: what is there has to be claimed first, which is a commit.
@@ -221,8 +222,8 @@ impl Backend for Local {
         })
     }
 
-    fn watch(&self, name: String, from: Option<u64>, feed: Feed) -> Result<(), Problem> {
-        watch::start(&self.0.engine, &self.0.consumers, name, from, feed)
+    fn watch(&self, name: String, from: Option<u64>, pace: Pace, feed: Feed) -> Result<(), Problem> {
+        watch::start(&self.0.engine, &self.0.consumers, name, (from, pace), feed)
     }
 
     fn dead_letters(
