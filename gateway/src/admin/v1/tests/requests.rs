@@ -35,6 +35,8 @@ async fn a_consumer_is_made_altered_and_reset() {
     assert!(server.last().ends_with("paused: Some(true) }"), "{}", server.last());
     server.ask("POST", "/v1/consumers/meter/resume", "{}").await;
     assert!(server.last().ends_with("paused: Some(false) }"), "{}", server.last());
+    server.ask("POST", "/v1/consumers/sink%2Fwarehouse/pause", "").await;
+    assert!(server.last().starts_with("alter_consumer sink/warehouse "), "{}", server.last());
     for (to, shown) in
         [("\"latest\"", "Latest"), ("17", "Offset(Offset(17))"), ("\"17\"", "Offset(Offset(17))")]
     {
