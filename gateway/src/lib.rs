@@ -11,6 +11,7 @@ pub mod connection;
 pub mod consumer;
 pub mod delivery;
 pub mod engine;
+pub mod event_view;
 pub mod ingest;
 pub mod listener;
 pub mod pool;

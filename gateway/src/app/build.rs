@@ -169,5 +169,6 @@ fn settings(config: &Config) -> Settings {
         },
         write_bytes: config.delivery.write_buffer_bytes,
         subscriptions_max: config.admission.max_subscriptions_per_client,
+        replay: config.streams.iter().map(|stream| (stream.name.clone(), stream.replay_rate)).collect(),
     }
 }

@@ -109,8 +109,8 @@ impl Session {
                 let events = self.client.get(&format!("{}{}", at(&name, "next"), query(&pairs)), wait)?;
                 return self.print(&events, events_table, out);
             }
-            ConsumersCommand::Watch { name, from, count } => {
-                let query = query(&[("from", from.map(|from| from.to_string()))]);
+            ConsumersCommand::Watch { name, from, pace, count } => {
+                let query = query(&[("from", from.map(|from| from.to_string())), ("pace", pace)]);
                 return self.watch(&format!("{}{query}", at(&name, "watch")), count, out);
             }
             ConsumersCommand::Ack(IdsArgs { name, ids }) => {

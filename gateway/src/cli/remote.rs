@@ -199,6 +199,9 @@ pub(crate) enum ConsumersCommand {
         /// Begin with this offset rather than with what comes next
         #[arg(long, value_name = "OFFSET")]
         from: Option<u64>,
+        /// How fast: full, events in a second as 1000/s, or a multiple of the speed at which they came as 10x
+        #[arg(long)]
+        pace: Option<String>,
         /// End after so many events
         #[arg(long)]
         count: Option<u64>,

@@ -14,6 +14,7 @@
 
 mod consumers;
 mod fault;
+mod pace;
 mod raw;
 mod reader;
 mod resolve;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 pub use consumers::{ConsumerConfig, ConsumerOrder, ConsumerStart, ConsumersConfig, DeadLettersConfig};
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
+pub use pace::Pace;
 pub use settings::{Setting, Settings};
 pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use types::{

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::fault::{Fault, FaultKind};
+use super::pace::Pace;
 use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
 use super::settings::Settings;
@@ -254,14 +255,25 @@ fn delivery(mut section: Section<'_>) -> Option<DeliveryConfig> {
 }
 
 fn stream(mut section: Section<'_>) -> Option<StreamConfig> {
+    section.default("replay_rate", "full");
     let name =
         section.string("name", "1 to 64 of a-z, 0-9, - and _", stream_name, |name| name.clone().into());
     let accepted = "1 to 64 Topic Filters, no two alike, none beginning with $";
     let topics = section.read("topics", accepted, topics, |topics| topics.clone().into());
     let max_age = section.duration("max_age", millis(1_000)..=Duration::from_secs(3_650 * 86_400));
     let max_bytes = section.size("max_bytes", MIB..=1024 * TIB);
+    let pace = |text: &str| {
+        Pace::parse(text).ok_or_else(|| Refusal::new(FaultKind::Invalid, "is not a pace".to_owned()))
+    };
+    let replay_rate = section.string("replay_rate", Pace::ACCEPTED, pace, |pace| pace.to_string().into());
     section.finish();
-    Some(StreamConfig { name: name?, topics: topics?, max_age: max_age?, max_bytes: max_bytes? })
+    Some(StreamConfig {
+        name: name?,
+        topics: topics?,
+        max_age: max_age?,
+        max_bytes: max_bytes?,
+        replay_rate: replay_rate?,
+    })
 }
 
 fn log(mut section: Section<'_>) -> Option<LogConfig> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use gateway_protocol::QoS;
 
 use super::consumers::{ConsumerConfig, ConsumersConfig, DeadLettersConfig};
+use super::pace::Pace;
 use super::sinks::SinkConfig;
 
 /// Everything the gateway is told before it starts. `Config::default()` is the built-in default.
@@ -253,6 +254,8 @@ pub struct StreamConfig {
     pub max_age: Duration,
     /// How many bytes are kept.
     pub max_bytes: u64,
+    /// How fast who reads it over MQTT is given it, unless the reader says otherwise.
+    pub replay_rate: Pace,
 }
 
 /// `[log]`: the gateway's own log lines.

@@ -25,10 +25,12 @@ pub mod metrics;
 mod receive;
 mod subscribe;
 mod task;
+mod words;
 
 pub use endings::{Endings, settle};
 pub use handshake::serve;
 
+use crate::config::Pace;
 use crate::consumer::Consumers;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
@@ -37,6 +39,7 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -82,6 +85,8 @@ pub struct Settings {
     pub write_bytes: usize,
     /// Subscriptions one client may have.
     pub subscriptions_max: usize,
+    /// The pace at which streams are given to readers that ask for none, by name; the others at full speed.
+    pub replay: HashMap<String, Pace>,
 }
 
 impl Context {

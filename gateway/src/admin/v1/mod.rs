@@ -28,7 +28,6 @@ mod backend;
 mod channel;
 mod consumers;
 mod dead_letters;
-mod events;
 mod fields;
 mod gates;
 mod guard;

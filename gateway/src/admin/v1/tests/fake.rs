@@ -13,13 +13,14 @@ use tokio::sync::Notify;
 
 use super::super::backend::*;
 use super::super::channel::Feed;
-use super::super::events::{EventView, Payload, Properties};
 use super::super::gates::Gates;
 use super::super::paths::{no_such_consumer, no_such_stream};
 use super::super::router;
 use crate::admin::SinkStatus;
 use crate::admin::problem::{Kind, Problem};
+use crate::config::Pace;
 use crate::consumer::{ConsumerChanges, ConsumerOptions, DeliveryId, Letters, Outcome};
+use crate::event_view::{EventView, Payload, Properties};
 use crate::stream::From;
 
 /// What was asked, in words, and what is there.
@@ -183,9 +184,9 @@ impl Backend for Fake {
         done(self.has(&name).map(|()| Settled { settled: ids.len() as u64, unknown: Vec::new() }))
     }
 
-    fn watch(&self, name: String, from: Option<u64>, mut feed: Feed) -> Result<(), Problem> {
+    fn watch(&self, name: String, from: Option<u64>, pace: Pace, mut feed: Feed) -> Result<(), Problem> {
         self.has(&name)?;
-        self.note(format!("watch {name} {from:?}"));
+        self.note(format!("watch {name} {from:?} {pace}"));
         tokio::spawn(async move {
             feed.event("event", Some(7), &serde_json::json!({ "offset": 7 }));
             let _ = feed.send().await;
