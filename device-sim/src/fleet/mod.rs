@@ -70,10 +70,20 @@ pub(crate) fn spawn_all(
             durable: fleet.durable,
             inflight_max: fleet.inflight_max,
             requests_max: usize::from(fleet.inflight_max) + 1,
+            answers_itself: false,
         };
         let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due);
         let start_after = Duration::from_secs_f64(f64::from(number) / fleet.connect_rate);
-        tasks.spawn(device.run(start_after));
+        match shared.timeline.appears_us(number) {
+            None => tasks.spawn(device.run(start_after)),
+            Some(appears_us) => {
+                let shared = Arc::clone(shared);
+                tasks.spawn(async move {
+                    shared.clock.wait_until(appears_us).await;
+                    device.run(Duration::ZERO).await;
+                })
+            }
+        };
     }
     senders
 }

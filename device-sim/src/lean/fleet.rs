@@ -17,6 +17,7 @@ use crate::ledger::{LedgerFull, PublisherHalf};
 use crate::qos::QoS;
 use crate::scenario::{LeanClients, Pace, Protocol, topic};
 use crate::schedule::{Schedule, SlotDue};
+use crate::timeline::Timeline;
 
 /// Events handed out between two looks at the sockets.
 const TURN_EVENTS: usize = 4_096;
@@ -87,11 +88,10 @@ impl Fleet {
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         Fleet {
-            schedule: Schedule::of_some(
+            schedule: Schedule::along(
                 common.plan.seed(),
-                spec.devices,
                 numbers(),
-                spec.rate,
+                Timeline::of(&common.plan.scenario).rates(),
                 spec.arrivals,
                 spec.qos1_share,
             ),

@@ -55,6 +55,21 @@ pub struct Report {
     pub sent_to_puback_us: LatencySummary,
     /// How the simulator itself did.
     pub simulator: SimulatorReport,
+    /// What the scenario expected besides.
+    pub gates: Vec<GateResult>,
+}
+
+/// One thing the scenario expected, in words and numbers with their units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GateResult {
+    /// What was looked at.
+    pub name: String,
+    /// What it should have been.
+    pub wanted: String,
+    /// What it was.
+    pub got: String,
+    /// Whether that is good enough.
+    pub held: bool,
 }
 
 /// The verdict.
@@ -133,6 +148,8 @@ pub struct SubscriberReport {
     pub durable: bool,
     /// Whether acknowledged QoS 1 events were promised to it.
     pub assured: bool,
+    /// Whether a device's events were to come in order.
+    pub ordered: bool,
     /// Per QoS of publication.
     pub qos: ByQoS<ReceivedReport>,
     /// QoS 1 duplicates that its and the devices' broken connections explain.
@@ -234,12 +251,16 @@ impl Report {
                 cpu_us_per_event: if sent == 0 { 0.0 } else { cpu.as_secs_f64() * 1e6 / sent as f64 },
                 workers: shared.workers().iter().map(WorkerReport::of).collect(),
             },
+            gates: Vec::new(),
         };
-        report.broken = verdict::broken_promises(&report);
-        if !report.broken.is_empty() {
-            report.verdict = Verdict::Broken;
-        }
+        report.judge();
         report
+    }
+
+    /// Comes to the verdict again, after gates were added.
+    pub fn judge(&mut self) {
+        self.broken = verdict::broken_promises(self);
+        self.verdict = if self.broken.is_empty() { Verdict::Kept } else { Verdict::Broken };
     }
 }
 
@@ -253,7 +274,10 @@ fn subscriber(shared: &Shared, state: &SubscriberState, sums: &ByQoS<Received>) 
         durable: spec.durable,
         assured: state.is_assured(),
         qos: ByQoS { qos0: received(&sums.qos0), qos1: received(&sums.qos1) },
-        duplicates_allowed: shared.stats.in_flight_at_disconnect.get() + state.may_come_again.get(),
+        ordered: spec.is_ordered(),
+        duplicates_allowed: shared.stats.in_flight_at_disconnect.get()
+            + state.may_come_again.get()
+            + state.handed_back.get(),
         corrupt: state.corrupt.get(),
         foreign: state.foreign.get(),
         disconnects: state.disconnects.get(),

@@ -13,12 +13,14 @@ pub fn broken_promises(report: &Report) -> Vec<String> {
     if report.subscribers.iter().all(|one| one.qos.qos0.delivered + one.qos.qos1.delivered == 0) {
         broken.push("nothing was delivered to anyone, so nothing was proved".to_owned());
     }
+    let gates = report.gates.iter().filter(|gate| !gate.held);
+    broken.extend(gates.map(|gate| format!("{}: wanted {}, got {}", gate.name, gate.wanted, gate.got)));
     broken
 }
 
 fn of_subscriber(one: &SubscriberReport) -> Vec<String> {
     let lost = if one.assured { one.qos.qos1.lost } else { 0 };
-    let out_of_order = one.qos.qos0.out_of_order + one.qos.qos1.out_of_order;
+    let out_of_order = if one.ordered { one.qos.qos0.out_of_order + one.qos.qos1.out_of_order } else { 0 };
     // A QoS 1 event reaches a QoS 0 subscription at most once [MQTT-4.3.1-1]; but the broker cannot know a publisher's
     // retransmission from a new event, so those are allowed to it as well.
     let unexplained = one.qos.qos1.duplicated.saturating_sub(one.duplicates_allowed);
@@ -161,7 +163,7 @@ mod tests {
         };
         assert_eq!(
             names(&json),
-            "broken broker corrupt due_to_puback_us epoch fleet published_for_s qos schema seed sent_to_puback_us \
+            "broken broker corrupt due_to_puback_us epoch fleet gates published_for_s qos schema seed sent_to_puback_us \
              simulator subscribers verdict"
         );
         assert_eq!(json["verdict"], "kept");
@@ -179,8 +181,8 @@ mod tests {
         assert_eq!(json["qos"]["1"]["delivered"]["archive"], 10);
         assert_eq!(
             names(&json["subscribers"][0]),
-            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name protocol \
-             qos sessions_lost subscription_qos"
+            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name ordered \
+             protocol qos sessions_lost subscription_qos"
         );
         assert_eq!(names(&json["subscribers"][0]["qos"]["0"]), "delivered duplicated late lost out_of_order");
         assert_eq!(names(&json["due_to_puback_us"]), "count max mean p50 p90 p99 p999");

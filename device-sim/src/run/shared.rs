@@ -1,7 +1,7 @@
 //! What the tasks of a run share: the clock, the ledger, counters and latencies.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::Plan;
@@ -11,6 +11,7 @@ use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
 use crate::scenario::{Clients, SubscriberSpec, topic};
+use crate::timeline::Timeline;
 use crate::workers::WorkerUsage;
 
 /// Where a run stands.
@@ -83,15 +84,22 @@ pub struct SubscriberState {
     pub corrupt: Count,
     /// Not of this run.
     pub foreign: Count,
+    /// Members connected now.
+    pub connected: Count,
     /// Connections that broke.
     pub disconnects: Count,
+    /// Deliveries that its workers refused or never answered: as many come again.
+    pub handed_back: Count,
     /// Times the broker had forgotten the session that it should have kept.
     pub sessions_lost: Count,
     /// QoS 1 deliveries shortly before a connection broke: as many may come again.
     pub may_come_again: Count,
     /// From due to delivered.
     pub latencies: Latencies,
-    ready: AtomicBool,
+    /// When the newest event that was delivered had been due.
+    newest_due_us: AtomicU64,
+    /// Members whose first subscription has been granted.
+    granted: AtomicU32,
     refusal: Mutex<Option<String>>,
 }
 
@@ -103,22 +111,34 @@ impl SubscriberState {
             duplicated: Count::default(),
             corrupt: Count::default(),
             foreign: Count::default(),
+            connected: Count::default(),
             disconnects: Count::default(),
+            handed_back: Count::default(),
             sessions_lost: Count::default(),
             may_come_again: Count::default(),
             latencies: Latencies::new(),
-            ready: AtomicBool::new(false),
+            newest_due_us: AtomicU64::new(0),
+            granted: AtomicU32::new(0),
             refusal: Mutex::new(None),
         }
     }
 
-    /// Whether its first subscription has been granted.
+    /// Whether the first subscription of every member has been granted.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Relaxed)
+        self.granted.load(Relaxed) >= self.spec.members
     }
 
+    /// One more member's first subscription has been granted.
     pub(crate) fn granted(&self) {
-        self.ready.store(true, Relaxed);
+        self.granted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn newest_due_us(&self) -> u64 {
+        self.newest_due_us.load(Relaxed)
+    }
+
+    pub(crate) fn delivered_due(&self, due_us: u64) {
+        self.newest_due_us.fetch_max(due_us, Relaxed);
     }
 
     pub(crate) fn refused(&self, reason: String) {
@@ -128,7 +148,7 @@ impl SubscriberState {
     /// Whether acknowledged QoS 1 events must reach it: a QoS 1 subscription whose session was never interrupted or
     /// outlives interruptions.
     pub fn is_assured(&self) -> bool {
-        self.spec.qos == QoS::AtLeastOnce && (self.spec.durable || self.disconnects.get() == 0)
+        self.spec.qos == QoS::AtLeastOnce && (self.spec.is_kept() || self.disconnects.get() == 0)
     }
 }
 
@@ -137,6 +157,8 @@ impl SubscriberState {
 pub struct Shared {
     /// Microseconds since publishing began.
     pub clock: RunClock,
+    /// What happens when.
+    pub timeline: Timeline,
     /// Who published and received what.
     pub ledger: SharedLedger,
     /// The fleet's counters.
@@ -174,6 +196,7 @@ impl Shared {
                 }
                 false => SharedLedger::elsewhere(subscribers.len()),
             },
+            timeline: Timeline::of(scenario),
             stats: Stats::default(),
             subscribers: subscribers.iter().cloned().map(SubscriberState::new).collect(),
             lag: Latencies::new(),
@@ -239,7 +262,7 @@ pub(crate) fn expectations(plan: &Plan, name: &str) -> Box<[Expectation]> {
 }
 
 fn expectation(subscriber: &SubscriberSpec, name: &str) -> Expectation {
-    match (topic::matches(&subscriber.filter, name), subscriber.qos) {
+    match (topic::matches(subscriber.matching(), name), subscriber.qos) {
         (false, _) => Expectation::Nothing,
         (true, QoS::AtMostOnce) => Expectation::BestEffort,
         (true, QoS::AtLeastOnce) => Expectation::Assured,

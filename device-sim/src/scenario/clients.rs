@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::phase::{Disturbance, PhaseSpec};
 use super::section::Section;
-use super::{DEVICES_MAX, LEAN_DEVICES_MAX};
+use super::subscriber::{Source, SubscriberSpec};
+use super::{DEVICES_MAX, Expect, LEAN_DEVICES_MAX};
 
 /// The most worker processes.
 const WORKERS_MAX: u64 = 64;
@@ -123,6 +125,27 @@ pub(super) fn clients(section: &Section<'_>) -> (u32, Clients) {
         section.fault(key, "needs client = \"lean\"");
     }
     (devices, Clients::Honest)
+}
+
+/// What lean clients cannot do is a fault: they subscribe plainly, and are all there from the start.
+pub(super) fn lean_suffices(
+    section: &Section<'_>,
+    subscribers: &[SubscriberSpec],
+    phases: &[PhaseSpec],
+    expect: &Expect,
+) {
+    let refuse = |what: &str| section.fault("client", &format!("\"lean\" has no {what}; use \"honest\""));
+    if subscribers.iter().any(|one| one.source != Source::Plain || one.members > 1 || !one.delay.is_zero()) {
+        refuse("subscribers but those of a plain Topic Filter");
+    }
+    let disturbances = phases.iter().filter_map(|phase| phase.disturbance);
+    if disturbances.into_iter().any(|what| !matches!(what, Disturbance::Hog { .. } | Disturbance::Broker(_)))
+    {
+        refuse("phases but those of the load and of the broker");
+    }
+    if expect.shed_only.is_some() {
+        refuse("books per topic, which expect.shed_only needs");
+    }
 }
 
 #[cfg(test)]

@@ -14,10 +14,14 @@ use super::worker::files;
 use crate::fleet::identities;
 use crate::lean::{Tally, Timing, monotonic_us};
 use crate::ledger::{Merger, Outstanding, Totals};
+use crate::mqtt::Broker;
 use crate::process;
 use crate::qos::QoS;
 use crate::report::Report;
-use crate::run::{Drain, Phase, Plan, RunError, Shared, Stop, expectations, unreachable};
+use crate::run::{
+    Addresses, Conducting, Drain, Phase, Plan, RunError, Shared, Stage, Stop, expectations, judged,
+    unreachable,
+};
 use crate::scenario::LeanClients;
 
 /// How often waiting looks again.
@@ -33,6 +37,8 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(60);
 struct Coordinator<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
+    /// Its name in the report.
+    broker: &'a str,
     team: Team,
     /// What each told last.
     told: Vec<Tally>,
@@ -47,18 +53,28 @@ pub(crate) async fn execute(
     plan: &Plan,
     lean: &LeanClients,
     shared: &Arc<Shared>,
+    stage: Stage,
+    addresses: &Addresses,
     mut stop: watch::Receiver<Stop>,
 ) -> Result<Report, RunError> {
     check_open_files(plan, lean)?;
-    let broker = (plan.host.as_str(), plan.port).to_socket_addrs().ok().and_then(|mut found| found.next());
-    let Some(broker) = broker else {
-        let address = format!("there is no address of {}", plan.host);
-        return Err(unreachable(plan, shared, Duration::ZERO, Some(address)));
+    let Broker { host, port } = &addresses.broker;
+    let name = addresses.broker.to_string();
+    let Some(broker) = (host.as_str(), *port).to_socket_addrs().ok().and_then(|mut found| found.next())
+    else {
+        let address = format!("there is no address of {host}");
+        return Err(unreachable(&name, plan, shared, Duration::ZERO, Some(address)));
     };
     let team = Team::start(plan, lean, broker)?;
     let count = team.len();
-    let mut run =
-        Coordinator { plan, shared, team, told: vec![Tally::default(); count], done: vec![false; count] };
+    let mut run = Coordinator {
+        plan,
+        shared,
+        broker: &name,
+        team,
+        told: vec![Tally::default(); count],
+        done: vec![false; count],
+    };
 
     let patience = plan.scenario.run.connect_timeout;
     run.wait_connected(&mut stop, patience, |shared| shared.subscribers.iter().all(|one| one.is_ready()))
@@ -68,9 +84,15 @@ pub(crate) async fn execute(
     let ramp = Duration::from_secs_f64(wanted as f64 / plan.scenario.fleet.connect_rate);
     run.wait_connected(&mut stop, ramp + patience, |shared| shared.stats.connected.get() >= wanted).await?;
 
+    run.start()?;
+    let conducting = Conducting::begin(stage, shared);
     let published_for = run.publish(&mut stop).await?;
     shared.enter(Phase::Draining);
+    if plan.scenario.run.duration.is_none_or(|duration| published_for < duration) {
+        conducting.cut_short();
+    }
     run.drain(&mut stop).await?;
+    let (stage, recoveries) = conducting.finish().await?;
     let cpu = shared.workers().iter().map(|worker| worker.cpu_s).sum();
     let totals = run.collect().await?;
     for (state, received) in shared.subscribers.iter().zip(&totals.received) {
@@ -78,8 +100,10 @@ pub(crate) async fn execute(
     }
     shared.ledger.tell_totals(totals);
     let report = Report::new(plan, shared, published_for, Duration::from_secs_f64(cpu));
+    let report = judged(report, plan, shared, &name, recoveries);
     shared.enter(Phase::Done);
     run.team.dismiss().await;
+    drop(stage);
     Ok(report)
 }
 
@@ -166,20 +190,34 @@ impl Coordinator<'_> {
                 return Err(RunError::Stopped);
             }
             if began.elapsed() >= patience {
-                return Err(unreachable(self.plan, self.shared, patience, self.shared.last_error()));
+                return Err(unreachable(
+                    self.broker,
+                    self.plan,
+                    self.shared,
+                    patience,
+                    self.shared.last_error(),
+                ));
             }
         }
     }
 
-    /// Publishes until the duration is over or someone wants to stop; how long that was.
-    async fn publish(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<Duration, RunError> {
-        let run = &self.plan.scenario.run;
-        let end_us = run.duration.map_or(u64::MAX, |duration| duration.as_micros() as u64);
+    fn end_us(&self) -> u64 {
+        self.plan.scenario.run.duration.map_or(u64::MAX, |duration| duration.as_micros() as u64)
+    }
+
+    /// The time begins.
+    fn start(&mut self) -> Result<(), RunError> {
         let at = std::time::Instant::now() + HEAD_START;
         let at_us = monotonic_us() + HEAD_START.as_micros() as u64;
         self.shared.clock.start_at(at);
-        self.team.tell(&Order::Start { at_us, end_us })?;
+        self.team.tell(&Order::Start { at_us, end_us: self.end_us() })?;
         self.shared.enter(Phase::Publishing);
+        Ok(())
+    }
+
+    /// Publishes until the duration is over or someone wants to stop; how long that was.
+    async fn publish(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<Duration, RunError> {
+        let end_us = self.end_us();
         while *stop.borrow_and_update() == Stop::No && self.shared.clock.now_us() < end_us {
             self.listen().await?;
         }
