@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::{RunError, Shared};
 use super::stage::Stage;
+use super::{RunError, Shared};
 use crate::gates::Recovery;
 use crate::host::HostError;
 use crate::timeline::{Change, Step};
