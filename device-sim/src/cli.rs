@@ -3,7 +3,9 @@
 mod looking;
 mod report;
 
+use std::fmt;
 use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +38,10 @@ enum Command {
     Run(RunArgs),
     /// Measure what a broker does, and what that costs it.
     Bench(Box<crate::bench::BenchArgs>),
+    /// Subscribe and write what comes into a capture.
+    Record(crate::record::RecordArgs),
+    /// Publish a capture again: at its times, faster, or shifted.
+    Replay(crate::replay::ReplayArgs),
     /// Start the gateway and a fleet in one process and watch them.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -60,10 +66,26 @@ struct RunArgs {
     watch: looking::WatchArgs,
 }
 
+/// A host and a port, as people write them.
 #[derive(Clone, Debug)]
-struct BrokerAddress {
+pub(crate) struct BrokerAddress {
     host: String,
     port: u16,
+}
+
+impl BrokerAddress {
+    /// The first address of the host.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, CommandError> {
+        let wrong = |why: String| CommandError::Usage(format!("{self}: {why}"));
+        let mut found = self.to_string().to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+        found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
+    }
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.host, self.port)
+    }
 }
 
 /// Why a command came to nothing.
@@ -91,6 +113,8 @@ pub async fn main() -> ExitCode {
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),
+        Command::Record(args) => captures(move |stop| crate::record::run(&args, stop)).await,
+        Command::Replay(args) => captures(move |stop| crate::replay::run(&args, stop)).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args).await,
     };
@@ -139,6 +163,16 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     Ok(report.verdict)
 }
 
+/// Records and replays on a thread of their own: they block.
+async fn captures(
+    work: impl FnOnce(&watch::Receiver<Stop>) -> Result<Verdict, CommandError> + Send + 'static,
+) -> Result<Verdict, CommandError> {
+    let stop = listen_for_signals()?;
+    tokio::task::spawn_blocking(move || work(&stop))
+        .await
+        .unwrap_or_else(|_| Err(CommandError::CouldNotRun("it panicked".to_owned())))
+}
+
 fn read_scenario(path: &PathBuf) -> Result<Scenario, CommandError> {
     let name = path.display();
     let unreadable = |error: io::Error| CommandError::Usage(format!("cannot read {name}: {error}"));
@@ -167,7 +201,7 @@ pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError
     Ok(receiver)
 }
 
-fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
+pub(crate) fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
     let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parsed {
         Some((host, port)) if !host.is_empty() && port > 0 => {

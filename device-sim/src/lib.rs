@@ -23,6 +23,7 @@ pub mod schedule;
 
 mod admin;
 mod bench;
+mod capture;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
@@ -30,4 +31,6 @@ mod live;
 mod metrics;
 mod mqtt;
 mod process;
+mod record;
+mod replay;
 mod subscriber;
