@@ -15,6 +15,10 @@ use gateway_protocol::{
     ReasonCode, TopicFilter, decode, encode,
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
 use super::FRAME_BYTES_MAX;
 
 /// How long a connection, or an answer that everything waits for, may take.
@@ -177,23 +181,17 @@ impl Link {
             self.put(&Packet::PingReq)?;
         }
         self.flush()?;
-        self.stream.set_read_timeout(Some(wait.clamp(Duration::from_micros(100), PING_AFTER)))?;
         let kept = self.rest.len();
-        self.rest.resize(kept + READ_BYTES, 0);
-        let read = self.stream.read(self.rest.get_mut(kept..).unwrap_or_default());
-        let count = match read {
-            Ok(0) => return Err(LinkError::Closed),
-            Ok(count) => count,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
-                0
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let mut count = 0;
+        if self.is_readable(wait)? {
+            self.rest.resize(kept + READ_BYTES, 0);
+            count = match self.stream.read(self.rest.get_mut(kept..).unwrap_or_default()) {
+                Ok(0) => return Err(LinkError::Closed),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+                Err(error) => return Err(error.into()),
+            };
+        }
         self.rest.truncate(kept + count);
         let mut used = 0;
         while let Decoded::Packet { packet, consumed } =
@@ -207,6 +205,21 @@ impl Link {
         }
         self.rest.drain(..used);
         self.flush()
+    }
+
+    /// Waits at most so long. The timeout of a read would be rounded up to the kernel's ticks, some milliseconds.
+    fn is_readable(&self, wait: Duration) -> Result<bool, LinkError> {
+        let wait = wait.min(PING_AFTER);
+        let timeout = Timespec {
+            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: wait.subsec_nanos().into(),
+        };
+        let mut waiting = [PollFd::new(&self.stream, PollFlags::IN)];
+        match poll(&mut waiting, Some(&timeout)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(LinkError::Io(error.into())),
+        }
     }
 
     /// Says goodbye.
