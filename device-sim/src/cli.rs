@@ -4,7 +4,9 @@ mod looking;
 mod report;
 mod scenarios;
 
+use std::fmt;
 use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -41,6 +43,10 @@ enum Command {
     /// Be a worker of a run; started by `run` itself, with orders on standard input.
     #[command(hide = true)]
     Worker,
+    /// Subscribe and write what comes into a capture.
+    Record(crate::record::RecordArgs),
+    /// Publish a capture again: at its times, faster, or shifted.
+    Replay(crate::replay::ReplayArgs),
     /// Start the gateway and a fleet in one process and watch them.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -76,10 +82,26 @@ enum StartedBroker {
     Mosquitto,
 }
 
+/// A host and a port, as people write them.
 #[derive(Clone, Debug)]
-struct BrokerAddress {
+pub(crate) struct BrokerAddress {
     host: String,
     port: u16,
+}
+
+impl BrokerAddress {
+    /// The first address of the host.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, CommandError> {
+        let wrong = |why: String| CommandError::Usage(format!("{self}: {why}"));
+        let mut found = self.to_string().to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+        found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
+    }
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.host, self.port)
+    }
 }
 
 /// Why a command came to nothing.
@@ -113,6 +135,8 @@ pub async fn main() -> ExitCode {
             .map_err(|_| CommandError::CouldNotRun("the worker panicked".to_owned()))
             .and_then(|done| done.map_err(|error| CommandError::CouldNotRun(error.to_string())))
             .map(|()| Verdict::Kept),
+        Command::Record(args) => captures(move |stop| crate::record::run(&args, stop)).await,
+        Command::Replay(args) => captures(move |stop| crate::replay::run(&args, stop)).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args).await,
     };
@@ -191,6 +215,16 @@ fn choose_broker(scenario: &mut Scenario, args: &RunArgs) -> Result<(), CommandE
     Ok(())
 }
 
+/// Records and replays on a thread of their own: they block.
+async fn captures(
+    work: impl FnOnce(&watch::Receiver<Stop>) -> Result<Verdict, CommandError> + Send + 'static,
+) -> Result<Verdict, CommandError> {
+    let stop = listen_for_signals()?;
+    tokio::task::spawn_blocking(move || work(&stop))
+        .await
+        .unwrap_or_else(|_| Err(CommandError::CouldNotRun("it panicked".to_owned())))
+}
+
 /// SIGINT and SIGTERM: the first stops gently, the second at once.
 pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError> {
     let cannot = |error: io::Error| CommandError::CouldNotRun(format!("cannot listen for signals: {error}"));
@@ -209,7 +243,7 @@ pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError
     Ok(receiver)
 }
 
-fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
+pub(crate) fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
     let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parsed {
         Some((host, port)) if !host.is_empty() && port > 0 => {

@@ -29,6 +29,7 @@ pub mod workers;
 
 mod admin;
 mod bench;
+mod capture;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
@@ -39,4 +40,6 @@ mod metrics;
 mod mqtt;
 mod network;
 mod process;
+mod record;
+mod replay;
 mod subscriber;
