@@ -10,7 +10,7 @@ use std::process::Command;
 /// The rooms of the gateway crate and the row each stands in. Imports go down only; neighbours in a row never import each
 /// other.
 const ROWS: [(&str, &[&str]); 10] = [
-    ("1", &["config", "telemetry", "clock", "tasks", "pool"]),
+    ("1", &["config", "telemetry", "clock", "tasks", "pool", "decisions"]),
     ("2", &["auth", "admission", "event_view", "router"]),
     ("3", &["engine"]),
     ("4", &["registry", "sys_topics", "ingest", "delivery", "stream"]),

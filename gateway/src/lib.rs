@@ -4,11 +4,13 @@
 //! ARCHITECTURE.md, and import downwards only.
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod consumer;
+pub mod decisions;
 pub mod delivery;
 pub mod engine;
 pub mod event_view;

@@ -15,11 +15,11 @@ use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
 use super::settings::Settings;
 use super::types::{
-    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DedupConfig, DeliveryConfig, Durability,
-    ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
-    StorageConfig, StreamConfig, WhenQueueFull,
+    AdminConfig, AuthConfig, Compression, Config, DedupConfig, DeliveryConfig, Durability, ListenerConfig,
+    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
+    StreamConfig, WhenQueueFull,
 };
-use super::{consumers, sinks};
+use super::{admission, consumers, decisions, sinks};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -43,7 +43,8 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     let mqtt = mqtt(reader.section("mqtt"));
     let dedup = dedup(reader.section("dedup"));
     let auth = auth(reader.section("auth"));
-    let admission = admission(reader.section("admission"));
+    let admission = admission::admission(reader.section("admission"));
+    let decisions = decisions::decisions(reader.section("decisions"));
     let delivery = delivery(reader.section("delivery"));
     let streams = reader.list("stream", 0..=64, stream);
     let consumers = reader.list("consumer", 0..=10_000, consumers::consumer);
@@ -59,7 +60,10 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
         log_holds_its_segments(&mut reader, storage, streams.as_deref().unwrap_or_default());
     }
     if let (Some(mqtt), Some(admission)) = (&mqtt, &admission) {
-        connect_fits_a_packet(&mut reader, mqtt, admission);
+        admission::connect_fits_a_packet(&mut reader, mqtt, admission);
+    }
+    if let Some(admission) = &admission {
+        admission::rules_are_about_something(&mut reader, admission);
     }
     if let (Some(mqtt), Some(delivery)) = (&mqtt, &delivery) {
         outbox_holds_a_packet(&mut reader, mqtt, delivery);
@@ -94,6 +98,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
             dedup: dedup?,
             auth: auth?,
             admission: admission?,
+            decisions: decisions?,
             delivery: delivery?,
             streams: streams?,
             consumers: consumers?,
@@ -147,8 +152,18 @@ fn listener(mut section: Section<'_>) -> Option<ListenerConfig> {
     let kind = section.choice("kind", &[("tcp", ListenerKind::Tcp)]);
     let address = address(&mut section);
     let allow_anonymous = section.bool("allow_anonymous");
+    let limits = admission::listener_limits(&mut section);
     section.finish();
-    Some(ListenerConfig { kind: kind?, address: address?, allow_anonymous: allow_anonymous? })
+    let limits = limits?;
+    Some(ListenerConfig {
+        kind: kind?,
+        address: address?,
+        allow_anonymous: allow_anonymous?,
+        max_connections: limits.max_connections,
+        publish_rate: limits.publish_rate,
+        publish_bytes_rate: limits.publish_bytes_rate,
+        slow_subscriber: limits.slow_subscriber,
+    })
 }
 
 fn admin(mut section: Section<'_>) -> Option<AdminConfig> {
@@ -225,18 +240,6 @@ fn auth(mut section: Section<'_>) -> Option<AuthConfig> {
     let allow_anonymous = section.bool("allow_anonymous");
     section.finish();
     Some(AuthConfig { allow_anonymous: allow_anonymous? })
-}
-
-fn admission(mut section: Section<'_>) -> Option<AdmissionConfig> {
-    let max_connections = section.integer("max_connections", 1..=1_000_000_u32);
-    let connect_buffer_bytes = section.size_in_memory("connect_buffer_bytes", 256..=64 * MIB);
-    let max_subscriptions_per_client = section.integer("max_subscriptions_per_client", 1..=1_000_000_u32);
-    section.finish();
-    Some(AdmissionConfig {
-        max_connections: usize::try_from(max_connections?).ok()?,
-        connect_buffer_bytes: connect_buffer_bytes?,
-        max_subscriptions_per_client: usize::try_from(max_subscriptions_per_client?).ok()?,
-    })
 }
 
 fn delivery(mut section: Section<'_>) -> Option<DeliveryConfig> {
@@ -395,13 +398,6 @@ fn log_holds_its_segments(reader: &mut Reader, storage: &StorageConfig, streams:
         );
         reader.relation(FaultKind::Relation, &key, holds, problem, accepted);
     }
-}
-
-fn connect_fits_a_packet(reader: &mut Reader, mqtt: &MqttConfig, admission: &AdmissionConfig) {
-    let holds = admission.connect_buffer_bytes <= mqtt.max_packet_bytes;
-    let problem = "a CONNECT may not be larger than the largest packet";
-    let accepted = format!("at most mqtt.max_packet_bytes, {} bytes", mqtt.max_packet_bytes);
-    reader.relation(FaultKind::Relation, "admission.connect_buffer_bytes", holds, problem, accepted);
 }
 
 fn outbox_holds_a_packet(reader: &mut Reader, mqtt: &MqttConfig, delivery: &DeliveryConfig) {

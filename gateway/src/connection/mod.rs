@@ -32,6 +32,7 @@ pub use handshake::serve;
 
 use crate::config::Pace;
 use crate::consumer::Consumers;
+use crate::decisions::DecisionLog;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
@@ -68,6 +69,8 @@ pub struct Context {
     pub settings: Settings,
     /// The next outbox's name.
     pub next_outbox: AtomicU64,
+    /// Where it is told what did not go through, and why.
+    pub decisions: DecisionLog,
 }
 
 /// Bounds of one connection.
