@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and what the exit code says.
 
+mod fleets;
+
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ struct Cli {
 enum Command {
     /// Run a scenario against a broker.
     Run(RunArgs),
+    /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
+    Fleets(fleets::FleetsArgs),
     /// Measure what a broker does, and what that costs it.
     Bench(Box<crate::bench::BenchArgs>),
     /// Start the gateway and a fleet in one process and watch them.
@@ -91,6 +95,7 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => run_scenario(args).await,
+        Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),

@@ -12,8 +12,10 @@
 
 pub mod cli;
 pub mod envelope;
+pub mod fleets;
 pub mod ledger;
 pub mod model;
+pub mod payload;
 pub mod qos;
 pub mod random;
 pub mod report;

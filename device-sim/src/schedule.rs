@@ -1,8 +1,15 @@
 //! The open-loop schedule: when each device's events are due, whatever the broker does.
 //!
-//! Promise: the schedule is a function of the seed, the number of devices, the rate, the arrivals and the mix alone. It knows no
-//! clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
-//! are counted from the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
+//! Promise: the schedule is a function of the seed and the cohorts' rhythms alone. It knows no clock: the caller asks for what
+//! is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies are counted from the due time, so
+//! a broker that stalls is charged for the whole stall and not for one event of it.
+//!
+//! ```text
+//! measured ──awake, in time──────────► due (the device's next sequence number)
+//!     └──late, or asleep──► kept ──────► due later: its data are older than what was sent before
+//! ```
+//!
+//! Sequence numbers follow the due times, so that a broker is never blamed for data that the device itself sent late.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,8 +18,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::qos::QoS;
 use crate::random::{Purpose, Seed, exponential, unit};
+use crate::scenario::Fleet;
 
-/// How a device's events follow each other. The mean rate is the same.
+/// How a device's readings follow each other. The mean rate is the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arrivals {
     /// Every period, each event moved by up to `jitter` periods to either side (0 to 0.5), each device with its own phase.
@@ -24,6 +32,48 @@ pub enum Arrivals {
     Poisson,
 }
 
+/// How often the devices of one cohort speak.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rhythm {
+    /// How many devices.
+    pub devices: u32,
+    /// Events per second of all of them.
+    pub rate: f64,
+    /// How a device's readings follow each other.
+    pub arrivals: Arrivals,
+    /// The share of events published with QoS 1, 0 to 1.
+    pub qos1_share: f64,
+    /// What lies between a reading and its event.
+    pub uplink: Uplink,
+}
+
+/// What keeps a device from sending a reading at once. Times are those of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Uplink {
+    /// Single readings that come late.
+    pub late: Option<Lateness>,
+    /// A radio that is on for a part of the time.
+    pub duty: Option<Duty>,
+}
+
+/// Readings that come late, past newer ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lateness {
+    /// The share of readings, 0 to 1.
+    pub share: f64,
+    /// How late they come on average, microseconds.
+    pub mean_us: u64,
+}
+
+/// A duty cycle, each device with its own phase. What is measured while it sleeps is sent when it wakes, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// The part of a cycle in which it is awake, microseconds.
+    pub awake_us: u64,
+    /// A whole cycle, microseconds.
+    pub every_us: u64,
+}
+
 /// One event that has become due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -33,79 +83,164 @@ pub struct Due {
     pub sequence: u32,
     /// Microseconds from the start of the run.
     pub due_us: u64,
+    /// When it was measured; not after it was due.
+    pub measured_us: u64,
     /// What it is to be published with.
     pub qos: QoS,
 }
 
 /// The events of the whole fleet in the order in which they are due.
 pub struct Schedule {
-    queue: BinaryHeap<Reverse<(u64, u32)>>,
+    queue: BinaryHeap<Reverse<(u64, u32, Freshness)>>,
     devices: Vec<DeviceSchedule>,
-    arrivals: Arrivals,
-    period_us: f64,
-    qos1_share: f64,
+    cohorts: Vec<Rhythm>,
 }
 
+/// Of two entries at one time the older goes first: [`u32::MAX`] less the microseconds since it was measured.
+type Freshness = u32;
+
+/// A reading that is yet to be made.
+const FRESH: Freshness = u32::MAX;
+
 struct DeviceSchedule {
+    cohort: u16,
     rng: ChaCha8Rng,
     qos: ChaCha8Rng,
-    /// Periodic: the phase. Poisson: the last event's time.
+    /// Periodic: the phase. Poisson: the last reading's time.
     origin_us: f64,
+    next_reading: u32,
     next_sequence: u32,
+    /// Only where something keeps readings back.
+    uplink: Option<Box<UplinkState>>,
+}
+
+struct UplinkState {
+    rng: ChaCha8Rng,
+    /// Where in its cycle the device began.
+    phase_us: u64,
 }
 
 impl Schedule {
-    /// A schedule of `rate` events per second over `devices` devices; a share of them, 0 to 1, with QoS 1.
-    pub fn new(seed: Seed, devices: u32, rate: f64, arrivals: Arrivals, qos1_share: f64) -> Self {
-        let period_us = f64::from(devices) / rate * 1e6;
+    /// The schedule of a fleet.
+    pub fn of_fleet(seed: Seed, fleet: &Fleet) -> Self {
+        let rhythms: Vec<Rhythm> = fleet.cohorts.iter().map(|cohort| cohort.rhythm).collect();
+        Self::new(seed, &rhythms)
+    }
+
+    /// A schedule of cohorts, whose devices are numbered on and on.
+    pub fn new(seed: Seed, cohorts: &[Rhythm]) -> Self {
+        let devices: u32 = cohorts.iter().map(|rhythm| rhythm.devices).sum();
         let mut schedule = Schedule {
             queue: BinaryHeap::with_capacity(devices as usize),
             devices: Vec::with_capacity(devices as usize),
-            arrivals,
-            period_us,
-            qos1_share,
+            cohorts: cohorts.to_vec(),
         };
-        for device in 0..devices {
-            let mut rng = seed.stream(Purpose::Schedule, device);
-            let origin_us = match arrivals {
-                Arrivals::Periodic { .. } => unit(&mut rng) * period_us,
-                Arrivals::Poisson => 0.0,
-            };
-            let qos = seed.stream(Purpose::QoS, device);
-            schedule.devices.push(DeviceSchedule { rng, qos, origin_us, next_sequence: 0 });
-            schedule.plan(device);
+        for (place, rhythm) in cohorts.iter().enumerate() {
+            for _ in 0..rhythm.devices {
+                let device = schedule.devices.len() as u32;
+                schedule.devices.push(DeviceSchedule::new(seed, device, place as u16, rhythm));
+                schedule.plan_reading(device);
+            }
         }
         schedule
     }
 
     /// The next event due at or before `now_us`, if there is one.
     pub fn pop_due(&mut self, now_us: u64) -> Option<Due> {
-        let Reverse((due_us, device)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
-        self.queue.pop();
-        let state = self.devices.get_mut(device as usize)?;
-        let sequence = state.next_sequence;
-        state.next_sequence = sequence.wrapping_add(1);
-        let qos = match unit(&mut state.qos) < self.qos1_share {
-            true => QoS::AtLeastOnce,
-            false => QoS::AtMostOnce,
-        };
-        self.plan(device);
-        Some(Due { device, sequence, due_us, qos })
+        loop {
+            let Reverse((at_us, device, freshness)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
+            self.queue.pop();
+            if freshness == FRESH {
+                self.plan_reading(device);
+                let kept_us = self.kept_for(device, at_us);
+                if kept_us > 0 {
+                    self.queue.push(Reverse((at_us + u64::from(kept_us), device, FRESH - kept_us)));
+                    continue;
+                }
+            }
+            let state = self.devices.get_mut(device as usize)?;
+            let rhythm = self.cohorts.get(usize::from(state.cohort))?;
+            let sequence = state.next_sequence;
+            state.next_sequence = sequence.wrapping_add(1);
+            let qos = match unit(&mut state.qos) < rhythm.qos1_share {
+                true => QoS::AtLeastOnce,
+                false => QoS::AtMostOnce,
+            };
+            return Some(Due {
+                device,
+                sequence,
+                due_us: at_us,
+                measured_us: at_us.saturating_sub(u64::from(FRESH - freshness)),
+                qos,
+            });
+        }
     }
 
-    fn plan(&mut self, device: u32) {
+    fn plan_reading(&mut self, device: u32) {
         let Some(state) = self.devices.get_mut(device as usize) else { return };
-        let due_us = match self.arrivals {
+        let Some(rhythm) = self.cohorts.get(usize::from(state.cohort)) else { return };
+        let period_us = rhythm.period_us();
+        let at_us = match rhythm.arrivals {
             Arrivals::Periodic { jitter } => {
                 let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
-                state.origin_us + (f64::from(state.next_sequence) + moved) * self.period_us
+                state.origin_us + (f64::from(state.next_reading) + moved) * period_us
             }
             Arrivals::Poisson => {
-                state.origin_us += exponential(&mut state.rng) * self.period_us;
+                state.origin_us += exponential(&mut state.rng) * period_us;
                 state.origin_us
             }
         };
-        self.queue.push(Reverse((due_us.max(0.0) as u64, device)));
+        state.next_reading = state.next_reading.wrapping_add(1);
+        self.queue.push(Reverse((at_us.max(0.0) as u64, device, FRESH)));
+    }
+
+    /// How long a reading made at `at_us` waits in the device, microseconds; at most a little more than an hour.
+    fn kept_for(&mut self, device: u32, at_us: u64) -> u32 {
+        let Some(state) = self.devices.get_mut(device as usize) else { return 0 };
+        let Some(Uplink { late, duty }) =
+            self.cohorts.get(usize::from(state.cohort)).map(|rhythm| rhythm.uplink)
+        else {
+            return 0;
+        };
+        let Some(uplink) = &mut state.uplink else { return 0 };
+        let mut kept_us = 0;
+        if let Some(Lateness { share, mean_us }) = late {
+            if unit(&mut uplink.rng) < share {
+                kept_us = (mean_us as f64 * exponential(&mut uplink.rng)) as u64;
+            }
+        }
+        if let Some(Duty { awake_us, every_us }) = duty {
+            let in_cycle_us = (at_us + kept_us + uplink.phase_us) % every_us.max(1);
+            if in_cycle_us >= awake_us {
+                kept_us += every_us - in_cycle_us;
+            }
+        }
+        u32::try_from(kept_us).unwrap_or(u32::MAX)
+    }
+}
+
+impl DeviceSchedule {
+    fn new(seed: Seed, device: u32, cohort: u16, rhythm: &Rhythm) -> Self {
+        let mut rng = seed.stream(Purpose::Schedule, device);
+        let origin_us = match rhythm.arrivals {
+            Arrivals::Periodic { .. } => unit(&mut rng) * rhythm.period_us(),
+            Arrivals::Poisson => 0.0,
+        };
+        let uplink = (rhythm.uplink != Uplink::default()).then(|| {
+            let mut rng = seed.stream(Purpose::Uplink, device);
+            let cycle_us = rhythm.uplink.duty.map_or(0, |duty| duty.every_us);
+            let phase_us = (unit(&mut rng) * cycle_us as f64) as u64;
+            Box::new(UplinkState { rng, phase_us })
+        });
+        let qos = seed.stream(Purpose::QoS, device);
+        DeviceSchedule { cohort, rng, qos, origin_us, next_reading: 0, next_sequence: 0, uplink }
+    }
+}
+
+impl Rhythm {
+    /// Between two readings of one device, microseconds.
+    fn period_us(&self) -> f64 {
+        f64::from(self.devices) / self.rate * 1e6
     }
 }
 
@@ -119,8 +254,57 @@ mod tests {
         std::iter::from_fn(|| schedule.pop_due(end_us)).collect()
     }
 
+    fn rhythm(arrivals: Arrivals) -> Rhythm {
+        Rhythm { devices: 50, rate: 1_000.0, arrivals, qos1_share: 0.75, uplink: Uplink::default() }
+    }
+
     fn schedule(seed: u64, arrivals: Arrivals) -> Schedule {
-        Schedule::new(Seed(seed), 50, 1_000.0, arrivals, 0.75)
+        Schedule::new(Seed(seed), &[rhythm(arrivals)])
+    }
+
+    #[test]
+    fn cohorts_keep_their_own_rates_and_count_on() {
+        let slow = Rhythm { devices: 10, rate: 20.0, qos1_share: 0.0, ..rhythm(Arrivals::Poisson) };
+        let mut schedule = Schedule::new(Seed(1), &[slow, rhythm(Arrivals::Poisson)]);
+        let events = all_until(&mut schedule, 20 * SECOND_US);
+        let (first, second): (Vec<Due>, Vec<Due>) = events.iter().partition(|due| due.device < 10);
+        assert!((300..500).contains(&first.len()), "{}", first.len());
+        assert!((19_000..21_000).contains(&second.len()), "{}", second.len());
+        assert!(first.iter().all(|due| due.qos == QoS::AtMostOnce));
+        assert_eq!(second.iter().map(|due| due.device).max(), Some(59));
+    }
+
+    #[test]
+    fn late_readings_come_out_of_order_and_sequence_numbers_do_not() {
+        let late = Lateness { share: 0.2, mean_us: SECOND_US };
+        let uplink = Uplink { late: Some(late), duty: None };
+        let mut schedule = Schedule::new(Seed(1), &[Rhythm { uplink, ..rhythm(Arrivals::Poisson) }]);
+        let events = all_until(&mut schedule, 20 * SECOND_US);
+        let share =
+            events.iter().filter(|due| due.measured_us < due.due_us).count() as f64 / events.len() as f64;
+        assert!((share - 0.2).abs() < 0.02, "{share}");
+        assert!(events.is_sorted_by_key(|due| due.due_us));
+        let own: Vec<&Due> = events.iter().filter(|due| due.device == 7).collect();
+        assert!(own.windows(2).all(|pair| pair[1].sequence == pair[0].sequence + 1));
+        assert!(own.windows(2).any(|pair| pair[1].measured_us < pair[0].measured_us), "out of order");
+    }
+
+    #[test]
+    fn what_is_measured_asleep_is_sent_on_waking() {
+        let duty = Duty { awake_us: 100_000, every_us: SECOND_US };
+        let uplink = Uplink { late: None, duty: Some(duty) };
+        let mut schedule = Schedule::new(Seed(1), &[Rhythm { uplink, ..rhythm(Arrivals::Poisson) }]);
+        let events = all_until(&mut schedule, 20 * SECOND_US);
+        assert!((events.len() as f64 - 19_500.0).abs() < 700.0, "{}", events.len());
+        let own: Vec<&Due> = events.iter().filter(|due| due.device == 7).collect();
+        assert!(own.is_sorted_by_key(|due| due.measured_us), "oldest first");
+        let first = own[0].due_us;
+        let awake = own.iter().all(|due| {
+            let in_cycle_us = (due.due_us + SECOND_US - first % SECOND_US) % SECOND_US;
+            in_cycle_us < 100_000 || in_cycle_us > 900_000
+        });
+        assert!(awake, "all within the tenth of a second in which it is awake");
+        assert!(own.iter().all(|due| due.due_us - due.measured_us <= 900_000));
     }
 
     #[test]

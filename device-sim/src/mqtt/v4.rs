@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, NetworkOptions, Outgoing, Packet,
-    Request, StateError, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, MqttState, NetworkOptions,
+    Outgoing, Packet, Request, StateError, SubscribeReasonCode,
 };
 
 use super::recovery::{PublishMut, sort_out};
-use super::{CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, PACKET_BYTES_MAX};
+use super::{CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX};
 use crate::qos::QoS;
 
 pub(crate) struct Link {
@@ -18,7 +18,7 @@ pub(crate) struct Link {
     /// Events of the connection that broke, and why it did.
     leftover: VecDeque<Event>,
     broken: Option<LinkError>,
-    unsent: VecDeque<Request>,
+    pub(super) unsent: VecDeque<Request>,
 }
 
 impl Link {
@@ -36,6 +36,11 @@ impl Link {
         // The queue is made for a hundred events; a device has two or three, and there are many devices.
         events.state.events.shrink_to(4);
         (client, Link { events, leftover: VecDeque::new(), broken: None, unsent: VecDeque::new() })
+    }
+
+    pub(super) fn set_will(&mut self, will: Message) {
+        let Message { topic, qos, retain, payload, correlation: _ } = will;
+        self.events.mqtt_options.set_last_will(LastWill::new(topic, payload, qos.of_client_v4(), retain));
     }
 
     pub(super) async fn poll(&mut self) -> Result<LinkEvent, LinkError> {
