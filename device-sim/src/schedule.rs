@@ -204,10 +204,10 @@ impl Schedule {
         };
         let Some(uplink) = &mut state.uplink else { return 0 };
         let mut kept_us = 0;
-        if let Some(Lateness { share, mean_us }) = late {
-            if unit(&mut uplink.rng) < share {
-                kept_us = (mean_us as f64 * exponential(&mut uplink.rng)) as u64;
-            }
+        if let Some(Lateness { share, mean_us }) = late
+            && unit(&mut uplink.rng) < share
+        {
+            kept_us = (mean_us as f64 * exponential(&mut uplink.rng)) as u64;
         }
         if let Some(Duty { awake_us, every_us }) = duty {
             let in_cycle_us = (at_us + kept_us + uplink.phase_us) % every_us.max(1);
@@ -301,7 +301,7 @@ mod tests {
         let first = own[0].due_us;
         let awake = own.iter().all(|due| {
             let in_cycle_us = (due.due_us + SECOND_US - first % SECOND_US) % SECOND_US;
-            in_cycle_us < 100_000 || in_cycle_us > 900_000
+            !(100_000..=900_000).contains(&in_cycle_us)
         });
         assert!(awake, "all within the tenth of a second in which it is awake");
         assert!(own.iter().all(|due| due.due_us - due.measured_us <= 900_000));

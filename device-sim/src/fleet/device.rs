@@ -185,10 +185,8 @@ impl Books {
 
     fn introduce(&mut self, session_present: bool) {
         let Some(presence) = &mut self.presence else { return };
-        if let Some(filter) = presence.subscription() {
-            if !(session_present && self.subscribed) {
-                self.subscribed = self.handle.subscribe(&filter, QoS::AtLeastOnce);
-            }
+        if let Some(filter) = presence.subscription().filter(|_| !(session_present && self.subscribed)) {
+            self.subscribed = self.handle.subscribe(&filter, QoS::AtLeastOnce);
         }
         for message in presence.connected(&mut self.payloads, self.shared.clock.now_us()) {
             self.say(message);

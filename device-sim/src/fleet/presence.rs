@@ -179,11 +179,10 @@ impl Presence {
         let mut payload = Vec::new();
         envelope::begin_aside(&mut payload, payloads.aside(now_us, QoS::AtLeastOnce));
         payload.extend_from_slice(b",\"ok\":true");
-        if let Some(text) = request.payload.get(..ECHO_BYTES_MAX.min(request.payload.len())) {
-            if let Ok(text) = std::str::from_utf8(text) {
-                payload.extend_from_slice(b",\"command\":");
-                write_text(&mut payload, text);
-            }
+        let command = Some(request.payload).filter(|command| command.len() <= ECHO_BYTES_MAX);
+        if let Some(command) = command.and_then(|command| std::str::from_utf8(command).ok()) {
+            payload.extend_from_slice(b",\"command\":");
+            write_text(&mut payload, command);
         }
         payload.push(b'}');
         envelope::seal(&mut payload, topic.as_bytes());

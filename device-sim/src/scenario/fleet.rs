@@ -58,7 +58,9 @@ pub(super) fn read(top: &Section<'_>, faults: &Faults) -> Option<Fleet> {
         top.fault("cohort", &format!("at most {COHORTS_MAX} are possible"));
     }
     let fleet = fleet(&fleet_layers, cohorts);
-    own.into_iter().chain(base_cohorts).for_each(Section::finish);
+    // Cohorts that are replaced were never read.
+    let read = if own.is_empty() { base_cohorts } else { own };
+    read.into_iter().for_each(Section::finish);
     base_fleet.finish();
     base_top.finish();
     section.finish();
