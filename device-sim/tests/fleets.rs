@@ -1,5 +1,5 @@
 //! The built-in fleets: what they say, byte for byte, and that it can be read.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "all of this file is a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this file is a test")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

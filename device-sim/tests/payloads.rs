@@ -1,5 +1,5 @@
 //! Payloads of every encoding, read by decoders that are not this simulator's.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "all of this file is a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this file is a test")]
 
 use std::collections::BTreeMap;
 
