@@ -15,6 +15,7 @@
 mod consumers;
 mod fault;
 mod pace;
+mod postgres;
 mod raw;
 mod reader;
 mod resolve;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 pub use consumers::{ConsumerConfig, ConsumerOrder, ConsumerStart, ConsumersConfig, DeadLettersConfig};
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use pace::Pace;
+pub use postgres::PostgresTls;
 pub use settings::{Setting, Settings};
 pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use types::{
