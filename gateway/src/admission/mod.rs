@@ -9,7 +9,7 @@
 //! (`judge`), what it does to everything else is [`Level`]'s; levels rise after two samples and fall one at a time (`ladder`); while there
 //! is enough nothing here costs more than one relaxed load for each read, and no client has an account.
 //!
-//! Static limits stand in front of the ladder: [`Limits`] and [`Doors`] for connections, [`Throttle`] for rates.
+//! Static limits stand in front of the ladder: [`Limits`] for what there may be, [`Storm`] for connects, [`Throttle`] for publishes.
 //!
 //! Refuses to know: sockets, the runtime, how a pressure is measured, and what a decision looks like on record (`decisions`).
 //! Read next: `judge`, then `ladder`, `share` and `fair`.
@@ -17,7 +17,6 @@
 mod bucket;
 mod class;
 mod controller;
-mod doors;
 mod fair;
 mod judge;
 mod ladder;
@@ -31,7 +30,6 @@ mod storm;
 pub use bucket::{Bucket, Rate};
 pub use class::{Class, Classes, Membership, matches};
 pub use controller::Controller;
-pub use doors::{Doors, Pass};
 pub use judge::{Judgement, judge};
 pub use ladder::{Fault, Faults, Ladder, LadderOptions, LevelChange};
 pub use level::{Level, Resource};

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::client::{Client, ClientError, path, query};
+use super::decisions;
 use super::remote::{
     ChangesArgs, ConsumersCommand, DeadLettersCommand, IdsArgs, Output, QueryArgs, Remote, RemoteArgs,
     StreamsCommand, WhichArgs,
@@ -68,6 +69,7 @@ pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -
         Remote::Consumers(command) => session.consumers(command, out),
         Remote::DeadLetters(command) => session.dead_letters(command, out),
         Remote::Sinks => session.list("/v1/sinks", "sinks", &SINKS, out),
+        Remote::Decisions(arguments) => decisions::answer(&session.client, session.output, arguments, out),
     }
 }
 

@@ -14,6 +14,7 @@ use super::events::{EventView, Payload, Properties};
 use crate::admin::SinkStatus;
 use crate::admin::problem::Problem;
 use crate::consumer::{ConsumerChanges, ConsumerOptions, DeliveryId, Letters, Outcome};
+use crate::decisions::{DecisionPage, DecisionQuery, Follower};
 use crate::stream::From;
 
 /// What comes when it is done.
@@ -230,4 +231,9 @@ pub(super) trait Backend: Send + Sync + 'static {
 
     /// All sinks, by name.
     fn sinks(&self) -> Vec<SinkStatus>;
+
+    /// A page of decisions, newest first.
+    fn decisions(&self, query: DecisionQuery) -> Answer<'_, DecisionPage>;
+    /// Follows decisions from the one of this number on, or from now on.
+    fn follow_decisions(&self, from: Option<u64>) -> Follower;
 }

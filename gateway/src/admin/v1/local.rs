@@ -25,6 +25,7 @@ use crate::consumer::{
     self, Consumer, ConsumerChanges, ConsumerError, ConsumerOptions, Consumers, Delivery, DeliveryId, Ended,
     Handed, JoinError, Letters, Outcome, Worker, WorkerKind,
 };
+use crate::decisions::{DecisionPage, DecisionQuery, Follower};
 use crate::engine::{Engine, SetStreamError, StreamOptions};
 use crate::stream::From;
 
@@ -260,6 +261,17 @@ impl Backend for Local {
 
     fn sinks(&self) -> Vec<SinkStatus> {
         (self.0.sinks)()
+    }
+
+    fn decisions(&self, query: DecisionQuery) -> Answer<'_, DecisionPage> {
+        let log = self.0.decisions.clone();
+        // There may be a great many to look at.
+        let page = move || log.page(&query);
+        Box::pin(async move { tokio::task::spawn_blocking(page).await.map_err(|_| cut_short()) })
+    }
+
+    fn follow_decisions(&self, from: Option<u64>) -> Follower {
+        self.0.decisions.follow(from)
     }
 }
 
