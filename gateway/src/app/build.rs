@@ -4,7 +4,7 @@ use super::{StartError, consumers};
 use crate::admission::{self, Classes, Rates, Scope, Storm, Throttle};
 use crate::clock;
 use crate::config::{self, Config, Durability, ListenerConfig, StorageConfig, WhenQueueFull};
-use crate::connection::{Context, Endings, ListenerTerms, Settings};
+use crate::connection::{Context, Endings, ListenerTerms, Replays, Settings};
 use crate::consumer::Consumers;
 use crate::decisions::DecisionLog;
 use crate::delivery::{Dispatcher, LiveRouter};
@@ -105,6 +105,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
             let _ = dispatcher.dispatch(batch);
         }),
     )?;
+    engine.report_to(decisions.clone());
     let admission = admission::Limits::new(&config.admission);
     let taken = ingest::Limits {
         retained_messages_max: config.mqtt.retained_max_messages,
@@ -134,6 +135,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         admission,
         listeners: config.listeners.iter().map(|listener| terms(config, listener, now_ms)).collect(),
         decisions,
+        replays: Replays::default(),
     })
 }
 

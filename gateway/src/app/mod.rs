@@ -188,6 +188,7 @@ impl Gateway {
             move || build::context(&config, disk, threads)
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
+        context.consumers.heed(context.pressure.clone());
         context.consumers.configure(consumers::configured(&config, crate::clock::unix_ms())).await;
         let decision_file = decision_file(&config, &context)?;
         let state = Arc::new(State {

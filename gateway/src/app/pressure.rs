@@ -142,6 +142,9 @@ impl Sampler {
         for (resource, gauge) in &self.pressures {
             gauge.set(pressures.get(*resource));
         }
+        if !context.pressure.pauses_replay() {
+            context.replays.resume();
+        }
         gauge!("gateway_outbox_bytes").set(delivery::held_bytes() as f64);
         gauge!("gateway_handshakes").set(context.registry.handshakes() as f64);
         if let Some(change) = change {

@@ -29,6 +29,8 @@ pub(super) struct Feed {
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
+    /// A stream that it replays waits for the pressure to be less.
+    is_paused: bool,
     /// Others were let run before what has come is sent.
     pub(super) has_waited: bool,
     /// The connection is to be closed, and why.
@@ -227,7 +229,15 @@ impl Connection {
         }
         let engine = self.context.engine.clone();
         let mut cursors = std::mem::take(&mut self.cursors);
+        let pauses = self.context.pressure.pauses_replay();
+        self.feed.is_paused &= pauses;
         cursors.retain_mut(|cursor| {
+            if pauses && cursor.is_replaying(&engine) {
+                if !std::mem::replace(&mut self.feed.is_paused, true) {
+                    self.context.replays.wait(cx.waker());
+                }
+                return true;
+            }
             while self.has_room(out) && (cursor.qos == QoS::AtMostOnce || self.session.send_quota() > 0) {
                 match cursor.poll_next(&engine, cx) {
                     Next::Wait => return true,

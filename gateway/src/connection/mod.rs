@@ -47,7 +47,8 @@ use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 /// What all connections share.
@@ -86,6 +87,33 @@ pub struct Context {
     pub listeners: Box<[ListenerTerms]>,
     /// Where it is told what did not go through, and why.
     pub decisions: DecisionLog,
+    /// Replays that wait.
+    pub replays: Replays,
+}
+
+/// Connections that replay a stream and wait for the pressure to be less.
+#[derive(Debug, Default)]
+pub struct Replays(Mutex<Vec<Waker>>);
+
+impl Replays {
+    const WAITING_MAX: usize = 65_536;
+
+    /// Wakes all of them.
+    pub fn resume(&self) {
+        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(waker.clone());
+        if waiting.len() >= Self::WAITING_MAX {
+            drop(waiting);
+            self.resume(); // Those who must wait come again.
+        }
+    }
 }
 
 /// What is said of one listener.
