@@ -74,7 +74,7 @@ enum ReportForm {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StartedBroker {
-    /// The program beside this one, or in the search path.
+    /// The program that GATEWAY_BIN names, the one beside this one, or in the search path.
     Gateway,
     /// As Debian installs it, with persistence.
     Mosquitto,
