@@ -23,19 +23,19 @@ struct Seen {
 }
 
 /// See the module documentation. It lives as long as the test's process.
-pub struct Sink {
+pub(crate) struct Sink {
     address: SocketAddr,
     seen: Arc<Seen>,
 }
 
 impl Sink {
     /// Acknowledges and counts every event.
-    pub fn answering() -> Self {
+    pub(crate) fn answering() -> Self {
         Self::start(false)
     }
 
     /// Reads on without a look at what comes, once a connection has published.
-    pub fn discarding() -> Self {
+    pub(crate) fn discarding() -> Self {
         Self::start(true)
     }
 
@@ -57,27 +57,27 @@ impl Sink {
         sink
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Clients that said CONNECT.
-    pub fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.seen.connections.load(Relaxed)
     }
 
     /// PUBLISH packets.
-    pub fn published(&self) -> u64 {
+    pub(crate) fn published(&self) -> u64 {
         self.seen.published.load(Relaxed)
     }
 
     /// Different Topic Names.
-    pub fn topics(&self) -> usize {
+    pub(crate) fn topics(&self) -> usize {
         lock(&self.seen.topics).len()
     }
 
     /// Different addresses that connections came from.
-    pub fn sources(&self) -> usize {
+    pub(crate) fn sources(&self) -> usize {
         lock(&self.seen.sources).len()
     }
 }

@@ -5,12 +5,16 @@
 
 mod build;
 mod consumers;
+mod measure;
 mod observe;
+mod pressure;
 mod upkeep;
 
-use crate::admin::{Admin, NotReady, Readiness, Subject};
+use crate::admin::{Admin, NotReady, Readiness, Standing, Subject};
+use crate::admission::{Pressure, Resource};
 use crate::config::Config;
 use crate::connection::Context;
+use crate::decisions::{DecisionFile, DecisionFileOptions};
 use crate::engine::{Engine, EngineError};
 use crate::listener::TcpAcceptor;
 use crate::sinks::{SinkStartError, SinkStatus, Sinks};
@@ -60,6 +64,14 @@ pub enum StartError {
     /// A sink cannot be started.
     #[error(transparent)]
     Sink(#[from] SinkStartError),
+    /// The file of decisions cannot be written.
+    #[error("decisions can not be written to {path}: {source}")]
+    Decisions {
+        /// The configured path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Opening was cut short.
     #[error("opening the log did not finish")]
     Interrupted,
@@ -75,13 +87,17 @@ pub struct Gateway {
     listeners: JoinSet<()>,
     sinks: Sinks,
     sink_tasks: JoinSet<()>,
+    decision_file: Option<DecisionFile>,
     /// Upkeep and admin; they go on until the log is closed.
     background: JoinSet<()>,
+    /// The thread that samples ends with it.
+    sampling: std::sync::mpsc::SyncSender<()>,
     stop_background: watch::Sender<bool>,
 }
 
 struct State {
     engine: Engine,
+    pressure: Arc<Pressure>,
     draining: AtomicBool,
 }
 
@@ -110,8 +126,25 @@ impl Readiness for State {
         if self.engine.view_waits_for_space() {
             reasons.push(NotReady::ViewWaitsForSpace);
         }
+        let level = self.pressure.level();
+        if level.refuses_sessions() && reasons.is_empty() {
+            let (resource, pressure) = self.pressure.pressures().worst();
+            let (level, resource) = (level.as_u8(), resource.label());
+            reasons.push(NotReady::Overloaded { level, resource, pressure });
+        }
         reasons.dedup();
         reasons
+    }
+
+    fn standing(&self) -> Standing {
+        let pressures = self.pressure.pressures();
+        let rounded = |pressure: f64| (pressure * 100.0).round() / 100.0;
+        Standing {
+            level: self.pressure.level().as_u8(),
+            pressures: Resource::ALL
+                .map(|resource| (resource.label(), rounded(pressures.get(resource))))
+                .into(),
+        }
     }
 }
 
@@ -141,7 +174,7 @@ impl Gateway {
         let mut acceptors = Vec::new();
         for listener in &config.listeners {
             // Bound before the log is restored, so that a taken port is told at once; accepting begins after.
-            let acceptor = TcpAcceptor::bind(listener.address, config.admits_anonymous(listener));
+            let acceptor = TcpAcceptor::bind(listener.address);
             acceptors.push(acceptor.map_err(|source| StartError::Listen {
                 what: "mqtt",
                 address: listener.address,
@@ -156,14 +189,21 @@ impl Gateway {
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
         context.consumers.configure(consumers::configured(&config, crate::clock::unix_ms())).await;
-        let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });
+        let decision_file = decision_file(&config, &context)?;
+        let state = Arc::new(State {
+            engine: context.engine.clone(),
+            pressure: context.pressure.clone(),
+            draining: AtomicBool::new(false),
+        });
         let (stop, stopped) = watch::channel(false);
         let (stop_background, background_stopped) = watch::channel(false);
         let mqtt = acceptors.iter().map(TcpAcceptor::local_addr).collect();
         let mut listeners = JoinSet::new();
-        for acceptor in acceptors {
-            listeners.spawn(acceptor.run(context.clone(), stopped.clone()));
+        for (number, (acceptor, listener)) in (0..).zip(acceptors.into_iter().zip(&config.listeners)) {
+            let door = context.registry.door(number, listener.max_connections);
+            listeners.spawn(acceptor.run(door, context.clone(), stopped.clone()));
         }
+        let sampling = pressure::start(context.clone(), &config).map_err(EngineError::Thread)?;
         let mut background = JoinSet::new();
         background.spawn(upkeep::run(
             context.clone(),
@@ -183,6 +223,7 @@ impl Gateway {
                     let (sinks, engine) = (sinks.clone(), context.engine.clone());
                     move || observe::sinks(&sinks, &engine)
                 }),
+                decisions: context.decisions.clone(),
             };
             background.spawn(async move {
                 admin
@@ -202,7 +243,9 @@ impl Gateway {
             listeners,
             sinks,
             sink_tasks,
+            decision_file,
             background,
+            sampling,
             stop_background,
         })
     }
@@ -256,11 +299,30 @@ impl Gateway {
         // What a sink was writing is written again, or known by its target.
         while self.sink_tasks.join_next().await.is_some() {}
         let engine = self.context.engine.clone();
-        let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || engine.shutdown());
+        let decision_file = self.decision_file.take();
+        let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || {
+            engine.shutdown();
+            drop(decision_file);
+        });
         if closing.await.is_err() {
             tracing::error!("closing the log ended in a panic");
         }
+        // An error means that it has ended.
+        let _ = self.sampling.try_send(());
         let _ = self.stop_background.send(true);
         while self.background.join_next().await.is_some() {}
     }
+}
+
+/// Begins to write decisions to their file, if they have one.
+fn decision_file(config: &Config, context: &Context) -> Result<Option<DecisionFile>, StartError> {
+    let Some(path) = config.decisions.file.clone() else { return Ok(None) };
+    let options = DecisionFileOptions {
+        path: path.clone(),
+        bytes_max: config.decisions.file_bytes,
+        files: config.decisions.files,
+    };
+    let started = DecisionFile::start(&context.decisions, options);
+    let failed = |source| StartError::Decisions { path: path.display().to_string(), source };
+    started.map(Some).map_err(failed)
 }

@@ -7,14 +7,16 @@
 
 use super::feed::{How, Step};
 use super::task::Connection;
+use super::words::Why;
+use crate::decisions::{Action, Reason};
 use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::engine::{
     AckRuns, ChunkError, Chunks, DueBatch, DueReader, DueRun, DurableSession, Engine, Fetch, GivenUp,
     LoadedChunk,
 };
 use crate::stream::{Located, Pager};
+use gateway_protocol::QoS;
 use gateway_protocol::session::DURABLE_IDENTIFIERS;
-use gateway_protocol::{QoS, ReasonCode};
 use gateway_storage::{Entry, Offset, Staging, SubmitError, Urgency};
 use std::future::Future;
 use std::pin::Pin;
@@ -162,7 +164,7 @@ impl Connection {
                 }
                 Poll::Ready(Ok(Due::Nothing)) => break,
                 Poll::Ready(Err(Unreadable)) => {
-                    self.feed.failure = Some(ReasonCode::ImplementationSpecificError);
+                    self.feed.failure = Some(Why::Unreadable);
                     return;
                 }
                 Poll::Pending => return,
@@ -250,14 +252,18 @@ impl Connection {
                 retained.as_ref().map(|message| message.event())
             }
             Poll::Ready(Located::Failed) => {
-                self.feed.failure = Some(ReasonCode::ImplementationSpecificError);
+                self.feed.failure = Some(Why::Unreadable);
                 return Step::Stop;
             }
             Poll::Ready(Located::End) | Poll::Pending => return Step::Stop,
         };
         let Some(event) = event else {
-            let reason = if run.profile.is_retained { Dropped::RetainedReplaced } else { Dropped::Damaged };
+            let (reason, why) = match run.profile.is_retained {
+                true => (Dropped::RetainedReplaced, Reason::RetainedReplaced),
+                false => (Dropped::Damaged, Reason::Damaged),
+            };
             delivery::dropped(reason, 1);
+            self.context.decide(&self.client_id, "", Action::Dropped, why, 1);
             self.context.engine.note_undeliverable(1);
             durable.acks.push(sequence);
             return Step::Done;
