@@ -2,11 +2,13 @@
 #![cfg(feature = "demo")]
 #![expect(clippy::expect_used, reason = "a test helper; a failure fails the test")]
 
+use std::time::Duration;
+
 use device_sim::report::{GateResult, Report, Verdict, text};
 use device_sim::run::{self, Plan, Stop};
 use device_sim::scenario::Scenario;
 use gateway::app::Gateway;
-use gateway::config::Config;
+use gateway::config::{Config, ConsumerConfig, ConsumerOrder, ConsumerStart};
 use tokio::sync::watch;
 
 const FLEET: &str = r#"
@@ -42,6 +44,17 @@ async fn kept(fleet: &str, rest: &str) -> Report {
     config.storage.data_dir = directory.path().to_owned();
     config.admin.address.set_port(0);
     config.listeners.iter_mut().for_each(|listener| listener.address.set_port(0));
+    config.consumers.push(ConsumerConfig {
+        name: "work".to_owned(),
+        stream: "telemetry".to_owned(),
+        filter: "#".to_owned(),
+        from: ConsumerStart::Latest,
+        ack_wait: Duration::from_secs(10),
+        max_deliver: 3,
+        backoff: Vec::new(),
+        max_ack_pending: 1_000,
+        order: ConsumerOrder::None,
+    });
     let gateway = Gateway::start(config).await.expect("the gateway starts");
     let broker = gateway.mqtt_addr();
     let plan = Plan { scenario, host: broker.ip().to_string(), port: broker.port(), seed: 3, epoch: 1 };
@@ -219,4 +232,39 @@ async fn a_group_and_a_reader_of_the_log_are_complete_too() {
         );
     }
     assert_eq!(report.qos.qos1.duplicated, 0, "the reader went on behind the last offset that it had seen");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_that_hand_back_hang_and_meet_poison_get_at_everything() {
+    let report = kept(
+        FLEET,
+        r#"
+        [[subscriber]]
+        name = "workers"
+        filter = "$consumer/work"
+        matching = "devices/#"
+        members = 3
+        nak = 0.05
+        hang = 0.01
+        [[phase]]
+        name = "poison"
+        kind = "poison"
+        duration = "1s"
+        share = 0.05
+        [[phase]]
+        name = "outage"
+        kind = "consumer-outage"
+        duration = "500ms"
+        subscriber = "archive"
+        [[phase]]
+        name = "after"
+        kind = "steady"
+        duration = "1s"
+        "#,
+    )
+    .await;
+    let workers = report.subscribers.last().expect("the workers");
+    assert_eq!(workers.qos.qos1.delivered, report.qos.qos1.due, "{}", text::render(&report));
+    let again = workers.qos.qos1.duplicated;
+    assert!((20..=workers.duplicates_allowed).contains(&again), "{again} of {}", workers.duplicates_allowed);
 }
