@@ -23,17 +23,22 @@ const ROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// Libraries that may be named behind one door only: the crate's name as imported, and the paths that may.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 13] = [
     ("anyhow", &["gateway/src/main.rs", "device-sim/src/main.rs"]),
     ("axum", &["gateway/src/admin/"]),
     ("clap", &["gateway/src/main.rs", "gateway/src/cli/", "device-sim/src/"]),
     ("hyper", &["gateway/src/admin/", "gateway/src/sinks/webhook/", "gateway/src/config/sinks.rs"]),
     ("hyper_rustls", &["gateway/src/sinks/webhook/"]),
     ("hyper_util", &["gateway/src/admin/", "gateway/src/sinks/webhook/"]),
+    ("prost_reflect", &["device-sim/src/payload/protobuf.rs", "device-sim/tests/payloads.rs"]),
     ("ring", &["gateway/src/sinks/webhook/"]),
-    ("rustls", &["gateway/src/listener/tls", "gateway/src/sinks/webhook/"]),
+    (
+        "rustls",
+        &["gateway/src/listener/tls", "gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"],
+    ),
     ("sled", &["gateway/storage/"]),
-    ("tokio_postgres", &["gateway/src/sinks/postgres/", "gateway/src/config/sinks.rs"]),
+    ("tokio_postgres", &["gateway/src/sinks/postgres/", "gateway/src/config/"]),
+    ("tokio_postgres_rustls", &["gateway/src/sinks/postgres/"]),
     ("tokio_rustls", &["gateway/src/listener/tls"]),
     ("ureq", &["gateway/src/cli/"]),
 ];

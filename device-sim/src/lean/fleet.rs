@@ -49,7 +49,6 @@ pub(super) struct Fleet {
     listed: Vec<u32>,
     due_to_puback: Recorder,
     sent_to_puback: Recorder,
-    durable: bool,
     window: u16,
     /// Events that may wait for one connection.
     queue_max: usize,
@@ -75,12 +74,14 @@ impl Fleet {
         let mut publishers = Vec::with_capacity((after - first) as usize);
         let mut devices = Vec::new();
         for number in numbers() {
-            let identity = fleet::identity(&common.plan, number);
+            let Some(identity) = fleet::identity(&common.plan, number) else { continue };
             if number < lean.connections {
-                publishers.push(Publisher::new(match identity.protocol {
+                let version = match identity.protocol {
                     Protocol::V3_1_1 => ProtocolVersion::V3_1_1,
                     Protocol::V5 => ProtocolVersion::V5,
-                }));
+                };
+                // Devices that share a connection share its session: that of the first one.
+                publishers.push(Publisher::new(version, identity.cohort.durable));
             }
             let group = groups.group_of(subscribers_of(common, &identity.topic));
             let payloads = Payloads::new(&common.plan, &identity);
@@ -88,12 +89,11 @@ impl Fleet {
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         Fleet {
-            schedule: Schedule::along(
+            schedule: Schedule::of_devices(
                 common.plan.seed(),
-                numbers(),
+                spec,
                 Timeline::of(&common.plan.scenario).rates(),
-                spec.arrivals,
-                spec.qos1_share,
+                numbers(),
             ),
             half: PublisherHalf::new(devices.len()),
             publishers,
@@ -103,7 +103,6 @@ impl Fleet {
             listed: Vec::new(),
             due_to_puback: Recorder::new(Timing::DueToPuback),
             sent_to_puback: Recorder::new(Timing::SentToPuback),
-            durable: spec.durable,
             window: spec.inflight_max,
             queue_max: spec.queue_max.saturating_mul(shared_by),
             pace: lean.pace,
@@ -328,10 +327,15 @@ impl Fleet {
         // What waited for the broker is the broker's doing; the rest of the delay is this simulator's own.
         let own_lag_us = now_us.saturating_sub(due.due_us.max(publisher.free_since_us));
         common.lag.record(own_lag_us, common.counts(due.due_us));
-        let token = Token { sequence: due.sequence, due_us: due.due_us, qos: due.qos };
-        let payload = device.payloads.next(token, &device.topic);
+        let SlotDue { sequence, due_us, measured_us, qos, .. } = due;
+        let token = Token { sequence, due_us, measured_us, qos };
+        let Some(payload) = device.payloads.next(token, &device.topic) else {
+            // Nothing worth an event: none was due.
+            common.tally.due[qos] -= 1;
+            return Ok(());
+        };
         self.half.sent(due.slot as usize, due.sequence, due.qos)?;
-        publisher.write(&due, &device.topic, &payload, now_us, self.durable)?;
+        publisher.write(&due, &device.topic, &payload, now_us)?;
         common.tally.sent[due.qos] += 1;
         if due.qos == QoS::AtMostOnce {
             self.groups.expect(device.group, due.qos);
@@ -349,8 +353,9 @@ impl Fleet {
         let number = self.first + index;
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
-            let client_id = fleet::identity(&common.plan, number).client_id;
-            let who = Introduction { client_id: &client_id, durable: self.durable, subscribes: false };
+            let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
+            let durable = publisher.durable;
+            let who = Introduction { client_id: &identity.client_id, durable, subscribes: false };
             publisher.link.opened(&who)?;
         }
         if ready.writable {
