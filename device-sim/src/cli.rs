@@ -80,7 +80,7 @@ struct RunArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StartedBroker {
-    /// The program beside this one, or in the search path.
+    /// The program that GATEWAY_BIN names, the one beside this one, or in the search path.
     Gateway,
     /// As Debian installs it, with persistence.
     Mosquitto,

@@ -39,6 +39,7 @@ pub(crate) struct Host {
     command: Vec<String>,
     dir: PathBuf,
     address: SocketAddr,
+    admin: SocketAddr,
     child: Option<Child>,
     disk: Option<Disk>,
 }
@@ -98,7 +99,8 @@ impl Host {
         let prepare = |error| HostError::Prepare { path: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(prepare)?;
         let (address, admin) = free_addresses().map_err(prepare)?;
-        let mut host = Host { command: Vec::new(), dir: dir.clone(), address, child: None, disk: None };
+        let mut host =
+            Host { command: Vec::new(), dir: dir.clone(), address, admin, child: None, disk: None };
         if needs_disk || spec.disk_bytes.is_some() {
             host.disk = Some(Disk::mount(&dir, spec.disk_bytes)?);
         }
@@ -120,6 +122,11 @@ impl Host {
     /// Where it listens for MQTT.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address its command knows as `{admin}`: the gateway's admin listener, if it is one.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Does something to it. A start is over when the process exists; whether it listens is for clients to find out.
