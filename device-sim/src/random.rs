@@ -24,6 +24,12 @@ pub enum Purpose {
     Fleet = 4,
     /// Back-off jitter after a broken connection.
     Backoff = 5,
+    /// What a worker refuses.
+    Work = 32,
+    /// Which connections the network spoils.
+    Network = 33,
+    /// Which events are poison.
+    Poison = 34,
 }
 
 impl Seed {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{ModelSpec, builtin};
 use crate::qos::QoS;
 use crate::scenario::topic::TopicTemplate;
-use crate::scenario::{Fleet, Protocol, RunSpec, Scenario, SubscriberSpec};
+use crate::scenario::{Clients, Expect, Fleet, Protocol, RunSpec, Scenario, ScenarioText, SubscriberSpec};
 use crate::schedule::Arrivals;
 
 /// The demo's scenario.
@@ -15,6 +15,7 @@ pub(super) fn scenario(devices: u32, rate: f64, duration: Option<Duration>) -> S
     let topic = TopicTemplate::parse("devices/{site}/{device}/telemetry").expect("a valid template");
     let fleet = Fleet {
         devices,
+        clients: Clients::Honest,
         sites: 20,
         rate,
         arrivals: Arrivals::Periodic { jitter: 0.3 },
@@ -29,19 +30,15 @@ pub(super) fn scenario(devices: u32, rate: f64, duration: Option<Duration>) -> S
         queue_max: 128,
         connect_rate: 1_000.0_f64.max(f64::from(devices) / 5.0),
     };
-    let subscriber = |name: &str, filter: &str, qos, durable, protocol| SubscriberSpec {
-        name: name.to_owned(),
-        filter: filter.to_owned(),
-        qos,
-        durable,
-        protocol,
-    };
+    let dashboard = SubscriberSpec::plain("dashboard", "devices/#", QoS::AtMostOnce, Protocol::V3_1_1);
+    let archive = SubscriberSpec::plain("archive", "devices/+/+/telemetry", QoS::AtLeastOnce, Protocol::V5);
     Scenario {
+        about: String::new(),
         fleet,
-        subscribers: vec![
-            subscriber("dashboard", "devices/#", QoS::AtMostOnce, false, Protocol::V3_1_1),
-            subscriber("archive", "devices/+/+/telemetry", QoS::AtLeastOnce, true, Protocol::V5),
-        ],
+        subscribers: vec![dashboard, SubscriberSpec { durable: true, ..archive }],
+        phases: Vec::new(),
+        broker: None,
+        expect: Expect::default(),
         run: RunSpec {
             duration,
             warm_up: Duration::ZERO,
@@ -50,6 +47,7 @@ pub(super) fn scenario(devices: u32, rate: f64, duration: Option<Duration>) -> S
             redelivery_window: Duration::from_secs(1),
             seed: None,
         },
+        text: ScenarioText::default(),
     }
 }
 

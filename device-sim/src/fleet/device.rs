@@ -152,6 +152,7 @@ impl Books {
             LinkEvent::Published(id) => self.published(id),
             LinkEvent::Acknowledged { id, accepted } => self.acknowledged(id, accepted),
             LinkEvent::Delivered { .. }
+            | LinkEvent::Handed { .. }
             | LinkEvent::Subscribed(_)
             | LinkEvent::Disconnected
             | LinkEvent::Other => {}

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+pub(crate) use payload::Payloads;
+
 use crate::mqtt::{Broker, LinkOptions};
 use crate::qos::QoS;
 use crate::random::{Purpose, unit};
@@ -34,15 +36,18 @@ pub(crate) struct Identity {
 
 /// The fleet's devices in order: a function of the scenario and the seed.
 pub(crate) fn identities(plan: &Plan) -> impl Iterator<Item = Identity> {
+    (0..plan.scenario.fleet.devices).map(|number| identity(plan, number))
+}
+
+/// One of the fleet's devices.
+pub(crate) fn identity(plan: &Plan, number: u32) -> Identity {
     let fleet = &plan.scenario.fleet;
-    (0..fleet.devices).map(|number| {
-        let client_id = format!("{}{number:05}", fleet.client_id_prefix);
-        let site = format!("site-{:02}", number % fleet.sites);
-        let topic = fleet.topic.fill(&site, &client_id);
-        let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < fleet.v5_share;
-        let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
-        Identity { number, client_id, topic, protocol }
-    })
+    let client_id = format!("{}{number:05}", fleet.client_id_prefix);
+    let site = format!("site-{:02}", number % fleet.sites);
+    let topic = fleet.topic.fill(&site, &client_id);
+    let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < fleet.v5_share;
+    let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
+    Identity { number, client_id, topic, protocol }
 }
 
 /// Starts all devices, spaced by the scenario's connect rate, and returns where each takes its due events from.
@@ -65,10 +70,20 @@ pub(crate) fn spawn_all(
             durable: fleet.durable,
             inflight_max: fleet.inflight_max,
             requests_max: usize::from(fleet.inflight_max) + 1,
+            answers_itself: false,
         };
         let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due);
         let start_after = Duration::from_secs_f64(f64::from(number) / fleet.connect_rate);
-        tasks.spawn(device.run(start_after));
+        match shared.timeline.appears_us(number) {
+            None => tasks.spawn(device.run(start_after)),
+            Some(appears_us) => {
+                let shared = Arc::clone(shared);
+                tasks.spawn(async move {
+                    shared.clock.wait_until(appears_us).await;
+                    device.run(Duration::ZERO).await;
+                })
+            }
+        };
     }
     senders
 }

@@ -10,7 +10,7 @@ use crate::run::Plan;
 const PAYLOAD_BYTES: usize = 256;
 
 /// Makes the payloads of one device.
-pub(super) struct Payloads {
+pub(crate) struct Payloads {
     model: DeviceModel,
     device: u32,
     epoch: u32,
@@ -18,7 +18,7 @@ pub(super) struct Payloads {
 }
 
 impl Payloads {
-    pub(super) fn new(plan: &Plan, identity: &Identity) -> Self {
+    pub(crate) fn new(plan: &Plan, identity: &Identity) -> Self {
         let fleet = &plan.scenario.fleet;
         Payloads {
             model: DeviceModel::new(&fleet.model, plan.seed().stream(Purpose::Model, identity.number)),
@@ -29,7 +29,7 @@ impl Payloads {
     }
 
     /// The payload of the next event; to be called in the order of due times.
-    pub(super) fn next(&mut self, token: Token, topic: &str) -> Vec<u8> {
+    pub(crate) fn next(&mut self, token: Token, topic: &str) -> Vec<u8> {
         self.model.advance(token.due_us as f64 / 1e6 * self.time_scale);
         let mut payload = Vec::with_capacity(PAYLOAD_BYTES);
         let envelope = Envelope {

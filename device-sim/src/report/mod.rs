@@ -12,11 +12,14 @@ mod markup;
 pub mod series;
 pub mod text;
 pub mod verdict;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+
+pub use workers::WorkerReport;
 
 use crate::ledger::{Received, Totals};
 use crate::qos::{ByQoS, QoS};
@@ -72,6 +75,8 @@ pub struct Report {
     pub gates: Vec<GateResult>,
     /// The gateway's own counters beside the ledger, if they were read.
     pub gateway: Option<CounterComparison>,
+    /// Why they were not, if they were to be.
+    pub gateway_unread: Option<String>,
     /// What happened second by second.
     pub series: SeriesReport,
     /// Latencies as distributions.
@@ -176,6 +181,8 @@ pub struct SubscriberReport {
     pub durable: bool,
     /// Whether acknowledged QoS 1 events were promised to it.
     pub assured: bool,
+    /// Whether a device's events were to come in order.
+    pub ordered: bool,
     /// Per QoS of publication.
     pub qos: ByQoS<ReceivedReport>,
     /// QoS 1 duplicates that its and the devices' broken connections explain.
@@ -222,6 +229,8 @@ pub struct SimulatorReport {
     pub cpu_us_per_event: f64,
     /// Which version of it that was.
     pub version: &'static str,
+    /// Its worker processes; empty without any.
+    pub workers: Vec<WorkerReport>,
 }
 
 impl Report {
@@ -279,11 +288,13 @@ impl Report {
                 overflowed: stats.overflowed.get(),
                 cpu_s: cpu.as_secs_f64(),
                 cpu_us_per_event: if sent == 0 { 0.0 } else { cpu.as_secs_f64() * 1e6 / sent as f64 },
+                workers: shared.workers().iter().map(WorkerReport::of).collect(),
                 version: env!("CARGO_PKG_VERSION"),
             },
             promises: Vec::new(),
             gates: Vec::new(),
             gateway: None,
+            gateway_unread: None,
             series: shared.series.report(),
             distributions: distributions(shared),
         };
@@ -321,7 +332,10 @@ fn subscriber(shared: &Shared, state: &SubscriberState, sums: &ByQoS<Received>) 
         durable: spec.durable,
         assured: state.is_assured(),
         qos: ByQoS { qos0: received(&sums.qos0), qos1: received(&sums.qos1) },
-        duplicates_allowed: shared.stats.in_flight_at_disconnect.get() + state.may_come_again.get(),
+        ordered: spec.is_ordered(),
+        duplicates_allowed: shared.stats.in_flight_at_disconnect.get()
+            + state.may_come_again.get()
+            + state.handed_back.get(),
         corrupt: state.corrupt.get(),
         foreign: state.foreign.get(),
         disconnects: state.disconnects.get(),

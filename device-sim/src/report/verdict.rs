@@ -53,7 +53,7 @@ fn promise(name: &'static str, subscriber: Option<String>, broken_by: Option<Str
 
 fn to_subscriber(one: &SubscriberReport) -> Vec<Promise> {
     let lost = if one.assured { one.qos.qos1.lost } else { 0 };
-    let out_of_order = one.qos.qos0.out_of_order + one.qos.qos1.out_of_order;
+    let out_of_order = if one.ordered { one.qos.qos0.out_of_order + one.qos.qos1.out_of_order } else { 0 };
     // A QoS 1 event reaches a QoS 0 subscription at most once [MQTT-4.3.1-1]; but the broker cannot know a publisher's
     // retransmission from a new event, so those are allowed to it as well.
     let unexplained = one.qos.qos1.duplicated.saturating_sub(one.duplicates_allowed);
@@ -229,7 +229,7 @@ mod tests {
         };
         assert_eq!(
             names(&json),
-            "began_unix_s broken broker corrupt distributions due_to_puback_us epoch fleet gates gateway promises \
+            "began_unix_s broken broker corrupt distributions due_to_puback_us epoch fleet gates gateway gateway_unread promises \
              published_for_s qos scenario schema seed sent_to_puback_us series simulator subscribers verdict"
         );
         assert_eq!(json["verdict"], "kept");
@@ -247,12 +247,15 @@ mod tests {
         assert_eq!(json["qos"]["1"]["delivered"]["archive"], 10);
         assert_eq!(
             names(&json["subscribers"][0]),
-            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name protocol \
-             qos sessions_lost subscription_qos"
+            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name ordered \
+             protocol qos sessions_lost subscription_qos"
         );
         assert_eq!(names(&json["subscribers"][0]["qos"]["0"]), "delivered duplicated late lost out_of_order");
         assert_eq!(names(&json["due_to_puback_us"]), "count max mean p50 p90 p99 p999");
-        assert_eq!(names(&json["simulator"]), "bottleneck cpu_s cpu_us_per_event lag_us overflowed version");
+        assert_eq!(
+            names(&json["simulator"]),
+            "bottleneck cpu_s cpu_us_per_event lag_us overflowed version workers"
+        );
         assert_eq!(names(&json["promises"][0]), "held name subscriber");
         assert_eq!(names(&json["series"]), "samples step_s");
         assert_eq!(

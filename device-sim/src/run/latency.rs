@@ -68,6 +68,17 @@ impl Latencies {
         }
     }
 
+    /// Adds what another process recorded: values and how often each occurred.
+    pub(crate) fn merge(&self, occurrences: &[(u64, u64)], counts: bool) {
+        let mut pair = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (latency_us, count) in occurrences {
+            pair.recent.saturating_record_n(*latency_us, *count);
+            if counts {
+                pair.total.saturating_record_n(*latency_us, *count);
+            }
+        }
+    }
+
     /// Everything since the start.
     pub fn total(&self) -> LatencySummary {
         summary(&self.0.lock().unwrap_or_else(PoisonError::into_inner).total)
@@ -95,8 +106,9 @@ impl Latencies {
     }
 }
 
+/// An empty histogram; all that are merged have these bounds.
 #[expect(clippy::expect_used, reason = "the bounds are constants, and every test that records uses them")]
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MOST_US, DIGITS).expect("valid bounds")
 }
 

@@ -22,8 +22,9 @@ pub(super) async fn run(
     stop: &mut watch::Receiver<Stop>,
 ) -> Duration {
     let fleet = &plan.scenario.fleet;
+    let rates = shared.timeline.rates();
     let mut schedule =
-        Schedule::new(plan.seed(), fleet.devices, fleet.rate, fleet.arrivals, fleet.qos1_share);
+        Schedule::along(plan.seed(), 0..fleet.devices, rates, fleet.arrivals, fleet.qos1_share);
     let end_us = plan.scenario.run.duration.map_or(u64::MAX, |duration| duration.as_micros() as u64);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
