@@ -11,7 +11,7 @@ use crate::capture::link::{Link, LinkError};
 use crate::cli::CommandError;
 
 /// What may be unacknowledged.
-const WINDOW: u64 = 500;
+const WINDOW: u16 = 500;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Publishes so many, one on each topic below `root`, and waits until all of them are acknowledged.
@@ -24,9 +24,10 @@ fn publish(address: SocketAddr, root: &str, count: u64, sizes: &Sizes) -> Result
     let version = if sizes.is_v3 { ProtocolVersion::V3_1_1 } else { ProtocolVersion::V5 };
     let mut link = Link::connect(address, "retainer", version)?;
     let payload = vec![b'.'; sizes.payload_bytes];
+    let window = u64::from(WINDOW.min(link.receive_maximum()));
     let (mut sent, mut acknowledged) = (0, 0);
     while acknowledged < count {
-        while sent < count && sent - acknowledged < WINDOW {
+        while sent < count && sent - acknowledged < window {
             sent += 1;
             let packet_id = PacketId::new((sent % u64::from(u16::MAX)) as u16 + 1);
             link.put(&Packet::Publish(Publish {

@@ -140,6 +140,7 @@ impl Scenario {
         let (publishers, subscribers) = self.defaults();
         match self {
             Self::Connect => (0, 0),
+            Self::Retained => (0, sizes.subscribers.unwrap_or(subscribers)),
             _ => (sizes.publishers.unwrap_or(publishers), sizes.subscribers.unwrap_or(subscribers)),
         }
     }
