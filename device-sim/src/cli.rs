@@ -185,10 +185,9 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
     let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
     let outcome = run::execute(&plan, &shared, listen_for_signals()?, 0).await;
-    let watched = watching.end().await;
+    watching.end().await;
     let mut report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
     report.scenario = name;
-    watched.add_to(&mut report);
     args.reports.write(&report)?;
     Ok(report.verdict)
 }
