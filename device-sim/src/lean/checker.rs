@@ -4,7 +4,7 @@ use gateway_protocol::codec::encode_puback;
 use gateway_protocol::packet::{ConnAck, Publish, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
 use gateway_protocol::{Packet, PacketId, Properties, ProtocolVersion, ReasonCode, TopicFilter, encode};
 
-use super::common::{Common, Fault, monotonic_us};
+use super::common::{Common, Fault, Side, monotonic_us};
 use super::link::{Broken, Introduction, Link, State, next_packet};
 use super::poller::Ready;
 use super::tally::{Recorder, SubscriberTally, Times, Timing};
@@ -59,7 +59,7 @@ impl Checker {
 
     /// Begins its first connection.
     pub(super) fn open(&mut self, common: &mut Common) {
-        if let Err(error) = common.open(&mut self.link, self.number, self.token) {
+        if let Err(error) = common.open(&mut self.link, Side::Subscribers, self.number, self.token) {
             self.broke(common, &error);
         }
     }
@@ -67,7 +67,7 @@ impl Checker {
     /// One of its timers ran out.
     pub(super) fn timer(&mut self, common: &mut Common, generation: u32) {
         if self.link.generation == generation
-            && let Err(error) = common.timer(&mut self.link, self.number, self.token)
+            && let Err(error) = common.timer(&mut self.link, Side::Subscribers, self.number, self.token)
         {
             self.broke(common, &error);
         }
@@ -137,7 +137,7 @@ impl Checker {
             Packet::Publish(publish) => self.publish(publish, common)?,
             Packet::ConnAck(ack) => self.accepted(ack)?,
             Packet::SubAck(ack) => {
-                self.link.state = State::Up;
+                self.up();
                 self.subscribed(ack.reason_codes.iter().next().unwrap_or(ReasonCode::UnspecifiedError));
             }
             Packet::PingResp => self.link.ponged(),
@@ -157,7 +157,7 @@ impl Checker {
         }
         // A session that was kept is trusted to have kept the subscription: subscribing again would hide that it did not.
         if self.subscribed_before && ack.session_present {
-            self.link.state = State::Up;
+            self.up();
             return Ok(());
         }
         self.link.state = State::Subscribing;
@@ -174,6 +174,11 @@ impl Checker {
         let subscribe =
             Subscribe { packet_id, properties: Properties::default(), filters: filters.as_filters() };
         Ok(encode(&Packet::Subscribe(subscribe), self.link.version, &mut self.link.out)?)
+    }
+
+    fn up(&mut self) {
+        self.link.state = State::Up;
+        self.tally.connected = 1;
     }
 
     fn subscribed(&mut self, answer: ReasonCode) {
@@ -211,6 +216,7 @@ impl Checker {
         match self.half.delivered(device, sequence, qos)? {
             Delivery::First | Delivery::OutOfOrder => {
                 self.tally.delivered[qos] += 1;
+                self.tally.newest_due_us = self.tally.newest_due_us.max(due_us);
                 self.arrived += 1;
                 self.delivery.record(now_us.saturating_sub(due_us), common.counts(due_us));
             }
@@ -222,6 +228,7 @@ impl Checker {
     }
 
     fn broke(&mut self, common: &mut Common, error: &Broken) {
+        self.tally.connected = 0;
         if self.link.state == State::Up {
             self.tally.disconnects += 1;
             self.tally.may_come_again += self.late.take(common.run_us());

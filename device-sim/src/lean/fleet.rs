@@ -7,7 +7,7 @@
 use gateway_protocol::packet::ConnAck;
 use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
 
-use super::common::{Common, Fault, monotonic_us};
+use super::common::{Common, Fault, Side, monotonic_us};
 use super::link::{Broken, Introduction, State, next_packet};
 use super::poller::Ready;
 use super::publisher::Publisher;
@@ -42,6 +42,7 @@ pub(super) struct Fleet {
     devices: Vec<Device>,
     /// The first connection of this worker, among all of the fleet.
     first: u32,
+    timeline: Timeline,
     schedule: Schedule,
     pub(super) half: PublisherHalf,
     groups: Groups,
@@ -87,15 +88,17 @@ impl Fleet {
             devices.push(Device { number, topic: identity.topic.into(), payloads, group });
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
+        let timeline = Timeline::of(&common.plan.scenario);
         Fleet {
             schedule: Schedule::along(
                 common.plan.seed(),
                 numbers(),
-                Timeline::of(&common.plan.scenario).rates(),
+                timeline.rates(),
                 spec.arrivals,
                 spec.qos1_share,
             ),
             half: PublisherHalf::new(devices.len()),
+            timeline,
             publishers,
             devices,
             first,
@@ -112,14 +115,24 @@ impl Fleet {
         }
     }
 
-    /// Plans the first connections, by the scenario's connect rate over all workers.
+    /// Plans the first connections, by the scenario's connect rate over all workers. Those that come later are left out.
     pub(super) fn connect(&self, common: &mut Common) {
         let now_us = monotonic_us();
-        let rate = common.plan.scenario.fleet.connect_rate;
-        for (token, publisher) in (0_u64..).zip(&self.publishers) {
-            // Workers take turns, so that the sum of all has the rate.
-            let turn = token as f64 * self.workers_share(common);
-            common.set_timer(now_us + (turn / rate * 1e6) as u64, token, publisher.link.generation);
+        let rate = common.plan.scenario.fleet.connect_rate / self.workers_share(common);
+        let there = (0_u64..).zip(&self.publishers).zip(self.first..);
+        let there = there.filter(|(_, connection)| self.timeline.appears_us(*connection).is_none());
+        for (turn, ((token, publisher), _)) in there.enumerate() {
+            common.set_timer(now_us + (turn as f64 / rate * 1e6) as u64, token, publisher.link.generation);
+        }
+    }
+
+    /// Plans the connections that come later, now that it is known when that is.
+    pub(super) fn connect_later(&self, common: &mut Common) {
+        for ((token, publisher), connection) in (0_u64..).zip(&self.publishers).zip(self.first..) {
+            let at_us = self.timeline.appears_us(connection).and_then(|at_us| common.moment_us(at_us));
+            if let Some(at_us) = at_us {
+                common.set_timer(at_us, token, publisher.link.generation);
+            }
         }
     }
 
@@ -185,7 +198,7 @@ impl Fleet {
         if publisher.link.generation != generation {
             return Ok(());
         }
-        let done = common.timer(&mut publisher.link, number, token).map_err(Fault::from);
+        let done = common.timer(&mut publisher.link, Side::Devices, number, token).map_err(Fault::from);
         self.settle(index, done, common)
     }
 
@@ -458,6 +471,6 @@ fn share(lean: &LeanClients, worker: u32) -> u32 {
 fn subscribers_of(common: &Common, name: &str) -> u32 {
     let subscribers = common.plan.scenario.subscribers.iter().enumerate();
     subscribers
-        .filter(|(_, subscriber)| topic::matches(&subscriber.filter, name))
+        .filter(|(_, subscriber)| topic::matches(subscriber.matching(), name))
         .fold(0, |bits, (place, _)| bits | 1 << place)
 }

@@ -23,7 +23,7 @@ mod publisher;
 mod tally;
 mod transport;
 
-pub(crate) use common::monotonic_us;
+pub(crate) use common::{Dialers, monotonic_us};
 pub(crate) use engine::{Engine, LeanError};
 pub(crate) use tally::{Tally, Times, Timing};
 pub(crate) use transport::TcpDialer;

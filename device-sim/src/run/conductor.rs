@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::{RunError, Shared};
 use super::stage::Stage;
+use super::{RunError, Shared};
 use crate::gates::Recovery;
 use crate::host::HostError;
 use crate::timeline::{Change, Step};
@@ -165,7 +165,7 @@ impl Past {
 /// Whether everybody is connected, and whatever is older than [`BEHIND_US`] is sent, answered and delivered.
 fn is_back(shared: &Shared, now: Past, before: Option<Past>) -> bool {
     let stats = &shared.stats;
-    let connected = stats.connected.get() >= u64::from(shared.timeline.devices_at(now.at_us))
+    let connected = stats.connected.get() >= shared.connections_at(now.at_us)
         && shared.subscribers.iter().all(|one| one.connected.get() >= u64::from(one.spec.members));
     let Some(before) = before else { return connected };
     let taken = stats.sent.qos0.get() + now.sent_qos1 + stats.overflowed.get();

@@ -20,8 +20,8 @@ pub(crate) struct Stage {
 
 /// Where everybody connects to.
 pub(crate) struct Addresses {
-    pub(super) devices: Broker,
-    pub(super) subscribers: Broker,
+    pub(crate) devices: Broker,
+    pub(crate) subscribers: Broker,
     /// The broker's own, whatever lies before it.
     pub(crate) broker: Broker,
 }
@@ -50,13 +50,13 @@ impl Stage {
     }
 
     /// The descriptors it needs for so many devices and subscribers, the listeners included.
-    pub(super) fn files(plan: &Plan, devices: u64, subscribers: u64) -> u64 {
+    pub(crate) fn files(plan: &Plan, devices: u64, subscribers: u64) -> u64 {
         let of = |side, clients| if spoils(plan, side) { 2 * clients + 1 } else { 0 };
         of(Side::Devices, devices) + of(Side::Subscribers, subscribers)
     }
 
     /// What each subscriber hears, in the scenario's order.
-    pub(super) fn orders(&self) -> Vec<watch::Receiver<Orders>> {
+    pub(crate) fn orders(&self) -> Vec<watch::Receiver<Orders>> {
         self.orders.iter().map(watch::Sender::subscribe).collect()
     }
 
