@@ -1,11 +1,14 @@
 //! The command line: what can be asked for, and what the exit code says.
 
+mod looking;
+mod report;
 mod scenarios;
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,8 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::process;
-use crate::report::{Report, Verdict, text};
-use crate::run::{self, Phase, Plan, Shared, Stop};
+use crate::report::Verdict;
+use crate::run::{self, Plan, Stop};
 use crate::scenario::broker::Program;
 use crate::scenario::phase::Disturbance;
 use crate::scenario::{BrokerSpec, Scenario, duration};
@@ -40,6 +43,10 @@ enum Command {
     /// Be a worker of a run; started by `run` itself, with orders on standard input.
     #[command(hide = true)]
     Worker,
+    /// Subscribe and write what comes into a capture.
+    Record(crate::record::RecordArgs),
+    /// Publish a capture again: at its times, faster, or shifted.
+    Replay(crate::replay::ReplayArgs),
     /// Start the gateway and a fleet in one process and watch them.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -61,15 +68,10 @@ struct RunArgs {
     /// For how long events are due, instead of the scenario's; such as 30s.
     #[arg(long, value_parser = duration::parse)]
     duration: Option<Duration>,
-    /// The form of the report on standard output.
-    #[arg(long, value_enum, default_value_t = ReportForm::Text)]
-    report: ReportForm,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ReportForm {
-    Text,
-    Json,
+    #[command(flatten)]
+    reports: report::ReportArgs,
+    #[command(flatten)]
+    watch: looking::WatchArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -80,10 +82,26 @@ enum StartedBroker {
     Mosquitto,
 }
 
+/// A host and a port, as people write them.
 #[derive(Clone, Debug)]
-struct BrokerAddress {
+pub(crate) struct BrokerAddress {
     host: String,
     port: u16,
+}
+
+impl BrokerAddress {
+    /// The first address of the host.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, CommandError> {
+        let wrong = |why: String| CommandError::Usage(format!("{self}: {why}"));
+        let mut found = self.to_string().to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+        found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
+    }
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.host, self.port)
+    }
 }
 
 /// Why a command came to nothing.
@@ -117,6 +135,8 @@ pub async fn main() -> ExitCode {
             .map_err(|_| CommandError::CouldNotRun("the worker panicked".to_owned()))
             .and_then(|done| done.map_err(|error| CommandError::CouldNotRun(error.to_string())))
             .map(|()| Verdict::Kept),
+        Command::Record(args) => captures(move |stop| crate::record::run(&args, stop)).await,
+        Command::Replay(args) => captures(move |stop| crate::replay::run(&args, stop)).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args).await,
     };
@@ -134,6 +154,7 @@ pub async fn main() -> ExitCode {
 }
 
 async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
+    args.reports.check()?;
     let mut scenario = scenarios::read(&args.scenario)?;
     if let Some(wanted) = args.duration {
         if !scenario.phases.is_empty() {
@@ -156,11 +177,14 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     let plan =
         Plan { scenario, host: broker.host, port: broker.port, seed, epoch: process::fresh_number() as u32 };
     let shared = run::prepare(&plan);
-    let progress = tokio::spawn(print_progress(Arc::clone(&shared), io::stderr().is_terminal()));
+    let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
     let outcome = run::execute(&plan, &shared, listen_for_signals()?, 0).await;
-    progress.abort();
-    let report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
-    print_report(&report, args.report)?;
+    let watched = watching.end().await;
+    let mut report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
+    report.scenario = name;
+    watched.add_to(&mut report);
+    args.reports.write(&report)?;
     Ok(report.verdict)
 }
 
@@ -191,39 +215,14 @@ fn choose_broker(scenario: &mut Scenario, args: &RunArgs) -> Result<(), CommandE
     Ok(())
 }
 
-fn print_report(report: &Report, form: ReportForm) -> Result<(), CommandError> {
-    let unwritable =
-        |error: io::Error| CommandError::CouldNotRun(format!("cannot write the report: {error}"));
-    let text = match form {
-        ReportForm::Text => text::render(report),
-        ReportForm::Json => {
-            serde_json::to_string_pretty(report).map_err(|error| unwritable(error.into()))? + "\n"
-        }
-    };
-    io::stdout().lock().write_all(text.as_bytes()).map_err(unwritable)
-}
-
-/// One line per second for someone who watches.
-async fn print_progress(shared: Arc<Shared>, watched: bool) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let mut before = 0;
-    loop {
-        seconds.tick().await;
-        let stats = &shared.stats;
-        let sent = stats.sent.qos0.get() + stats.sent.qos1.get();
-        let line = match shared.phase() {
-            Phase::Connecting => format!("connecting: {} devices", stats.connected.get()),
-            Phase::Publishing => {
-                format!("publishing: {} events/s, {} sent", sent - before, text::grouped(sent))
-            }
-            Phase::Draining => "draining".to_owned(),
-            Phase::Done => return,
-        };
-        before = sent;
-        if watched {
-            let _ = writeln!(io::stderr(), "{line}");
-        }
-    }
+/// Records and replays on a thread of their own: they block.
+async fn captures(
+    work: impl FnOnce(&watch::Receiver<Stop>) -> Result<Verdict, CommandError> + Send + 'static,
+) -> Result<Verdict, CommandError> {
+    let stop = listen_for_signals()?;
+    tokio::task::spawn_blocking(move || work(&stop))
+        .await
+        .unwrap_or_else(|_| Err(CommandError::CouldNotRun("it panicked".to_owned())))
 }
 
 /// SIGINT and SIGTERM: the first stops gently, the second at once.
@@ -244,7 +243,7 @@ pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError
     Ok(receiver)
 }
 
-fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
+pub(crate) fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
     let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parsed {
         Some((host, port)) if !host.is_empty() && port > 0 => {

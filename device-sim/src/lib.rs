@@ -27,13 +27,19 @@ pub mod schedule;
 pub mod timeline;
 pub mod workers;
 
+mod admin;
 mod bench;
+mod capture;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
 mod host;
 mod lean;
+mod live;
+mod metrics;
 mod mqtt;
 mod network;
 mod process;
+mod record;
+mod replay;
 mod subscriber;

@@ -31,7 +31,7 @@ enum ScenariosCommand {
 
 pub(super) fn run(args: &ScenariosArgs) -> Result<Verdict, CommandError> {
     let text = match &args.command {
-        ScenariosCommand::List => builtin::ALL.iter().map(|one| line(one)).collect(),
+        ScenariosCommand::List => builtin::ALL.iter().map(line).collect(),
         ScenariosCommand::Show { name } => builtin(name)?.text.to_owned(),
     };
     let unwritable = |error| CommandError::CouldNotRun(format!("cannot write: {error}"));

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::gateway::CounterLine;
 use super::{LatencySummary, Report, Verdict, WorkerReport};
 use crate::qos::QoS;
 
@@ -69,6 +70,11 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
             out,
             "           it was itself the bottleneck: latencies say more about it than about the broker"
         )?;
+    }
+    write_counters(out, report)?;
+    for gate in &report.gates {
+        let held = if gate.held { "held  " } else { "MISSED" };
+        writeln!(out, "gate {held} {}: wanted {}, got {}", gate.name, gate.wanted, gate.got)?;
     }
     match report.verdict {
         Verdict::Kept => writeln!(out, "\nVERDICT: all promises kept"),
@@ -164,6 +170,25 @@ fn write_connections(out: &mut String, report: &Report) -> fmt::Result {
         grouped(fleet.retransmitted),
         grouped(fleet.given_up),
     )
+}
+
+fn write_counters(out: &mut String, report: &Report) -> fmt::Result {
+    let Some(gateway) = &report.gateway else { return Ok(()) };
+    let differences: Vec<&CounterLine> = gateway.lines.iter().filter(|line| line.difference() != 0).collect();
+    if differences.is_empty() {
+        return writeln!(
+            out,
+            "\nthe gateway's own counters agree with the ledger in {} numbers",
+            gateway.lines.len()
+        );
+    }
+    writeln!(out, "\nthe gateway's own counters differ from the ledger:")?;
+    for line in differences {
+        let why = line.explained_by.as_deref().unwrap_or("nothing explains it");
+        let (here, there) = (grouped(line.ledger), grouped(line.gateway));
+        writeln!(out, "  {}: {here} here, {there} there ({why})", line.name)?;
+    }
+    Ok(())
 }
 
 fn row(out: &mut String, name: &str, cells: &[String]) -> fmt::Result {

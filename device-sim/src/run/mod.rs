@@ -16,6 +16,7 @@ mod clock;
 mod conductor;
 mod drain;
 mod latency;
+mod sampling;
 mod shared;
 mod stage;
 mod ticker;
@@ -32,7 +33,7 @@ use tokio::time::{Instant, sleep};
 pub use clock::RunClock;
 pub(crate) use drain::Drain;
 pub(crate) use latency::histogram;
-pub use latency::{Latencies, LatencySummary};
+pub use latency::{Latencies, LatencySummary, QuantilePoint};
 pub use shared::{Count, Phase, Shared, Stats, SubscriberState};
 pub(crate) use shared::{LateDeliveries, expectations};
 
@@ -154,6 +155,7 @@ pub async fn execute(
     mut stop: watch::Receiver<Stop>,
     more_files: u64,
 ) -> Result<Report, RunError> {
+    let _sampling = sampling::start(shared);
     let (stage, addresses) = Stage::set(plan).await?;
     if let Clients::Lean(lean) = &plan.scenario.fleet.clients {
         return workers::execute(plan, lean, shared, stage, &addresses, stop).await;

@@ -10,6 +10,7 @@ use super::latency::Latencies;
 use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
+use crate::report::series::Series;
 use crate::scenario::{Clients, SubscriberSpec, topic};
 use crate::timeline::Timeline;
 use crate::workers::WorkerUsage;
@@ -25,6 +26,18 @@ pub enum Phase {
     Draining = 2,
     /// The report is made.
     Done = 3,
+}
+
+impl Phase {
+    /// As reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Connecting => "connecting",
+            Phase::Publishing => "publishing",
+            Phase::Draining => "draining",
+            Phase::Done => "done",
+        }
+    }
 }
 
 /// A counter or gauge that many tasks move.
@@ -171,6 +184,8 @@ pub struct Shared {
     pub due_to_puback: Latencies,
     /// From the (first) writing to PUBACK.
     pub sent_to_puback: Latencies,
+    /// What happened second by second.
+    pub series: Series,
     /// The topics of this fleet: what arrives on one of them must be an event of ours.
     pub(crate) topics: HashSet<String>,
     /// Events due before this, microseconds, are the warm-up.
@@ -207,6 +222,7 @@ impl Shared {
             lag: Latencies::new(),
             due_to_puback: Latencies::new(),
             sent_to_puback: Latencies::new(),
+            series: Series::new(),
             topics: topics.into_iter().collect(),
             warm_up_us: scenario.run.warm_up.as_micros() as u64,
             phase: AtomicU8::new(Phase::Connecting as u8),
