@@ -5,7 +5,7 @@ use gateway_protocol::packet::{ConnAck, Publish, Subscribe, SubscribeFiltersBuf,
 use gateway_protocol::{Packet, PacketId, Properties, ProtocolVersion, ReasonCode, TopicFilter, encode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
-use super::link::{Broken, Introduction, Link, State, next_packet};
+use super::link::{Broken, Introduction, KEEP_ALIVE_SECS, Link, RECEIVE_MAXIMUM, State, next_packet};
 use super::poller::Ready;
 use super::tally::{Recorder, SubscriberTally, Times, Timing};
 use crate::envelope::{self, Envelope, Opened};
@@ -112,8 +112,12 @@ impl Checker {
 
     fn try_handle(&mut self, ready: Ready, common: &mut Common, buffer: &mut [u8]) -> Result<(), Fault> {
         if ready.writable && self.link.state == State::Opening {
-            let who =
-                Introduction { client_id: &self.client_id, durable: self.spec.durable, subscribes: true };
+            let who = Introduction {
+                client_id: &self.client_id,
+                durable: self.spec.durable,
+                keep_alive_secs: KEEP_ALIVE_SECS,
+                receive_maximum: Some(RECEIVE_MAXIMUM),
+            };
             self.link.opened(&who)?;
         }
         if ready.readable

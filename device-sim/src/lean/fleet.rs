@@ -8,7 +8,7 @@ use gateway_protocol::packet::ConnAck;
 use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
-use super::link::{Broken, Introduction, State, next_packet};
+use super::link::{Broken, Introduction, KEEP_ALIVE_SECS, State, next_packet};
 use super::poller::Ready;
 use super::publisher::Publisher;
 use super::tally::{Groups, Recorder, Times, Timing};
@@ -363,7 +363,12 @@ impl Fleet {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
             let client_id = fleet::identity(&common.plan, number).client_id;
-            let who = Introduction { client_id: &client_id, durable: self.durable, subscribes: false };
+            let who = Introduction {
+                client_id: &client_id,
+                durable: self.durable,
+                keep_alive_secs: KEEP_ALIVE_SECS,
+                receive_maximum: None,
+            };
             publisher.link.opened(&who)?;
         }
         if ready.writable {

@@ -17,11 +17,11 @@ mod checker;
 mod common;
 mod engine;
 mod fleet;
-mod link;
-mod poller;
+pub(crate) mod link;
+pub(crate) mod poller;
 mod publisher;
 mod tally;
-mod transport;
+pub(crate) mod transport;
 
 pub(crate) use common::{Dialers, monotonic_us};
 pub(crate) use engine::{Engine, LeanError};
