@@ -1,11 +1,15 @@
 //! The command line: what can be asked for, and what the exit code says.
 
 mod fleets;
+mod looking;
+mod report;
+mod scenarios;
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,16 +17,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::process;
-use crate::report::{Report, Verdict, text};
-use crate::run::{self, Phase, Plan, Shared, Stop};
-use crate::scenario::{Scenario, duration};
-
-/// The largest scenario file that is read.
-const SCENARIO_BYTES_MAX: u64 = 1 << 20;
+use crate::report::Verdict;
+use crate::run::{self, Plan, Stop};
+use crate::scenario::broker::Program;
+use crate::scenario::phase::Disturbance;
+use crate::scenario::{BrokerSpec, Scenario, duration};
 
 /// A fleet of simulated devices, and a ledger that checks every promise of the broker.
 ///
-/// Exit code: 0 all promises kept, 1 a promise broken, 2 usage or scenario error, 3 could not run.
+/// Exit code: 0 all promises kept and all gates held, 1 not so, 2 usage or scenario error, 3 could not run.
 #[derive(Debug, Parser)]
 #[command(name = "device-sim", version, about)]
 struct Cli {
@@ -36,8 +39,17 @@ enum Command {
     Run(RunArgs),
     /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
     Fleets(fleets::FleetsArgs),
+    /// Look at the scenarios that come with the program.
+    Scenarios(scenarios::ScenariosArgs),
     /// Measure what a broker does, and what that costs it.
     Bench(Box<crate::bench::BenchArgs>),
+    /// Be a worker of a run; started by `run` itself, with orders on standard input.
+    #[command(hide = true)]
+    Worker,
+    /// Subscribe and write what comes into a capture.
+    Record(crate::record::RecordArgs),
+    /// Publish a capture again: at its times, faster, or shifted.
+    Replay(crate::replay::ReplayArgs),
     /// Start the gateway and a fleet in one process and watch them.
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -45,32 +57,54 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The scenario; scenarios/first.toml shows every key.
+    /// The scenario: a file, or the name of one that comes with the program; `scenarios show first` shows every key.
     scenario: PathBuf,
-    /// Where the broker is.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = parse_broker)]
-    broker: BrokerAddress,
+    /// Where the broker is; 127.0.0.1:1883 if the scenario does not start one.
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker, conflicts_with = "start")]
+    broker: Option<BrokerAddress>,
+    /// Start this broker for the run, instead of the scenario's.
+    #[arg(long, value_enum)]
+    start: Option<StartedBroker>,
     /// The seed of everything random, instead of the scenario's.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// For how long events are due, instead of the scenario's; such as 30s.
     #[arg(long, value_parser = duration::parse)]
     duration: Option<Duration>,
-    /// The form of the report on standard output.
-    #[arg(long, value_enum, default_value_t = ReportForm::Text)]
-    report: ReportForm,
+    #[command(flatten)]
+    reports: report::ReportArgs,
+    #[command(flatten)]
+    watch: looking::WatchArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ReportForm {
-    Text,
-    Json,
+enum StartedBroker {
+    /// The program beside this one, or in the search path.
+    Gateway,
+    /// As Debian installs it, with persistence.
+    Mosquitto,
 }
 
+/// A host and a port, as people write them.
 #[derive(Clone, Debug)]
-struct BrokerAddress {
+pub(crate) struct BrokerAddress {
     host: String,
     port: u16,
+}
+
+impl BrokerAddress {
+    /// The first address of the host.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, CommandError> {
+        let wrong = |why: String| CommandError::Usage(format!("{self}: {why}"));
+        let mut found = self.to_string().to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
+        found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
+    }
+}
+
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.host, self.port)
+    }
 }
 
 /// Why a command came to nothing.
@@ -96,9 +130,17 @@ pub async fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run_scenario(args).await,
         Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
+        Command::Scenarios(args) => scenarios::run(&args),
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),
+        Command::Worker => tokio::task::spawn_blocking(crate::workers::run_worker)
+            .await
+            .map_err(|_| CommandError::CouldNotRun("the worker panicked".to_owned()))
+            .and_then(|done| done.map_err(|error| CommandError::CouldNotRun(error.to_string())))
+            .map(|()| Verdict::Kept),
+        Command::Record(args) => captures(move |stop| crate::record::run(&args, stop)).await,
+        Command::Replay(args) => captures(move |stop| crate::replay::run(&args, stop)).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args).await,
     };
@@ -116,8 +158,15 @@ pub async fn main() -> ExitCode {
 }
 
 async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
-    let mut scenario = read_scenario(&args.scenario)?;
+    args.reports.check()?;
+    let mut scenario = scenarios::read(&args.scenario)?;
     if let Some(wanted) = args.duration {
+        if !scenario.phases.is_empty() {
+            return Err(CommandError::Usage(
+                "--duration is for scenarios without phases; this one's phases say how long they are"
+                    .to_owned(),
+            ));
+        }
         if wanted <= scenario.run.warm_up {
             return Err(CommandError::Usage(format!(
                 "--duration {wanted:?} is not longer than the scenario's warm_up of {:?}",
@@ -127,65 +176,57 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
         scenario.run.duration = Some(wanted);
     }
     let seed = args.seed.or(scenario.run.seed).unwrap_or_else(process::fresh_number);
-    let plan = Plan {
-        scenario,
-        host: args.broker.host,
-        port: args.broker.port,
-        seed,
-        epoch: process::fresh_number() as u32,
-    };
+    choose_broker(&mut scenario, &args)?;
+    let broker = args.broker.unwrap_or_else(|| BrokerAddress { host: "127.0.0.1".to_owned(), port: 1_883 });
+    let plan =
+        Plan { scenario, host: broker.host, port: broker.port, seed, epoch: process::fresh_number() as u32 };
     let shared = run::prepare(&plan);
-    let progress = tokio::spawn(print_progress(Arc::clone(&shared), io::stderr().is_terminal()));
+    let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
     let outcome = run::execute(&plan, &shared, listen_for_signals()?, 0).await;
-    progress.abort();
-    let report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
-    print_report(&report, args.report)?;
+    let watched = watching.end().await;
+    let mut report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
+    report.scenario = name;
+    watched.add_to(&mut report);
+    args.reports.write(&report)?;
     Ok(report.verdict)
 }
 
-fn read_scenario(path: &PathBuf) -> Result<Scenario, CommandError> {
-    let name = path.display();
-    let unreadable = |error: io::Error| CommandError::Usage(format!("cannot read {name}: {error}"));
-    if std::fs::metadata(path).map_err(unreadable)?.len() > SCENARIO_BYTES_MAX {
-        return Err(CommandError::Usage(format!("{name} is larger than {SCENARIO_BYTES_MAX} bytes")));
+/// Puts what the command line says about the broker over what the scenario says.
+fn choose_broker(scenario: &mut Scenario, args: &RunArgs) -> Result<(), CommandError> {
+    if let Some(start) = args.start {
+        // What the scenario wrote for its own gateway is the gateway's.
+        let own = scenario.broker.take();
+        scenario.broker = Some(match (start, own) {
+            (StartedBroker::Gateway, Some(own @ BrokerSpec { program: Program::Gateway { .. }, .. })) => own,
+            (StartedBroker::Gateway, _) => BrokerSpec::of(Program::Gateway { settings: Vec::new() }),
+            (StartedBroker::Mosquitto, own) => BrokerSpec {
+                disk_bytes: own.and_then(|own| own.disk_bytes),
+                ..BrokerSpec::of(Program::Mosquitto)
+            },
+        });
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Scenario::parse(&text).map_err(|faults| CommandError::Usage(format!("{name} cannot be run:\n{faults}")))
-}
-
-fn print_report(report: &Report, form: ReportForm) -> Result<(), CommandError> {
-    let unwritable =
-        |error: io::Error| CommandError::CouldNotRun(format!("cannot write the report: {error}"));
-    let text = match form {
-        ReportForm::Text => text::render(report),
-        ReportForm::Json => {
-            serde_json::to_string_pretty(report).map_err(|error| unwritable(error.into()))? + "\n"
-        }
-    };
-    io::stdout().lock().write_all(text.as_bytes()).map_err(unwritable)
-}
-
-/// One line per second for someone who watches.
-async fn print_progress(shared: Arc<Shared>, watched: bool) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let mut before = 0;
-    loop {
-        seconds.tick().await;
-        let stats = &shared.stats;
-        let sent = stats.sent.qos0.get() + stats.sent.qos1.get();
-        let line = match shared.phase() {
-            Phase::Connecting => format!("connecting: {} devices", stats.connected.get()),
-            Phase::Publishing => {
-                format!("publishing: {} events/s, {} sent", sent - before, text::grouped(sent))
-            }
-            Phase::Draining => "draining".to_owned(),
-            Phase::Done => return,
-        };
-        before = sent;
-        if watched {
-            let _ = writeln!(io::stderr(), "{line}");
+    if args.broker.is_some() && scenario.broker.take().is_some() {
+        let spoiled =
+            scenario.phases.iter().find(|phase| matches!(phase.disturbance, Some(Disturbance::Broker(_))));
+        if let Some(phase) = spoiled {
+            return Err(CommandError::Usage(format!(
+                "`{}` does something to the broker's process, which must then be started by the run: leave --broker out",
+                phase.name
+            )));
         }
     }
+    Ok(())
+}
+
+/// Records and replays on a thread of their own: they block.
+async fn captures(
+    work: impl FnOnce(&watch::Receiver<Stop>) -> Result<Verdict, CommandError> + Send + 'static,
+) -> Result<Verdict, CommandError> {
+    let stop = listen_for_signals()?;
+    tokio::task::spawn_blocking(move || work(&stop))
+        .await
+        .unwrap_or_else(|_| Err(CommandError::CouldNotRun("it panicked".to_owned())))
 }
 
 /// SIGINT and SIGTERM: the first stops gently, the second at once.
@@ -206,7 +247,7 @@ pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError
     Ok(receiver)
 }
 
-fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
+pub(crate) fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
     let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parsed {
         Some((host, port)) if !host.is_empty() && port > 0 => {

@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The QoS levels a device publishes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +40,7 @@ impl QoS {
 }
 
 /// One value per QoS; serialised as an object with the keys `"0"` and `"1"`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByQoS<T> {
     /// For QoS 0.
     #[serde(rename = "0")]

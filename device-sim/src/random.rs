@@ -30,6 +30,12 @@ pub enum Purpose {
     Clock = 7,
     /// Which data come late, and when a device sleeps.
     Uplink = 8,
+    /// What a worker refuses.
+    Work = 32,
+    /// Which connections the network spoils.
+    Network = 33,
+    /// Which events are poison.
+    Poison = 34,
 }
 
 impl Seed {

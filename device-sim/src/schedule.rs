@@ -1,8 +1,10 @@
 //! The open-loop schedule: when each device's events are due, whatever the broker does.
 //!
-//! Promise: the schedule is a function of the seed and the cohorts' rhythms alone. It knows no clock: the caller asks for what
-//! is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies are counted from the due time, so
-//! a broker that stalls is charged for the whole stall and not for one event of it.
+//! Promise: the schedule is a function of the seed, the cohorts' rhythms and the devices' rates over time alone. Readings are
+//! laid out in units of one reading per device and read through the device's [`Curve`], so a device's events are the same
+//! ones in the same order whatever the timeline does with their times, as long as none of them comes late. It knows no
+//! clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
+//! are counted from the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
 //!
 //! ```text
 //! measured ──awake, in time──────────► due (the device's next sequence number)
@@ -16,9 +18,9 @@ use std::collections::BinaryHeap;
 
 use rand_chacha::ChaCha8Rng;
 
+use crate::curve::Curve;
 use crate::qos::QoS;
 use crate::random::{Purpose, Seed, exponential, unit};
-use crate::scenario::Fleet;
 
 /// How a device's readings follow each other. The mean rate is the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,11 +91,29 @@ pub struct Due {
     pub qos: QoS,
 }
 
-/// The events of the whole fleet in the order in which they are due.
+/// The same among some of the devices, told apart by their place among these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotDue {
+    /// The device's place.
+    pub slot: u32,
+    /// As in [`Due`].
+    pub sequence: u32,
+    /// As in [`Due`].
+    pub due_us: u64,
+    /// As in [`Due`].
+    pub measured_us: u64,
+    /// As in [`Due`].
+    pub qos: QoS,
+}
+
+/// The events of a fleet, or of some of its devices, in the order in which they are due.
 pub struct Schedule {
     queue: BinaryHeap<Reverse<(u64, u32, Freshness)>>,
     devices: Vec<DeviceSchedule>,
-    cohorts: Vec<Rhythm>,
+    /// The rhythms of the devices from a number on.
+    cohorts: Vec<(u32, Rhythm)>,
+    /// Readings per second of one device, for the devices from a number on; sorted by it, and the first one is 0.
+    rates: Vec<(u32, Curve)>,
 }
 
 /// Of two entries at one time the older goes first: [`u32::MAX`] less the microseconds since it was measured.
@@ -103,11 +123,11 @@ type Freshness = u32;
 const FRESH: Freshness = u32::MAX;
 
 struct DeviceSchedule {
-    cohort: u16,
+    number: u32,
     rng: ChaCha8Rng,
     qos: ChaCha8Rng,
-    /// Periodic: the phase. Poisson: the last reading's time.
-    origin_us: f64,
+    /// In readings. Periodic: the phase. Poisson: the last reading's place.
+    origin: f64,
     next_reading: u32,
     next_sequence: u32,
     /// Only where something keeps readings back.
@@ -121,25 +141,36 @@ struct UplinkState {
 }
 
 impl Schedule {
-    /// The schedule of a fleet.
-    pub fn of_fleet(seed: Seed, fleet: &Fleet) -> Self {
-        let rhythms: Vec<Rhythm> = fleet.cohorts.iter().map(|cohort| cohort.rhythm).collect();
-        Self::new(seed, &rhythms)
+    /// A schedule of cohorts at constant rates, whose devices are numbered on and on.
+    pub fn new(seed: Seed, cohorts: &[Rhythm]) -> Self {
+        let mut first = 0;
+        let number = |rhythm: &Rhythm| {
+            first += rhythm.devices;
+            (first - rhythm.devices, *rhythm)
+        };
+        let cohorts: Vec<(u32, Rhythm)> = cohorts.iter().map(number).collect();
+        let one = |rhythm: &Rhythm| Curve::constant(rhythm.rate / f64::from(rhythm.devices.max(1)));
+        let rates = cohorts.iter().map(|(first, rhythm)| (*first, one(rhythm))).collect();
+        Schedule::along(seed, 0..first, rates, &cohorts)
     }
 
-    /// A schedule of cohorts, whose devices are numbered on and on.
-    pub fn new(seed: Seed, cohorts: &[Rhythm]) -> Self {
-        let devices: u32 = cohorts.iter().map(|rhythm| rhythm.devices).sum();
-        let mut schedule = Schedule {
-            queue: BinaryHeap::with_capacity(devices as usize),
-            devices: Vec::with_capacity(devices as usize),
-            cohorts: cohorts.to_vec(),
-        };
-        for (place, rhythm) in cohorts.iter().enumerate() {
-            for _ in 0..rhythm.devices {
-                let device = schedule.devices.len() as u32;
-                schedule.devices.push(DeviceSchedule::new(seed, device, place as u16, rhythm));
-                schedule.plan_reading(device);
+    /// A schedule along `rates`: readings per second of one device, for the devices from a number on, sorted by it. It is that of
+    /// `some` devices, in rising order: each has the events that it has in the whole fleet. `cohorts` are the rhythms of the
+    /// devices from a number on; their own rates do not count.
+    pub fn along(
+        seed: Seed,
+        some: impl Iterator<Item = u32>,
+        rates: Vec<(u32, Curve)>,
+        cohorts: &[(u32, Rhythm)],
+    ) -> Self {
+        let mut schedule =
+            Schedule { queue: BinaryHeap::new(), devices: Vec::new(), cohorts: cohorts.to_vec(), rates };
+        for number in some {
+            let Some(rhythm) = schedule.rhythm(number) else { continue };
+            let slot = schedule.devices.len() as u32;
+            schedule.devices.push(DeviceSchedule::new(seed, number, &rhythm));
+            if let Some(at_us) = schedule.next_reading_us(slot) {
+                schedule.queue.push(Reverse((at_us, slot, FRESH)));
             }
         }
         schedule
@@ -147,62 +178,91 @@ impl Schedule {
 
     /// The next event due at or before `now_us`, if there is one.
     pub fn pop_due(&mut self, now_us: u64) -> Option<Due> {
+        let SlotDue { slot, sequence, due_us, measured_us, qos } = self.pop_due_slot(now_us)?;
+        let device = self.devices.get(slot as usize)?.number;
+        Some(Due { device, sequence, due_us, measured_us, qos })
+    }
+
+    /// The same, by the device's place.
+    pub fn pop_due_slot(&mut self, now_us: u64) -> Option<SlotDue> {
         loop {
-            let Reverse((at_us, device, freshness)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
-            self.queue.pop();
-            if freshness == FRESH {
-                self.plan_reading(device);
-                let kept_us = self.kept_for(device, at_us);
-                if kept_us > 0 {
-                    self.queue.push(Reverse((at_us + u64::from(kept_us), device, FRESH - kept_us)));
-                    continue;
+            let Reverse((at_us, slot, freshness)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
+            if freshness != FRESH {
+                self.queue.pop();
+                let due = self.draw(slot, at_us)?;
+                return Some(SlotDue {
+                    measured_us: at_us.saturating_sub(u64::from(FRESH - freshness)),
+                    ..due
+                });
+            }
+            match self.next_reading_us(slot) {
+                // In place: one descent instead of two.
+                Some(next_us) => {
+                    if let Some(mut first) = self.queue.peek_mut() {
+                        *first = Reverse((next_us, slot, FRESH));
+                    }
+                }
+                None => {
+                    self.queue.pop();
                 }
             }
-            let state = self.devices.get_mut(device as usize)?;
-            let rhythm = self.cohorts.get(usize::from(state.cohort))?;
-            let sequence = state.next_sequence;
-            state.next_sequence = sequence.wrapping_add(1);
-            let qos = match unit(&mut state.qos) < rhythm.qos1_share {
-                true => QoS::AtLeastOnce,
-                false => QoS::AtMostOnce,
-            };
-            return Some(Due {
-                device,
-                sequence,
-                due_us: at_us,
-                measured_us: at_us.saturating_sub(u64::from(FRESH - freshness)),
-                qos,
-            });
+            match self.kept_for(slot, at_us) {
+                0 => return self.draw(slot, at_us),
+                kept_us => self.queue.push(Reverse((at_us + u64::from(kept_us), slot, FRESH - kept_us))),
+            }
         }
     }
 
-    fn plan_reading(&mut self, device: u32) {
-        let Some(state) = self.devices.get_mut(device as usize) else { return };
-        let Some(rhythm) = self.cohorts.get(usize::from(state.cohort)) else { return };
-        let period_us = rhythm.period_us();
-        let at_us = match rhythm.arrivals {
+    /// A device's next event now, whatever its schedule says: a closed loop.
+    pub fn draw(&mut self, slot: u32, due_us: u64) -> Option<SlotDue> {
+        let qos1_share = self.rhythm(self.devices.get(slot as usize)?.number)?.qos1_share;
+        let state = self.devices.get_mut(slot as usize)?;
+        let sequence = state.next_sequence;
+        state.next_sequence = sequence.wrapping_add(1);
+        let qos = match unit(&mut state.qos) < qos1_share {
+            true => QoS::AtLeastOnce,
+            false => QoS::AtMostOnce,
+        };
+        Some(SlotDue { slot, sequence, due_us, measured_us: due_us, qos })
+    }
+
+    /// When the next reading is made or sent, if there is one: no event is due before it.
+    pub fn next_us(&self) -> Option<u64> {
+        self.queue.peek().map(|next| next.0.0)
+    }
+
+    /// When a device's next reading is made; none if its rate stays at zero.
+    fn next_reading_us(&mut self, slot: u32) -> Option<u64> {
+        let arrivals = self.rhythm(self.devices.get(slot as usize)?.number)?.arrivals;
+        let state = self.devices.get_mut(slot as usize)?;
+        let place = match arrivals {
             Arrivals::Periodic { jitter } => {
                 let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
-                state.origin_us + (f64::from(state.next_reading) + moved) * period_us
+                state.origin + f64::from(state.next_reading) + moved
             }
             Arrivals::Poisson => {
-                state.origin_us += exponential(&mut state.rng) * period_us;
-                state.origin_us
+                state.origin += exponential(&mut state.rng);
+                state.origin
             }
         };
         state.next_reading = state.next_reading.wrapping_add(1);
-        self.queue.push(Reverse((at_us.max(0.0) as u64, device, FRESH)));
+        let after = self.rates.partition_point(|(first, _)| *first <= state.number);
+        let (_, curve) = self.rates.get(after.checked_sub(1)?)?;
+        // Above zero: the very first event, too, is due only once there is a rate.
+        curve.due_us(place.max(f64::MIN_POSITIVE))
     }
 
     /// How long a reading made at `at_us` waits in the device, microseconds; at most a little more than an hour.
-    fn kept_for(&mut self, device: u32, at_us: u64) -> u32 {
-        let Some(state) = self.devices.get_mut(device as usize) else { return 0 };
+    fn kept_for(&mut self, slot: u32, at_us: u64) -> u32 {
+        let number = self.devices.get(slot as usize).map(|state| state.number);
         let Some(Uplink { late, duty }) =
-            self.cohorts.get(usize::from(state.cohort)).map(|rhythm| rhythm.uplink)
+            number.and_then(|number| self.rhythm(number)).map(|rhythm| rhythm.uplink)
         else {
             return 0;
         };
-        let Some(uplink) = &mut state.uplink else { return 0 };
+        let Some(uplink) = self.devices.get_mut(slot as usize).and_then(|state| state.uplink.as_mut()) else {
+            return 0;
+        };
         let mut kept_us = 0;
         if let Some(Lateness { share, mean_us }) = late
             && unit(&mut uplink.rng) < share
@@ -217,30 +277,28 @@ impl Schedule {
         }
         u32::try_from(kept_us).unwrap_or(u32::MAX)
     }
+
+    fn rhythm(&self, device: u32) -> Option<Rhythm> {
+        let after = self.cohorts.partition_point(|(first, _)| *first <= device);
+        self.cohorts.get(after.checked_sub(1)?).map(|(_, rhythm)| *rhythm)
+    }
 }
 
 impl DeviceSchedule {
-    fn new(seed: Seed, device: u32, cohort: u16, rhythm: &Rhythm) -> Self {
-        let mut rng = seed.stream(Purpose::Schedule, device);
-        let origin_us = match rhythm.arrivals {
-            Arrivals::Periodic { .. } => unit(&mut rng) * rhythm.period_us(),
+    fn new(seed: Seed, number: u32, rhythm: &Rhythm) -> Self {
+        let mut rng = seed.stream(Purpose::Schedule, number);
+        let origin = match rhythm.arrivals {
+            Arrivals::Periodic { .. } => unit(&mut rng),
             Arrivals::Poisson => 0.0,
         };
         let uplink = (rhythm.uplink != Uplink::default()).then(|| {
-            let mut rng = seed.stream(Purpose::Uplink, device);
+            let mut rng = seed.stream(Purpose::Uplink, number);
             let cycle_us = rhythm.uplink.duty.map_or(0, |duty| duty.every_us);
             let phase_us = (unit(&mut rng) * cycle_us as f64) as u64;
             Box::new(UplinkState { rng, phase_us })
         });
-        let qos = seed.stream(Purpose::QoS, device);
-        DeviceSchedule { cohort, rng, qos, origin_us, next_reading: 0, next_sequence: 0, uplink }
-    }
-}
-
-impl Rhythm {
-    /// Between two readings of one device, microseconds.
-    fn period_us(&self) -> f64 {
-        f64::from(self.devices) / self.rate * 1e6
+        let qos = seed.stream(Purpose::QoS, number);
+        DeviceSchedule { number, rng, qos, origin, next_reading: 0, next_sequence: 0, uplink }
     }
 }
 
@@ -340,6 +398,52 @@ mod tests {
             assert!(own.len() > 50);
             assert_eq!(own, (0..own.len() as u32).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_timeline_moves_events_and_changes_nothing_else() {
+        let ramp = Curve::new([crate::curve::Stretch { length_us: 4 * SECOND_US, from: 0.0, to: 40.0 }], 0.0);
+        let rates = vec![(0, ramp), (40, Curve::constant(0.0)), (45, Curve::constant(20.0))];
+        for arrivals in [Arrivals::Periodic { jitter: 0.3 }, Arrivals::Poisson] {
+            let mut along = Schedule::along(Seed(7), 0..50, rates.clone(), &[(0, rhythm(arrivals))]);
+            let events = all_until(&mut along, 4 * SECOND_US);
+            let of = |device, events: &[Due]| -> Vec<(u32, QoS)> {
+                events.iter().filter(|due| due.device == device).map(|due| (due.sequence, due.qos)).collect()
+            };
+            assert_eq!(of(42, &events), []);
+            let level = all_until(&mut schedule(7, arrivals), 10 * SECOND_US);
+            for device in [0, 39, 45, 49] {
+                let (moved, level) = (of(device, &events), of(device, &level));
+                assert!(moved.len() > 40, "device {device}: {} of some 80", moved.len());
+                assert_eq!(moved, level[..moved.len()], "device {device}");
+            }
+            let ramped = |until_us| {
+                events.iter().filter(|due| due.device < 40 && due.due_us < until_us).count() as f64
+            };
+            let quarter = ramped(2 * SECOND_US) / ramped(4 * SECOND_US);
+            assert!((quarter - 0.25).abs() < 0.03, "{quarter} of the events in half of a ramp");
+        }
+    }
+
+    #[test]
+    fn some_devices_have_the_events_that_they_have_in_the_whole() {
+        let arrivals = Arrivals::Periodic { jitter: 0.3 };
+        let whole = all_until(&mut schedule(5, arrivals), SECOND_US);
+        let of = |rest: u32| (0..50).filter(move |device| device % 3 == rest);
+        let mut parts = Vec::new();
+        for rest in 0..3 {
+            parts.extend(all_until(
+                &mut Schedule::along(
+                    Seed(5),
+                    of(rest),
+                    vec![(0, Curve::constant(20.0))],
+                    &[(0, rhythm(arrivals))],
+                ),
+                SECOND_US,
+            ));
+        }
+        parts.sort_by_key(|due| (due.due_us, due.device));
+        assert_eq!(parts, whole);
     }
 
     #[test]

@@ -49,8 +49,11 @@ fn a_faulty_scenario_ends_with_2_and_names_every_fault() {
     let output = device_sim(&["run", &path]);
     let said = standard_error(&output);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("fleet.device: there is no such key; did you mean `devices`?"), "{said}");
-    assert!(said.contains("run.duration: `1 day` is not a duration"), "{said}");
+    assert!(
+        said.contains(&format!("{path}:3:5: fleet.device: there is no such key; did you mean `devices`?")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("{path}:9:5: run.duration: `1 day` is not a duration")), "{said}");
     assert!(output.stdout.is_empty());
 }
 

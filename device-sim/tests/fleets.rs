@@ -192,12 +192,12 @@ fn faults_of_cohorts_and_of_what_is_used_are_all_reported() {
         "cohort[3].topic: `devices/{device}` is not spBv1.0/<group>/DDATA/<node>/<device>",
     ] {
         assert!(
-            faults.iter().any(|fault| fault.starts_with(expected)),
+            faults.iter().any(|fault| fault.text.starts_with(expected)),
             "missing: {expected}\nfound: {faults:#?}"
         );
     }
     assert!(
-        faults.iter().any(|fault| fault.starts_with("cohort[4].payload.descriptor: cannot read")),
+        faults.iter().any(|fault| fault.text.starts_with("cohort[4].payload.descriptor: cannot read")),
         "{faults:#?}"
     );
     assert_eq!(faults.len(), 12, "{faults:#?}");

@@ -4,12 +4,25 @@
 use std::time::Duration;
 
 use device_sim::qos::QoS;
-use device_sim::scenario::{Protocol, Scenario};
+use device_sim::scenario::subscriber::Source;
+use device_sim::scenario::{Fault, Protocol, Scenario};
 
 const FIRST: &str = include_str!("../scenarios/first.toml");
 
 fn faults(text: &str) -> Vec<String> {
-    Scenario::parse(text).unwrap_err().0
+    Scenario::parse(text).unwrap_err().0.into_iter().map(|fault| fault.text).collect()
+}
+
+/// What a fault's place says stands there.
+fn placed(text: &str) -> Vec<(String, String)> {
+    let faults = Scenario::parse(text).unwrap_err().0.into_iter();
+    let place = |fault: Fault| {
+        let line = text.lines().nth(fault.line - 1).unwrap();
+        let rest: String = line.chars().skip(fault.column - 1).collect();
+        let word = rest.split([' ', '=', '\n']).next().unwrap().to_owned();
+        (word, fault.text)
+    };
+    faults.map(place).collect()
 }
 
 #[test]
@@ -61,7 +74,7 @@ fn all_faults_are_reported_at_once() {
         durabel = true
         [[subscriber]]
         name = "a"
-        filter = "$share/g/devices/#"
+        filter = "$SYS/#"
         qos = 2
         [run]
         duration = "10"
@@ -77,7 +90,8 @@ fn all_faults_are_reported_at_once() {
         "subscriber[1].filter: `devices/#/x` is not a Topic Filter",
         "subscriber[1].durabel: there is no such key; did you mean `durable`?",
         "subscriber[2].name: there is already a subscriber `a`",
-        "subscriber[2].filter: must not start with $: the ledger expects every matching event at every subscriber",
+        "subscriber[2].filter: of those that start with $ there are $share/GROUP/FILTER, $stream/NAME/FROM/FILTER and \
+         $consumer/NAME",
         "subscriber[2].qos: 2 is not between 0 and 1",
         "run.duration: `10` is not a duration: write a number and ms, s, m or h, such as 500ms or 30s",
     ] {
@@ -113,8 +127,179 @@ fn faults_inside_models_name_their_place() {
 }
 
 #[test]
-fn what_is_not_toml_is_refused_in_one_sentence() {
-    let faults = faults("[fleet");
-    assert_eq!(faults.len(), 1);
-    assert!(faults[0].starts_with("this is not TOML: "), "{faults:?}");
+fn what_is_not_toml_is_refused_with_every_place() {
+    let faults = Scenario::parse("[fleet]\ndevices = \nrate = 1 1\n[run\n").unwrap_err();
+    let lines: Vec<usize> = faults.0.iter().map(|fault| fault.line).collect();
+    assert_eq!(lines, [2, 3, 4], "{faults}");
+    assert!(faults.0.iter().all(|fault| fault.text.starts_with("this is not TOML: ")), "{faults}");
+}
+
+#[test]
+fn a_fault_stands_where_its_key_stands_or_where_it_is_missing() {
+    let placed = placed(
+        r#"[fleet]
+devices = 0
+rate = 10
+     rat = 100
+
+[[subscriber]]
+name = "a"
+filter = "a/#/b"
+
+[[subscriber]]
+name = "é" ; filter = "b"
+"#
+        .replace(" ; ", "\n")
+        .as_str(),
+    );
+    let expected = [
+        ("[run]", "run.duration: is missing"),
+        ("devices", "fleet.devices: 0 is not between 1 and 50000"),
+        ("rat", "fleet.rat: there is no such key; did you mean `rate`?"),
+        ("filter", "subscriber[1].filter: `a/#/b` is not a Topic Filter"),
+    ];
+    let found: Vec<&str> = placed.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(found, expected.map(|(_, text)| text));
+    for ((word, text), (expected, _)) in placed.iter().zip(expected).skip(1) {
+        assert_eq!(word, expected, "{text}");
+    }
+    let (line, column) = {
+        let missing = &Scenario::parse("[[subscriber]]\n  name = 1\n").unwrap_err().0;
+        let fault = missing.iter().find(|fault| fault.text == "subscriber[1].filter: is missing").unwrap();
+        (fault.line, fault.column)
+    };
+    assert_eq!((line, column), (1, 1), "the table it is missing in");
+}
+
+#[test]
+fn faults_of_timelines_and_gates_are_named() {
+    let faults = faults(
+        r#"
+        [fleet]
+        devices = 200
+        rate = 1000
+        [[subscriber]]
+        name = "dashboard"
+        filter = "devices/#"
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        [run]
+        duration = "10s"
+        [[phase]]
+        kind = "stedy"
+        duration = "10s"
+        [[phase]]
+        name = "a"
+        kind = "burst"
+        duration = "10s"
+        every = "1s"
+        length = "2s"
+        [[phase]]
+        name = "a"
+        kind = "slow-consumer"
+        duration = "0s"
+        [[phase]]
+        kind = "consumer-outage"
+        duration = "1s"
+        subscriber = "archiv"
+        [[phase]]
+        kind = "broker-kill"
+        at = "40s"
+        duration = "1s"
+        down = "2s"
+        [[phase]]
+        kind = "ramp"
+        at = "1s"
+        duration = "1s"
+        [[phase]]
+        kind = "poison"
+        duration = "1s"
+        share = 2
+        [broker]
+        command = []
+        settings = ["a=b"]
+        [expect]
+        los = 0
+        puback = { p98 = "1s" }
+        recovery = "soon"
+        shed_only = ["a/#/b"]
+        "#,
+    );
+    for expected in [
+        "phase[1].kind: `stedy` is not one of steady, ramp, burst, diurnal, reconnect-storm, flash-crowd, hog, \
+         slow-consumer, consumer-outage, poison, network-cut, half-open, network-delay, network-loss, broker-kill, \
+         broker-restart, broker-pause, disk-full; did you mean `steady`?",
+        "phase[2].length: must be above zero and not above `every`",
+        "phase[3].name: there is already a phase `a`",
+        "phase[3].duration: must be above zero",
+        "phase[3].subscriber: is missing, and there are several",
+        "phase[4].subscriber: there is no subscriber `archiv`; there are dashboard, archive",
+        "phase[5].down: must not be longer than the phase",
+        "phase[5].at: it would end after the phases that follow each other",
+        "phase[6].at: what has a load of its own follows the phase before it",
+        "phase[7].kind: poison is refused by workers, and no subscriber is a $consumer/...",
+        "phase[7].share: 2 is not between 0 and 1",
+        "run.duration: the phases last 22s together; leave it out",
+        "broker.command: names no program",
+        "broker.settings: goes with a named program, and `command` is another one",
+        "expect.los: there is no such key; did you mean `loss`?",
+        "expect.puback.p98: there is no such key; did you mean `p90`?",
+        "expect.recovery: `soon` is not a duration: write a number and ms, s, m or h, such as 500ms or 30s",
+        "expect.shed_only: `a/#/b` is not a Topic Filter",
+    ] {
+        assert!(faults.iter().any(|fault| fault == expected), "missing: {expected}\nfound: {faults:#?}");
+    }
+    assert_eq!(faults.len(), 18, "{faults:#?}");
+}
+
+#[test]
+fn subscriptions_of_every_kind_are_understood() {
+    let text = r#"
+        [fleet]
+        devices = 1
+        rate = 1
+        [[subscriber]]
+        name = "pool"
+        filter = "$share/pool/devices/+/x"
+        members = 4
+        [[subscriber]]
+        name = "reader"
+        filter = "$stream/telemetry/earliest/devices/#"
+        [[subscriber]]
+        name = "workers"
+        filter = "$consumer/sink/billing"
+        matching = "devices/#"
+        members = 3
+        nak = 0.1
+        hang = 0.01
+        [run]
+        duration = "1s"
+    "#;
+    let scenario = Scenario::parse(text).unwrap();
+    let [pool, reader, workers] = scenario.subscribers.as_slice() else { panic!("three subscribers") };
+    assert_eq!(
+        (pool.matching(), pool.members, pool.is_ordered(), pool.is_kept()),
+        ("devices/+/x", 4, false, false)
+    );
+    let stream = Source::Stream {
+        stream: "telemetry".to_owned(),
+        from: "earliest".to_owned(),
+        filter: "devices/#".to_owned(),
+    };
+    assert_eq!((&reader.source, reader.is_ordered(), reader.is_kept()), (&stream, true, true));
+    assert_eq!((workers.matching(), workers.is_ordered(), workers.is_kept()), ("devices/#", false, true));
+    let wrong = text
+        .replace("$share/pool/", "")
+        .replace("earliest\"", "earliest\"\nprotocol = \"3.1.1\"")
+        .replace("$consumer/sink/", "");
+    assert_eq!(
+        faults(&wrong),
+        [
+            "subscriber[1].members: only those of a $share/... or $consumer/... are complete together",
+            "subscriber[3].matching: there is no such key",
+            "subscriber[3].members: only those of a $share/... or $consumer/... are complete together",
+            "subscriber[3].nak: only the workers of a $consumer/... answer for themselves",
+        ]
+    );
 }

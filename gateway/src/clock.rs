@@ -1,6 +1,7 @@
 //! The two clocks: one for spans, one for dates. Everything below the edge takes time as an argument.
 
 use gateway_protocol::session::Millis;
+use jiff::Timestamp;
 use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,14 @@ pub fn started_unix_ms() -> u64 {
 #[must_use]
 pub fn instant_of(at: Millis) -> Instant {
     *START + std::time::Duration::from_millis(at.0)
+}
+
+/// A moment as RFC 3339 with milliseconds, always of one length, so that moments sort as text; what no calendar has becomes the first moment of
+/// the epoch.
+#[must_use]
+pub fn rfc_3339(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", time.unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 /// Milliseconds since the Unix epoch; 0 on a machine whose clock stands before it.

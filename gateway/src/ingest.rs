@@ -20,7 +20,7 @@ use std::sync::Arc;
 const PUBLISH: u8 = 0x30;
 
 /// Topics whose takers one worker remembers.
-const TOPICS_CACHED: usize = 65_536;
+const TOPICS_CACHED: usize = 131_072;
 
 /// Whose publishes are being taken.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +102,7 @@ pub struct RetainedLimits {
     pub bytes_max: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Takers {
     durable: Interest,
     live: bool,

@@ -4,13 +4,16 @@
 //! ARCHITECTURE.md, and import downwards only.
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod consumer;
+pub mod decisions;
 pub mod delivery;
 pub mod engine;
+pub mod event_view;
 pub mod ingest;
 pub mod listener;
 pub mod pool;

@@ -72,6 +72,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::Consumers(arguments) => return ask(arguments.parts()),
         Command::DeadLetters(arguments) => return ask(arguments.parts()),
         Command::Sinks(arguments) => return ask(arguments.parts()),
+        Command::Decisions(arguments) => return ask(arguments.parts()),
     }
     Ok(true)
 }

@@ -8,7 +8,13 @@ use gateway_tests::{Gateway, TIMEOUT, binary, publish_with_mosquitto, wait};
 use serde_json::{Value, json};
 
 /// Status and JSON of the answer to one request, with `headers` beside those that every program sends.
-fn request(admin: SocketAddr, method: &str, path: &str, headers: &[&str], body: &Value) -> (u16, Value) {
+pub(crate) fn request(
+    admin: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &Value,
+) -> (u16, Value) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -26,13 +32,13 @@ fn request(admin: SocketAddr, method: &str, path: &str, headers: &[&str], body: 
     (status, if body.is_empty() { Value::Null } else { serde_json::from_str(body).expect(body) })
 }
 
-fn get(gateway: &Gateway, path: &str) -> Value {
+pub(crate) fn get(gateway: &Gateway, path: &str) -> Value {
     let (status, answer) = request(gateway.admin(), "GET", path, &[], &Value::Null);
     assert_eq!(status, 200, "{path}: {answer}");
     answer
 }
 
-fn send(gateway: &Gateway, method: &str, path: &str, body: Value) -> (u16, Value) {
+pub(crate) fn send(gateway: &Gateway, method: &str, path: &str, body: Value) -> (u16, Value) {
     request(gateway.admin(), method, path, &["Content-Type: application/json"], &body)
 }
 
@@ -68,7 +74,7 @@ fn cli(admin: SocketAddr, arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Standard output of one that succeeds.
-fn done(gateway: &Gateway, arguments: &[&str]) -> String {
+pub(crate) fn done(gateway: &Gateway, arguments: &[&str]) -> String {
     let (status, output, errors) = cli(gateway.admin(), arguments);
     assert_eq!((status, errors.as_str()), (0, ""), "{arguments:?}: {output}");
     output

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use gateway_protocol::PacketType;
 use gateway_protocol::packet::{Ack, Packet};
 use gateway_protocol::property::Property;
 use gateway_tests::{
@@ -218,7 +219,11 @@ fn a_worker_that_hangs_is_disconnected_and_its_events_go_on() {
     let mut hangs = worker(&gateway, "hangs", 2);
     publish(&gateway, 0..2);
     let _ = (hangs.message(), hangs.message());
-    assert_eq!(hangs.await_close(TIMEOUT), Some(ReasonCode::AdministrativeAction));
+    let told = hangs.await_frame("DISCONNECT", |packet| packet.packet_type() == PacketType::Disconnect);
+    let Packet::Disconnect(disconnect) = told.packet() else { panic!("{told:?}") };
+    assert_eq!(disconnect.reason_code, ReasonCode::AdministrativeAction);
+    assert!(disconnect.properties.reason_string().is_some_and(|why| why.contains("hangs")), "{told:?}");
+    assert_eq!(hangs.await_close(TIMEOUT), None);
     let mut works = worker(&gateway, "works", 10);
     assert!(works.messages(2).iter().all(|message| attempt(message) > 1));
     gateway.assert_sound();

@@ -23,6 +23,7 @@ mod drain;
 mod durable;
 mod idle;
 mod mosquitto;
+mod replay;
 mod rumqttc_clients;
 mod sessions;
 mod streams;

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use gateway_protocol::{ProtocolVersion, QoS};
 use gateway_tests::{Gateway, wait};
+use serde_json::{Value, json};
+
+use crate::admin_api::{done, get, send};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -25,7 +28,7 @@ struct Receiver {
 #[derive(Clone, Debug)]
 struct Request {
     head: String,
-    body: serde_json::Value,
+    body: Value,
     status: u16,
 }
 
@@ -175,4 +178,32 @@ fn what_a_webhook_refuses_holds_nothing_up() {
         || gateway.metrics().find(r#"gateway_sink_rejected_total{sink="hook"}"#),
         |rejected| *rejected == Some(2.0),
     );
+}
+
+#[test]
+fn a_sink_is_paused_as_its_consumer_over_http_and_by_the_program() {
+    let receiver = Receiver::default();
+    let gateway = Gateway::start_set(&[&sink(receiver.listen())]);
+    let state = || get(&gateway, "/v1/sinks")["sinks"][0]["state"].as_str().unwrap().to_owned();
+    wait::until_it("the sink is up", LIMIT, state, |state| state == "up");
+
+    let (status, consumer) = send(&gateway, "POST", "/v1/consumers/sink%2Fhook/pause", Value::Null);
+    assert_eq!((status, &consumer["name"], &consumer["paused"]), (200, &json!("sink/hook"), &json!(true)));
+    wait::until_it("the sink is paused", LIMIT, state, |state| state == "paused");
+    let mut device = gateway.connect(ProtocolVersion::V5, "meter");
+    for number in numbers(0..5) {
+        device.publish("devices/meter/out", &number, QoS::AtLeastOnce);
+    }
+    let shown = get(&gateway, "/v1/consumers/sink%2Fhook");
+    assert_eq!((&shown["state"], &shown["lag_events"]), (&json!("paused"), &json!(5)), "{shown}");
+    assert!(done(&gateway, &["consumers", "list"]).contains("sink/hook"));
+    assert_eq!(receiver.written(), [""; 0]);
+
+    // Nobody else works for it, and what it reads is said in the configuration.
+    assert_eq!(send(&gateway, "POST", "/v1/consumers/sink%2Fhook/ack", json!({"ids": ["1-1-1"]})).0, 409);
+    assert_eq!(send(&gateway, "PATCH", "/v1/consumers/sink%2Fhook", json!({"filter": "x"})).0, 409);
+    assert_eq!(send(&gateway, "DELETE", "/v1/consumers/sink%2Fhook", Value::Null).0, 409);
+
+    done(&gateway, &["consumers", "resume", "sink/hook"]);
+    receiver.await_written(&numbers(0..5));
 }

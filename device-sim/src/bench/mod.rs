@@ -208,19 +208,20 @@ fn compare(
     let comparison = compare::run(gateway, &args.peers, scenarios, sizes, args.rounds)?;
     let mut text = comparison.text();
     let Some(document) = &args.write else { return Ok(text) };
-    let (curves, growth) = match args.scenario {
-        Wanted::All => (
-            scaling::run(gateway, &args.curves, &args.effort())?,
-            Some(memory::run(gateway, sizes, args.connections_max())?),
-        ),
-        _ => (Vec::new(), None),
-    };
+    let places = Places { document, plots: args.plots.as_deref() };
+    let mut report = Report { comparison, curves: Vec::new(), growth: None };
+    // A quarter of an hour's work: kept, whatever becomes of the rest.
+    report.write(&places)?;
+    if args.scenario == Wanted::All {
+        report.curves = scaling::run(gateway, &args.curves, &args.effort())?;
+        report.growth = Some(memory::run(gateway, sizes, args.connections_max())?);
+        report.write(&places)?;
+    }
+    let Report { curves, growth, .. } = &report;
     text.extend(curves.iter().map(|curve| table::aligned(&scaling::lines(curve)) + "\n"));
     text.extend(
         growth.iter().map(|growth| format!("{}\n{}\n", table::aligned(&growth.lines()), growth.sentence())),
     );
-    let report = Report { comparison, curves, growth };
-    report.write(&Places { document, plots: args.plots.as_deref() })?;
     Ok(text)
 }
 

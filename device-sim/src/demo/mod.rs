@@ -4,13 +4,11 @@
 //! the terminal is as it was, and the exit code is the verdict. What the gateway has to say (warnings and worse) is kept
 //! off the view and printed after it.
 //!
-//! [`host`] embeds the gateway, [`scene`] is the scenario, [`view`] turns numbers into lines, [`screen`] draws them.
+//! [`host`] embeds the gateway, [`scene`] is the scenario, [`crate::live`] shows how it goes.
 
 mod host;
 mod notices;
 mod scene;
-mod screen;
-mod view;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -19,6 +17,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{CommandError, listen_for_signals};
+use crate::live::screen;
+use crate::live::view::{View, Words};
 use crate::process;
 use crate::report::{Verdict, text};
 use crate::run::{self, Plan};
@@ -69,8 +69,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Verdict, CommandError> {
     };
     let shared = run::prepare(&plan);
     let (end_view, view_ends) = tokio::sync::oneshot::channel();
-    let show = view::View::new(Arc::clone(&shared), &plan, &host);
-    let drawing = tokio::spawn(screen::show(show, live, view_ends));
+    let view = View::new(Arc::clone(&shared), &plan, words(&host));
+    let drawing = tokio::spawn(screen::show(view, Box::new(io::stdout()), live, view_ends));
     let outcome = run::execute(&plan, &shared, stop, u64::from(args.devices)).await;
     drop(end_view);
     // The view ends when its channel does; it has nothing to report.
@@ -83,6 +83,20 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Verdict, CommandError> {
         .write_all(format!("\n{}", text::render(&report)).as_bytes())
         .map_err(|error| CommandError::CouldNotRun(format!("cannot write the report: {error}")))?;
     Ok(report.verdict)
+}
+
+fn words(host: &Host) -> Words {
+    let mqtt = host.mqtt();
+    let metrics = host.admin().map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}/metrics"));
+    let port_option = if mqtt.port() == 1_883 { String::new() } else { format!(" -p {}", mqtt.port()) };
+    let mut notes = vec![
+        format!("MQTT      {mqtt}   metrics {metrics}"),
+        format!("look in   mosquitto_sub{port_option} -t 'devices/#'"),
+    ];
+    if !host.has_usual_ports() {
+        notes.push("          (a usual port is taken, so the kernel chose)".to_owned());
+    }
+    Words { title: "gateway demo".to_owned(), notes, cpu_of: "gateway and fleet" }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

@@ -249,7 +249,10 @@ impl Books {
             LinkEvent::Requested { topic, payload, response_topic, correlation } => {
                 self.requested(&topic, &payload, Some(&response_topic), correlation.as_ref());
             }
-            LinkEvent::Subscribed(_) | LinkEvent::Disconnected | LinkEvent::Other => {}
+            LinkEvent::Handed { .. }
+            | LinkEvent::Subscribed(_)
+            | LinkEvent::Disconnected
+            | LinkEvent::Other => {}
         }
         false
     }

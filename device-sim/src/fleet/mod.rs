@@ -62,17 +62,19 @@ impl Identity {
 
 /// The fleet's devices in order: a function of the scenario and the seed.
 pub(crate) fn identities(plan: &Plan) -> impl Iterator<Item = Identity> {
+    (0..plan.scenario.fleet.devices).filter_map(|number| identity(plan, number))
+}
+
+/// One of the fleet's devices; none if there is none with this number.
+pub(crate) fn identity(plan: &Plan, number: u32) -> Option<Identity> {
     let fleet = &plan.scenario.fleet;
-    fleet.cohorts.iter().map(|cohort| Arc::new(cohort.clone())).flat_map(move |cohort| {
-        (cohort.first..cohort.end()).map(move |number| {
-            let client_id = format!("{}{number:05}", cohort.client_id_prefix);
-            let site = number % fleet.sites;
-            let topic = fill(&cohort.topic, &cohort, site, &client_id);
-            let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < cohort.v5_share;
-            let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
-            Identity { number, site, client_id, topic, protocol, cohort: Arc::clone(&cohort) }
-        })
-    })
+    let cohort = Arc::clone(fleet.cohort_of(number)?.1);
+    let client_id = format!("{}{number:05}", cohort.client_id_prefix);
+    let site = number % fleet.sites;
+    let topic = fill(&cohort.topic, &cohort, site, &client_id);
+    let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < cohort.v5_share;
+    let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
+    Some(Identity { number, site, client_id, topic, protocol, cohort })
 }
 
 fn fill(template: &TopicTemplate, cohort: &Cohort, site: u32, device: &str) -> String {
@@ -105,10 +107,20 @@ pub(crate) fn spawn_all(
             durable: identity.cohort.durable,
             inflight_max: fleet.inflight_max,
             requests_max: usize::from(fleet.inflight_max) + 1 + ASIDES_MAX,
+            answers_itself: false,
         };
         let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due);
         let start_after = Duration::from_secs_f64(f64::from(number) / fleet.connect_rate);
-        tasks.spawn(device.run(start_after));
+        match shared.timeline.appears_us(number) {
+            None => tasks.spawn(device.run(start_after)),
+            Some(appears_us) => {
+                let shared = Arc::clone(shared);
+                tasks.spawn(async move {
+                    shared.clock.wait_until(appears_us).await;
+                    device.run(Duration::ZERO).await;
+                })
+            }
+        };
     }
     senders
 }

@@ -6,14 +6,21 @@
 //! [`crate::report::verdict`].
 //!
 //! Memory: bitmaps in a window per device ([`device`]), never a set of events. [`SharedLedger`] puts one lock around
-//! each device, so that a device's task and the subscribers' tasks meet only when they touch the same device.
+//! each device, so that a device's task and the subscribers' tasks meet only when they touch the same device. Where publishers
+//! and subscribers live in different processes each keeps its own half ([`halves`]), and the sums are made of both at the end.
 
 pub mod device;
+pub mod halves;
+mod merge;
 mod shared;
 mod window;
 
 pub use device::{Delivery, DeviceLedger, Expectation, Outstanding};
+pub use halves::{LedgerFull, PublisherHalf, SubscriberHalf};
+pub use merge::Merger;
 pub use shared::SharedLedger;
+
+use serde::{Deserialize, Serialize};
 
 use crate::qos::ByQoS;
 
@@ -40,7 +47,7 @@ pub struct Published {
 }
 
 /// What one subscriber saw of the events that its filter matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
     /// Events that arrived at least once.
     pub delivered: u64,

@@ -22,6 +22,8 @@ mod recovery;
 mod v4;
 mod v5;
 
+use std::fmt;
+
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
@@ -49,6 +51,12 @@ pub(crate) struct Broker {
     pub port: u16,
 }
 
+impl fmt::Display for Broker {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}", self.host, self.port)
+    }
+}
+
 /// One client.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkOptions {
@@ -61,6 +69,8 @@ pub(crate) struct LinkOptions {
     pub inflight_max: u16,
     /// Requests waiting for the connection, at most.
     pub requests_max: usize,
+    /// Deliveries are answered by [`Link::answer`] alone, and come as [`LinkEvent::Handed`].
+    pub answers_itself: bool,
 }
 
 /// A PUBLISH, or a Will Message.
@@ -87,12 +97,24 @@ pub(crate) enum LinkEvent {
     Delivered { topic: Bytes, payload: Bytes },
     /// A PUBLISH with a Response Topic came in.
     Requested { topic: Bytes, payload: Bytes, response_topic: String, correlation: Option<Bytes> },
+    /// A PUBLISH came in that waits for an answer, if it has an identifier: 0 for QoS 0. `offset` is its place in the
+    /// gateway's log, if it says so.
+    Handed { id: u16, offset: Option<u64>, topic: Bytes, payload: Bytes },
     /// SUBACK: the granted QoS, or a refusal.
     Subscribed(Result<QoS, String>),
     /// DISCONNECT was written.
     Disconnected,
     /// Something else.
     Other,
+}
+
+/// What is said to a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is done.
+    Done,
+    /// Somebody else shall try; in 3.1.1 nothing is said at all.
+    Refused,
 }
 
 /// Why there is no connection.
@@ -202,6 +224,15 @@ impl Link {
         match self {
             Link::V4(link) => link.unsent.retain(|_| keep()),
             Link::V5(link) => link.unsent.retain(|_| keep()),
+        }
+    }
+
+    /// Answers a delivery; to be written by the next polls. What was not written when the connection breaks is forgotten:
+    /// the delivery comes again.
+    pub(crate) fn answer(&mut self, id: u16, answer: Answer) {
+        match self {
+            Link::V4(link) => link.answer(id, answer),
+            Link::V5(link) => link.answer(id, answer),
         }
     }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, MqttState, NetworkOptions,
-    Outgoing, Packet, Request, StateError, SubscribeReasonCode,
+    Outgoing, Packet, PubAck, Request, StateError, SubscribeReasonCode,
 };
 
 use super::recovery::{PublishMut, sort_out};
-use super::{CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX};
+use super::{
+    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
+};
 use crate::qos::QoS;
 
 pub(crate) struct Link {
@@ -19,6 +21,7 @@ pub(crate) struct Link {
     leftover: VecDeque<Event>,
     broken: Option<LinkError>,
     pub(super) unsent: VecDeque<Request>,
+    answers_itself: bool,
 }
 
 impl Link {
@@ -27,6 +30,7 @@ impl Link {
         mqtt.set_clean_session(!options.durable)
             .set_keep_alive(Duration::from_secs(KEEP_ALIVE_S))
             .set_inflight(options.inflight_max)
+            .set_manual_acks(options.answers_itself)
             .set_max_packet_size(PACKET_BYTES_MAX as usize, PACKET_BYTES_MAX as usize);
         let (client, mut events) = AsyncClient::new(mqtt, options.requests_max);
         let mut network = NetworkOptions::new();
@@ -35,7 +39,9 @@ impl Link {
         events.set_network_options(network);
         // The queue is made for a hundred events; a device has two or three, and there are many devices.
         events.state.events.shrink_to(4);
-        (client, Link { events, leftover: VecDeque::new(), broken: None, unsent: VecDeque::new() })
+        let answers_itself = options.answers_itself;
+        let (leftover, unsent) = (VecDeque::new(), VecDeque::new());
+        (client, Link { events, leftover, broken: None, unsent, answers_itself })
     }
 
     pub(super) fn set_will(&mut self, will: Message) {
@@ -47,7 +53,7 @@ impl Link {
         if self.broken.is_none() {
             match self.events.poll().await {
                 Ok(event) => {
-                    let event = convert(event);
+                    let event = self.convert(event);
                     if matches!(event, LinkEvent::Connected { .. }) {
                         self.events.pending.append(&mut self.unsent);
                     }
@@ -62,10 +68,28 @@ impl Link {
         match (self.leftover.pop_front(), self.broken.take()) {
             (Some(event), broken) => {
                 self.broken = broken;
-                Ok(convert(event))
+                Ok(self.convert(event))
             }
             (None, Some(error)) => Err(error),
             (None, None) => Ok(LinkEvent::Other),
+        }
+    }
+
+    pub(super) fn answer(&mut self, id: u16, answer: Answer) {
+        if answer == Answer::Done {
+            self.events.pending.push_back(Request::PubAck(PubAck::new(id)));
+        }
+    }
+
+    fn convert(&self, event: Event) -> LinkEvent {
+        match event {
+            Event::Incoming(Packet::Publish(publish)) if self.answers_itself => LinkEvent::Handed {
+                id: publish.pkid,
+                offset: None,
+                topic: Bytes::from(publish.topic),
+                payload: publish.payload,
+            },
+            event => convert(event),
         }
     }
 
@@ -77,7 +101,7 @@ impl Link {
         }
         if !keep {
             self.events.pending.clear();
-            self.events.state = MqttState::new(self.events.mqtt_options.inflight(), false);
+            self.events.state = MqttState::new(self.events.mqtt_options.inflight(), self.answers_itself);
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::{LastWill, Packet, PubAckReason, Publish, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    LastWill, Packet, PubAck, PubAckReason, Publish, PublishProperties, SubscribeReasonCode,
+};
 use rumqttc::v5::{
     AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, Request, StateError,
 };
@@ -11,7 +13,7 @@ use rumqttc::{NetworkOptions, Outgoing};
 
 use super::recovery::{PublishMut, sort_out};
 use super::{
-    CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
+    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
     SESSION_EXPIRY_S,
 };
 use crate::qos::QoS;
@@ -25,6 +27,7 @@ pub(crate) struct Link {
     leftover: VecDeque<Event>,
     broken: Option<LinkError>,
     pub(super) unsent: VecDeque<Request>,
+    answers_itself: bool,
 }
 
 impl Link {
@@ -37,6 +40,7 @@ impl Link {
             .set_connection_timeout(CONNECT_TIMEOUT_S)
             .set_network_options(network)
             .set_outgoing_inflight_upper_limit(options.inflight_max)
+            .set_manual_acks(options.answers_itself)
             .set_max_packet_size(Some(PACKET_BYTES_MAX));
         if options.durable {
             mqtt.set_session_expiry_interval(Some(SESSION_EXPIRY_S));
@@ -51,6 +55,7 @@ impl Link {
             leftover: VecDeque::new(),
             broken: None,
             unsent: VecDeque::new(),
+            answers_itself: options.answers_itself,
         };
         (client, link)
     }
@@ -70,7 +75,7 @@ impl Link {
                             ack.properties.as_ref().and_then(|properties| properties.receive_max);
                         self.connected(ack.session_present, receive_max);
                     }
-                    return Ok(convert(event));
+                    return Ok(self.convert(event));
                 }
                 Err(error) => {
                     self.leftover.append(&mut self.events.state.events);
@@ -81,10 +86,30 @@ impl Link {
         match (self.leftover.pop_front(), self.broken.take()) {
             (Some(event), broken) => {
                 self.broken = broken;
-                Ok(convert(event))
+                Ok(self.convert(event))
             }
             (None, Some(error)) => Err(error),
             (None, None) => Ok(LinkEvent::Other),
+        }
+    }
+
+    pub(super) fn answer(&mut self, id: u16, answer: Answer) {
+        let mut ack = PubAck::new(id, None);
+        if answer == Answer::Refused {
+            ack.reason = PubAckReason::UnspecifiedError;
+        }
+        self.events.pending.push_back(Request::PubAck(ack));
+    }
+
+    fn convert(&self, event: Event) -> LinkEvent {
+        match event {
+            Event::Incoming(Packet::Publish(publish)) if self.answers_itself => LinkEvent::Handed {
+                id: publish.pkid,
+                offset: offset_of(publish.properties.as_ref()),
+                topic: publish.topic,
+                payload: publish.payload,
+            },
+            event => convert(event),
         }
     }
 
@@ -92,7 +117,7 @@ impl Link {
         if self.seen_up && !session_present {
             // Nothing is in flight. A fresh state starts its Packet Identifiers anew, within the new Receive Maximum.
             let inflight_max = self.inflight_max.min(receive_max.unwrap_or(u16::MAX));
-            self.events.state = MqttState::new(inflight_max, false);
+            self.events.state = MqttState::new(inflight_max, self.answers_itself);
         }
         self.seen_up = true;
         self.events.pending.append(&mut self.unsent);
@@ -106,7 +131,7 @@ impl Link {
         }
         if !keep {
             self.events.pending.clear();
-            self.events.state = MqttState::new(self.inflight_max, false);
+            self.events.state = MqttState::new(self.inflight_max, self.answers_itself);
         }
     }
 }
@@ -133,6 +158,12 @@ fn convert(event: Event) -> LinkEvent {
         Event::Outgoing(Outgoing::Disconnect) => LinkEvent::Disconnected,
         _ => LinkEvent::Other,
     }
+}
+
+/// The User Property by which the gateway says where in its log a delivery stands.
+fn offset_of(properties: Option<&PublishProperties>) -> Option<u64> {
+    let (_, offset) = properties?.user_properties.iter().find(|(name, _)| name == "offset")?;
+    offset.parse().ok()
 }
 
 fn delivered(publish: Publish) -> LinkEvent {

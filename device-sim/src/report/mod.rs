@@ -1,19 +1,32 @@
-//! What a run came to: one document for people ([`text`]) and machines (JSON), with the verdict on every promise.
+//! What a run came to: one document for people ([`text`], [`html`]) and machines (JSON, [`junit`]), with the verdict on
+//! every promise ([`verdict`]), what happened second by second ([`series`]), and what the gateway's own counters say to it
+//! ([`gateway`]).
 //!
 //! The JSON form is stable: fields are added, never renamed or given another meaning, as long as `schema` is 1. Times
 //! are microseconds where the name ends in `_us`, seconds where it ends in `_s`.
 
+pub mod gateway;
+pub mod html;
+pub mod junit;
+mod markup;
+pub mod series;
 pub mod text;
 pub mod verdict;
+mod workers;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+pub use workers::WorkerReport;
+
 use crate::ledger::{Received, Totals};
 use crate::qos::{ByQoS, QoS};
-use crate::run::{LatencySummary, Plan, Shared, SubscriberState};
+use crate::run::{LatencySummary, Plan, QuantilePoint, Shared, SubscriberState};
+use gateway::CounterComparison;
+use series::SeriesReport;
+use verdict::Promise;
 
 /// The version of the JSON form.
 const SCHEMA: u32 = 1;
@@ -28,8 +41,12 @@ pub struct Report {
     pub schema: u32,
     /// Whether all promises were kept.
     pub verdict: Verdict,
-    /// The promises that were not, one sentence each.
+    /// The promises and gates that did not hold, one sentence each.
     pub broken: Vec<String>,
+    /// What was run, if it has a name.
+    pub scenario: Option<String>,
+    /// About when publishing began, seconds since the Unix epoch.
+    pub began_unix_s: u64,
     /// The seed of everything random.
     pub seed: u64,
     /// This run's number in its events.
@@ -52,6 +69,38 @@ pub struct Report {
     pub sent_to_puback_us: LatencySummary,
     /// How the simulator itself did.
     pub simulator: SimulatorReport,
+    /// All promises, kept and broken.
+    pub promises: Vec<Promise>,
+    /// What the scenario expected besides.
+    pub gates: Vec<GateResult>,
+    /// The gateway's own counters beside the ledger, if they were read.
+    pub gateway: Option<CounterComparison>,
+    /// What happened second by second.
+    pub series: SeriesReport,
+    /// Latencies as distributions.
+    pub distributions: Vec<Distribution>,
+}
+
+/// One thing the scenario expected, in words and numbers with their units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GateResult {
+    /// What was looked at.
+    pub name: String,
+    /// What it should have been.
+    pub wanted: String,
+    /// What it was.
+    pub got: String,
+    /// Whether that is good enough.
+    pub held: bool,
+}
+
+/// One latency as a distribution.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Distribution {
+    /// From what to what.
+    pub name: String,
+    /// Rising; empty if nothing was measured.
+    pub points: Vec<QuantilePoint>,
 }
 
 /// The verdict.
@@ -130,6 +179,8 @@ pub struct SubscriberReport {
     pub durable: bool,
     /// Whether acknowledged QoS 1 events were promised to it.
     pub assured: bool,
+    /// Whether a device's events were to come in order.
+    pub ordered: bool,
     /// Per QoS of publication.
     pub qos: ByQoS<ReceivedReport>,
     /// QoS 1 duplicates that its and the devices' broken connections explain.
@@ -174,6 +225,10 @@ pub struct SimulatorReport {
     pub cpu_s: f64,
     /// The same per event sent; includes the broker if it runs in this process.
     pub cpu_us_per_event: f64,
+    /// Its worker processes; empty without any.
+    pub workers: Vec<WorkerReport>,
+    /// Which version of it that was.
+    pub version: &'static str,
 }
 
 impl Report {
@@ -193,10 +248,14 @@ impl Report {
         let delivered: u64 =
             subscribers.iter().map(|one| one.qos.qos0.delivered + one.qos.qos1.delivered).sum();
         let lag_us = shared.lag.total();
+        shared.series.close(shared);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut report = Report {
             schema: SCHEMA,
             verdict: Verdict::Kept,
             broken: Vec::new(),
+            scenario: None,
+            began_unix_s: now.as_secs().saturating_sub(shared.clock.now_us() / 1_000_000),
             seed: plan.seed,
             epoch: plan.epoch,
             broker: format!("{}:{}", plan.host, plan.port),
@@ -227,14 +286,37 @@ impl Report {
                 overflowed: stats.overflowed.get(),
                 cpu_s: cpu.as_secs_f64(),
                 cpu_us_per_event: if sent == 0 { 0.0 } else { cpu.as_secs_f64() * 1e6 / sent as f64 },
+                workers: shared.workers().iter().map(WorkerReport::of).collect(),
+                version: env!("CARGO_PKG_VERSION"),
             },
+            promises: Vec::new(),
+            gates: Vec::new(),
+            gateway: None,
+            series: shared.series.report(),
+            distributions: distributions(shared),
         };
-        report.broken = verdict::broken_promises(&report);
-        if !report.broken.is_empty() {
-            report.verdict = Verdict::Broken;
-        }
+        report.judge();
         report
     }
+
+    /// Comes to the verdict again, after gates or the gateway's counters were added.
+    pub fn judge(&mut self) {
+        self.promises = verdict::promises(self);
+        self.broken = verdict::broken(self);
+        self.verdict = if self.broken.is_empty() { Verdict::Kept } else { Verdict::Broken };
+    }
+}
+
+fn distributions(shared: &Shared) -> Vec<Distribution> {
+    let to_subscribers = shared
+        .subscribers
+        .iter()
+        .map(|one| Distribution { name: format!("due to {}", one.spec.name), points: one.latencies.curve() });
+    [("sent to PUBACK", &shared.sent_to_puback), ("due to PUBACK", &shared.due_to_puback)]
+        .map(|(name, latencies)| Distribution { name: name.to_owned(), points: latencies.curve() })
+        .into_iter()
+        .chain(to_subscribers)
+        .collect()
 }
 
 fn subscriber(shared: &Shared, state: &SubscriberState, sums: &ByQoS<Received>) -> SubscriberReport {
@@ -247,7 +329,10 @@ fn subscriber(shared: &Shared, state: &SubscriberState, sums: &ByQoS<Received>) 
         durable: spec.durable,
         assured: state.is_assured(),
         qos: ByQoS { qos0: received(&sums.qos0), qos1: received(&sums.qos1) },
-        duplicates_allowed: shared.stats.in_flight_at_disconnect.get() + state.may_come_again.get(),
+        ordered: spec.is_ordered(),
+        duplicates_allowed: shared.stats.in_flight_at_disconnect.get()
+            + state.may_come_again.get()
+            + state.handed_back.get(),
         corrupt: state.corrupt.get(),
         foreign: state.foreign.get(),
         disconnects: state.disconnects.get(),

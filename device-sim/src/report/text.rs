@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{LatencySummary, Report, Verdict};
+use super::gateway::CounterLine;
+use super::{LatencySummary, Report, Verdict, WorkerReport};
 use crate::qos::QoS;
 
 /// The whole report, lines ending in newlines.
@@ -56,15 +57,24 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     let simulator = &report.simulator;
     writeln!(
         out,
-        "\nsimulator: {:.1} µs of CPU per event (this process), own lag p99 {}",
+        "\nsimulator: {:.1} µs of CPU per event ({}), own lag p99 {}",
         simulator.cpu_us_per_event,
+        if simulator.workers.is_empty() { "this process" } else { "its workers" },
         micros(simulator.lag_us.p99),
     )?;
+    for (number, worker) in simulator.workers.iter().enumerate() {
+        write_worker(out, number + 1, worker)?;
+    }
     if simulator.bottleneck {
         writeln!(
             out,
             "           it was itself the bottleneck: latencies say more about it than about the broker"
         )?;
+    }
+    write_counters(out, report)?;
+    for gate in &report.gates {
+        let held = if gate.held { "held  " } else { "MISSED" };
+        writeln!(out, "gate {held} {}: wanted {}, got {}", gate.name, gate.wanted, gate.got)?;
     }
     match report.verdict {
         Verdict::Kept => writeln!(out, "\nVERDICT: all promises kept"),
@@ -73,6 +83,25 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
             report.broken.iter().try_for_each(|promise| writeln!(out, "  - {promise}"))
         }
     }
+}
+
+fn write_worker(out: &mut String, number: usize, worker: &WorkerReport) -> fmt::Result {
+    write!(out, "  worker {number}: {} connections", grouped(worker.connections))?;
+    if let Some(bytes) = worker.bytes_per_connection {
+        write!(out, " of {} bytes", grouped(bytes))?;
+    }
+    write!(
+        out,
+        ", {:.0} MiB in all, {:.1} MiB of it ledger, busy {:.0} %, waited for a CPU {:.0} %",
+        worker.resident_bytes as f64 / f64::from(1 << 20),
+        worker.ledger_bytes as f64 / f64::from(1 << 20),
+        worker.busy * 100.0,
+        worker.starved * 100.0,
+    )?;
+    if let Some(why) = worker.held_up_by() {
+        write!(out, ": it {why}")?;
+    }
+    writeln!(out)
 }
 
 fn write_published(out: &mut String, report: &Report) -> fmt::Result {
@@ -141,6 +170,25 @@ fn write_connections(out: &mut String, report: &Report) -> fmt::Result {
         grouped(fleet.retransmitted),
         grouped(fleet.given_up),
     )
+}
+
+fn write_counters(out: &mut String, report: &Report) -> fmt::Result {
+    let Some(gateway) = &report.gateway else { return Ok(()) };
+    let differences: Vec<&CounterLine> = gateway.lines.iter().filter(|line| line.difference() != 0).collect();
+    if differences.is_empty() {
+        return writeln!(
+            out,
+            "\nthe gateway's own counters agree with the ledger in {} numbers",
+            gateway.lines.len()
+        );
+    }
+    writeln!(out, "\nthe gateway's own counters differ from the ledger:")?;
+    for line in differences {
+        let why = line.explained_by.as_deref().unwrap_or("nothing explains it");
+        let (here, there) = (grouped(line.ledger), grouped(line.gateway));
+        writeln!(out, "  {}: {here} here, {there} there ({why})", line.name)?;
+    }
+    Ok(())
 }
 
 fn row(out: &mut String, name: &str, cells: &[String]) -> fmt::Result {

@@ -1,37 +1,87 @@
-//! The verdict: which promises were broken. Pure; everything it judges stands in the report.
+//! The verdict: which promises were kept. Pure; everything it judges stands in the report.
 //!
 //! Broken by: a QoS 1 event acknowledged and never delivered to a subscriber it was promised to; anything corrupt; a
 //! first delivery out of order; more QoS 1 duplicates than broken connections explain; a QoS 0 duplicate; a durable
-//! session forgotten; and by a run in which nothing arrived, since it proves nothing.
+//! session forgotten; by a run in which nothing arrived, since it proves nothing; by counters of the gateway that nothing
+//! explains, if they were read; and by a gate of the scenario that did not hold.
 //! Not broken by: QoS 0 loss, unacknowledged or openly rejected events, events the simulator could not send.
+
+use serde::Serialize;
 
 use super::{Report, SubscriberReport};
 
-/// One sentence per broken promise; none if all were kept.
-pub fn broken_promises(report: &Report) -> Vec<String> {
-    let mut broken: Vec<String> = report.subscribers.iter().flat_map(of_subscriber).collect();
-    if report.subscribers.iter().all(|one| one.qos.qos0.delivered + one.qos.qos1.delivered == 0) {
-        broken.push("nothing was delivered to anyone, so nothing was proved".to_owned());
-    }
-    broken
+/// One promise, and whether it was kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Promise {
+    /// What is promised, in a few words that do not change from run to run.
+    pub name: &'static str,
+    /// To which subscriber; none if to all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscriber: Option<String>,
+    /// Whether it was kept.
+    pub held: bool,
+    /// If not: what happened instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken_by: Option<String>,
 }
 
-fn of_subscriber(one: &SubscriberReport) -> Vec<String> {
+/// All promises, kept and broken.
+pub fn promises(report: &Report) -> Vec<Promise> {
+    let mut promises: Vec<Promise> = report.subscribers.iter().flat_map(to_subscriber).collect();
+    let nothing = report.subscribers.iter().all(|one| one.qos.qos0.delivered + one.qos.qos1.delivered == 0);
+    let sentence = "nothing was delivered to anyone, so nothing was proved".to_owned();
+    promises.push(promise("something is delivered", None, nothing.then_some(sentence)));
+    if let Some(gateway) = &report.gateway {
+        let sentence = gateway.unexplained().next().map(|first| format!("the gateway's counters: {first}"));
+        promises.push(promise("the gateway counts what the ledger counts", None, sentence));
+    }
+    promises
+}
+
+/// One sentence per broken promise and gate; none if all held.
+pub fn broken(report: &Report) -> Vec<String> {
+    let promises = report.promises.iter().filter_map(|promise| promise.broken_by.clone());
+    let gates = report.gates.iter().filter(|gate| !gate.held);
+    promises
+        .chain(gates.map(|gate| format!("{}: wanted {}, got {}", gate.name, gate.wanted, gate.got)))
+        .collect()
+}
+
+fn promise(name: &'static str, subscriber: Option<String>, broken_by: Option<String>) -> Promise {
+    Promise { name, subscriber, held: broken_by.is_none(), broken_by }
+}
+
+fn to_subscriber(one: &SubscriberReport) -> Vec<Promise> {
     let lost = if one.assured { one.qos.qos1.lost } else { 0 };
-    let out_of_order = one.qos.qos0.out_of_order + one.qos.qos1.out_of_order;
+    let out_of_order = if one.ordered { one.qos.qos0.out_of_order + one.qos.qos1.out_of_order } else { 0 };
     // A QoS 1 event reaches a QoS 0 subscription at most once [MQTT-4.3.1-1]; but the broker cannot know a publisher's
     // retransmission from a new event, so those are allowed to it as well.
     let unexplained = one.qos.qos1.duplicated.saturating_sub(one.duplicates_allowed);
     let faults = [
-        (lost, "acknowledged QoS 1 events were never delivered"),
-        (one.corrupt, "deliveries were corrupt, on a wrong topic, or of events never published"),
-        (out_of_order, "events were delivered out of order"),
-        (unexplained, "more QoS 1 duplicates came than broken connections explain"),
-        (one.qos.qos0.duplicated, "QoS 0 events were delivered more than once"),
-        (one.sessions_lost, "times its durable session was gone when it came back"),
+        ("what is acknowledged is delivered", lost, "acknowledged QoS 1 events were never delivered"),
+        (
+            "what is delivered is intact",
+            one.corrupt,
+            "deliveries were corrupt, on a wrong topic, or of events never published",
+        ),
+        ("events come in order", out_of_order, "events were delivered out of order"),
+        (
+            "only broken connections bring duplicates",
+            unexplained,
+            "more QoS 1 duplicates came than broken connections explain",
+        ),
+        ("QoS 0 comes once", one.qos.qos0.duplicated, "QoS 0 events were delivered more than once"),
+        (
+            "durable sessions are kept",
+            one.sessions_lost,
+            "times its durable session was gone when it came back",
+        ),
     ];
-    let sentence = |(count, what): (u64, &str)| (count > 0).then(|| format!("{}: {count} {what}", one.name));
-    faults.into_iter().filter_map(sentence).collect()
+    let judged = |(name, count, what): (&'static str, u64, &str)| {
+        let broken_by = (count > 0).then(|| format!("{}: {count} {what}", one.name));
+        promise(name, Some(one.name.clone()), broken_by)
+    };
+    faults.into_iter().map(judged).collect()
 }
 
 #[cfg(test)]
@@ -40,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::qos::QoS;
-    use crate::report::Verdict;
+    use crate::report::{GateResult, Verdict};
     use crate::run::{self, Plan, Shared};
     use crate::scenario::Scenario;
 
@@ -146,6 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gate_that_does_not_hold_breaks_the_verdict_and_names_both_numbers() {
+        let gate = |held| GateResult {
+            name: "delivery p99".to_owned(),
+            wanted: "under 50 ms".to_owned(),
+            got: "61.0 ms".to_owned(),
+            held,
+        };
+        let mut judged = report(|_| {});
+        judged.gates = vec![gate(true)];
+        judged.judge();
+        assert_eq!((judged.verdict, judged.broken.len()), (Verdict::Kept, 0));
+        judged.gates.push(gate(false));
+        judged.judge();
+        assert_eq!(judged.verdict, Verdict::Broken);
+        assert_eq!(judged.broken, ["delivery p99: wanted under 50 ms, got 61.0 ms"]);
+    }
+
+    #[test]
     fn a_run_without_deliveries_proves_nothing() {
         let plan = plan();
         let report = Report::new(&plan, &run::prepare(&plan), Duration::from_secs(1), Duration::ZERO);
@@ -161,8 +229,8 @@ mod tests {
         };
         assert_eq!(
             names(&json),
-            "broken broker corrupt due_to_puback_us epoch fleet published_for_s qos schema seed sent_to_puback_us \
-             simulator subscribers verdict"
+            "began_unix_s broken broker corrupt distributions due_to_puback_us epoch fleet gates gateway promises \
+             published_for_s qos scenario schema seed sent_to_puback_us series simulator subscribers verdict"
         );
         assert_eq!(json["verdict"], "kept");
         assert_eq!(json["schema"], 1);
@@ -179,11 +247,23 @@ mod tests {
         assert_eq!(json["qos"]["1"]["delivered"]["archive"], 10);
         assert_eq!(
             names(&json["subscribers"][0]),
-            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name protocol \
-             qos sessions_lost subscription_qos"
+            "assured corrupt disconnects due_to_delivered_us duplicates_allowed durable filter foreign name ordered \
+             protocol qos sessions_lost subscription_qos"
         );
         assert_eq!(names(&json["subscribers"][0]["qos"]["0"]), "delivered duplicated late lost out_of_order");
         assert_eq!(names(&json["due_to_puback_us"]), "count max mean p50 p90 p99 p999");
-        assert_eq!(names(&json["simulator"]), "bottleneck cpu_s cpu_us_per_event lag_us overflowed");
+        assert_eq!(
+            names(&json["simulator"]),
+            "bottleneck cpu_s cpu_us_per_event lag_us overflowed version workers"
+        );
+        assert_eq!(names(&json["promises"][0]), "held name subscriber");
+        assert_eq!(names(&json["series"]), "samples step_s");
+        assert_eq!(
+            names(&json["series"]["samples"][0]),
+            "acknowledged_per_s connected delivered_per_s disconnects due_per_s due_to_delivered_us due_to_puback_us \
+             lag_us phase sent_per_s span_s t_s"
+        );
+        assert_eq!(names(&json["series"]["samples"][0]["lag_us"]), "count max p50 p99");
+        assert_eq!(names(&json["distributions"][0]), "name points");
     }
 }

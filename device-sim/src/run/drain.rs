@@ -13,28 +13,43 @@ const LOOK: Duration = Duration::from_millis(25);
 /// When everything promised has arrived, QoS 0 gets this much longer without progress.
 const BEST_EFFORT_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Watches a drain.
+pub(crate) struct Drain {
+    patience: Duration,
+    moved_at: Instant,
+    last: Option<(u64, Outstanding)>,
+}
+
 /// Returns when nothing is outstanding, when nothing moved for `patience`, or when someone wants out now.
 pub(super) async fn run(shared: &Shared, patience: Duration, stop: &mut watch::Receiver<Stop>) {
-    let mut moved_at = Instant::now();
-    let mut last = None;
-    loop {
+    let mut drain = Drain::new(patience);
+    while !drain.is_over(shared) && *stop.borrow_and_update() != Stop::Now {
+        sleep(LOOK).await;
+    }
+}
+
+impl Drain {
+    /// Begins now.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Drain { patience, moved_at: Instant::now(), last: None }
+    }
+
+    /// Whether nothing is outstanding, or nothing moved for too long.
+    pub(crate) fn is_over(&mut self, shared: &Shared) -> bool {
         let mut outstanding = shared.ledger.outstanding();
         outstanding.unfinished = outstanding.unfinished.saturating_sub(shared.stats.given_up.get());
         let queued = queued(shared);
         if queued == 0 && outstanding == Outstanding::default() {
-            return;
+            return true;
         }
         let state = (queued, outstanding);
-        if last != Some(state) {
-            last = Some(state);
-            moved_at = Instant::now();
+        if self.last != Some(state) {
+            self.last = Some(state);
+            self.moved_at = Instant::now();
         }
         let only_best_effort = queued == 0 && outstanding.unfinished == 0 && outstanding.promised == 0;
-        let patience = if only_best_effort { patience.min(BEST_EFFORT_PATIENCE) } else { patience };
-        if moved_at.elapsed() >= patience || *stop.borrow_and_update() == Stop::Now {
-            return;
-        }
-        sleep(LOOK).await;
+        let patience = if only_best_effort { self.patience.min(BEST_EFFORT_PATIENCE) } else { self.patience };
+        self.moved_at.elapsed() >= patience
     }
 }
 

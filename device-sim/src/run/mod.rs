@@ -4,17 +4,25 @@
 //! interrupted. It owns every task it starts and ends them all. Progress is read from [`Shared`] while it runs; nothing
 //! in here draws on a terminal.
 //!
+//! What happens besides is the scenario's timeline, carried out by the `conductor` on the `stage`: the broker that the run
+//! started itself, the network, the subscribers.
+//!
 //! ```text
 //! Connecting ──all up──► Publishing ──duration or stop──► Draining ──complete, or no progress──► Done
 //!      └──────connect_timeout, refusal──► error
 //! ```
 
 mod clock;
+mod conductor;
 mod drain;
 mod latency;
+mod sampling;
 mod shared;
+mod stage;
 mod ticker;
+mod told;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,17 +31,25 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use clock::RunClock;
-pub use latency::{Latencies, LatencySummary};
-pub(crate) use shared::LateDeliveries;
+pub(crate) use drain::Drain;
+pub(crate) use latency::histogram;
+pub use latency::{Latencies, LatencySummary, QuantilePoint};
 pub use shared::{Count, Phase, Shared, Stats, SubscriberState};
+pub(crate) use shared::{LateDeliveries, expectations};
+
+pub(crate) use conductor::Conducting;
+pub(crate) use stage::{Addresses, Stage};
 
 use crate::fleet;
-use crate::mqtt::Broker;
+use crate::gates::{self, Facts, Recovery};
+pub use crate::host::HostError;
+use crate::ledger::Totals;
 use crate::process;
 use crate::random::Seed;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Clients, Scenario, topic};
 use crate::subscriber;
+use crate::workers::{self, TeamError};
 
 /// How often waiting looks again.
 const LOOK: Duration = Duration::from_millis(20);
@@ -107,6 +123,18 @@ pub enum RunError {
         /// The hard limit.
         limit: u64,
     },
+    /// Worker processes could not go on.
+    #[error(transparent)]
+    Workers(#[from] TeamError),
+    /// The broker that the run was to start or to spoil.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// No port for the network that is to be spoilt.
+    #[error("cannot listen for the fleet: {0}")]
+    Proxy(io::Error),
+    /// The timeline was not carried out to its end.
+    #[error("the conductor of the timeline panicked")]
+    Conductor,
     /// Stopped before everyone was connected.
     #[error("stopped before everyone was connected")]
     Stopped,
@@ -127,34 +155,46 @@ pub async fn execute(
     mut stop: watch::Receiver<Stop>,
     more_files: u64,
 ) -> Result<Report, RunError> {
-    let clients = u64::from(plan.scenario.fleet.devices) + plan.scenario.subscribers.len() as u64;
-    let wanted = clients + more_files + SPARE_FILES;
+    let _sampling = sampling::start(shared);
+    let (stage, addresses) = Stage::set(plan).await?;
+    if let Clients::Lean(lean) = &plan.scenario.fleet.clients {
+        return workers::execute(plan, lean, shared, stage, &addresses, stop).await;
+    }
+    let devices = u64::from(plan.scenario.fleet.devices);
+    let members = plan.scenario.subscribers.iter().map(|one| u64::from(one.members)).sum();
+    let wanted = devices + members + Stage::files(plan, devices, members) + more_files + SPARE_FILES;
     process::allow_open_files(wanted).map_err(|limit| RunError::OpenFiles { wanted, limit })?;
-    let broker = Broker { host: plan.host.clone(), port: plan.port };
+    let broker = addresses.broker.to_string();
     let patience = plan.scenario.run.connect_timeout;
 
     let (goodbye, hear_goodbye) = watch::channel(false);
     let mut subscribers = JoinSet::new();
-    subscriber::spawn_all(&mut subscribers, plan, &broker, shared, &hear_goodbye);
+    let orders = stage.orders();
+    subscriber::spawn_all(&mut subscribers, plan, &addresses.subscribers, shared, &orders, &hear_goodbye);
     let all_subscribed = || shared.subscribers.iter().all(SubscriberState::is_ready);
-    wait_connected(plan, shared, &mut stop, patience, all_subscribed).await?;
+    wait_connected(&broker, plan, shared, &mut stop, patience, all_subscribed).await?;
 
     let mut devices = JoinSet::new();
-    let senders = fleet::spawn_all(&mut devices, plan, &broker, shared);
-    let fleet_size = u64::from(plan.scenario.fleet.devices);
+    let senders = fleet::spawn_all(&mut devices, plan, &addresses.devices, shared);
+    let fleet_size = u64::from(shared.timeline.devices_at(0));
     let ramp = Duration::from_secs_f64(fleet_size as f64 / plan.scenario.fleet.connect_rate);
     let all_connected = || shared.stats.connected.get() >= fleet_size;
-    wait_connected(plan, shared, &mut stop, ramp + patience, all_connected).await?;
+    wait_connected(&broker, plan, shared, &mut stop, ramp + patience, all_connected).await?;
 
     shared.clock.start();
     shared.enter(Phase::Publishing);
     let cpu_before = process::cpu_time();
+    let conducting = Conducting::begin(stage, shared);
     let published_for = ticker::run(plan, shared, senders, &mut stop).await;
 
     shared.enter(Phase::Draining);
+    if plan.scenario.run.duration.is_none_or(|duration| published_for < duration) {
+        conducting.cut_short();
+    }
     drain::run(shared, plan.scenario.run.drain_timeout, &mut stop).await;
+    let (stage, recoveries) = conducting.finish().await?;
     let cpu = process::cpu_time().saturating_sub(cpu_before);
-    let report = Report::new(plan, shared, published_for, cpu);
+    let report = judged(Report::new(plan, shared, published_for, cpu), plan, shared, &broker, recoveries);
     shared.enter(Phase::Done);
 
     // A device that is cut off before its DISCONNECT leaves a Will Message behind.
@@ -167,10 +207,41 @@ pub async fn execute(
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
         subscribers.shutdown().await;
     }
+    drop(stage);
     Ok(report)
 }
 
+/// The report of a run that was made against `broker`, with its gates and its verdict.
+pub(crate) fn judged(
+    mut report: Report,
+    plan: &Plan,
+    shared: &Shared,
+    broker: &str,
+    recoveries: Vec<Recovery>,
+) -> Report {
+    broker.clone_into(&mut report.broker);
+    let facts = Facts { recoveries, shed_elsewhere: shed_elsewhere(plan, shared) };
+    report.gates = gates::judge(&plan.scenario, &report, &facts);
+    report.judge();
+    report
+}
+
+/// QoS 0 events missing at subscribers on topics that nothing may be shed of, if the scenario says which may.
+fn shed_elsewhere(plan: &Plan, shared: &Shared) -> u64 {
+    let Some(filters) = &plan.scenario.expect.shed_only else { return 0 };
+    let missing = |identity: fleet::Identity| {
+        let mut totals = Totals::new(shared.subscribers.len());
+        if let Some(device) = shared.ledger.device(identity.number) {
+            device.add_to(&mut totals);
+        }
+        totals.received.iter().map(|received| received.qos0.lost).sum::<u64>()
+    };
+    let may = |name: &str| filters.iter().any(|filter| topic::matches(filter, name));
+    fleet::identities(plan).filter(|identity| !may(&identity.topic)).map(missing).sum()
+}
+
 async fn wait_connected(
+    broker: &str,
     plan: &Plan,
     shared: &Shared,
     stop: &mut watch::Receiver<Stop>,
@@ -186,22 +257,40 @@ async fn wait_connected(
             return Err(RunError::Stopped);
         }
         if began.elapsed() >= patience {
-            let subscribed =
-                shared.subscribers.iter().filter(|subscriber| subscriber.is_ready()).count() as u64;
-            return Err(RunError::Unreachable {
-                broker: format!("{}:{}", plan.host, plan.port),
-                connected: shared.stats.connected.get() + subscribed,
-                wanted: u64::from(plan.scenario.fleet.devices) + shared.subscribers.len() as u64,
-                waited: patience,
-                error: shared.last_error().unwrap_or_else(|| "none yet".to_owned()),
-            });
+            return Err(unreachable(broker, plan, shared, patience, shared.last_error()));
         }
         sleep(LOOK).await;
     }
     Ok(())
 }
 
+/// Someone never got a connection.
+pub(crate) fn unreachable(
+    broker: &str,
+    plan: &Plan,
+    shared: &Shared,
+    waited: Duration,
+    error: Option<String>,
+) -> RunError {
+    let subscribed = shared.subscribers.iter().filter(|subscriber| subscriber.is_ready()).count() as u64;
+    RunError::Unreachable {
+        broker: broker.to_owned(),
+        connected: shared.stats.connected.get() + subscribed,
+        wanted: plan.connections(shared) + shared.subscribers.len() as u64,
+        waited,
+        error: error.unwrap_or_else(|| "none yet".to_owned()),
+    }
+}
+
 impl Plan {
+    /// Connections of devices that there are to be at the start.
+    fn connections(&self, shared: &Shared) -> u64 {
+        match &self.scenario.fleet.clients {
+            Clients::Honest => shared.timeline.devices_at(0).into(),
+            Clients::Lean(lean) => lean.connections.into(),
+        }
+    }
+
     /// The seed as the streams want it.
     pub fn seed(&self) -> Seed {
         Seed(self.seed)

@@ -1,7 +1,7 @@
 //! What the tasks of a run share: the clock, the ledger, counters and latencies.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::Plan;
@@ -10,7 +10,10 @@ use super::latency::Latencies;
 use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
-use crate::scenario::{SubscriberSpec, topic};
+use crate::report::series::Series;
+use crate::scenario::{Clients, SubscriberSpec, topic};
+use crate::timeline::Timeline;
+use crate::workers::WorkerUsage;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,18 @@ pub enum Phase {
     Draining = 2,
     /// The report is made.
     Done = 3,
+}
+
+impl Phase {
+    /// As reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Connecting => "connecting",
+            Phase::Publishing => "publishing",
+            Phase::Draining => "draining",
+            Phase::Done => "done",
+        }
+    }
 }
 
 /// A counter or gauge that many tasks move.
@@ -87,15 +102,22 @@ pub struct SubscriberState {
     pub corrupt: Count,
     /// Not of this run.
     pub foreign: Count,
+    /// Members connected now.
+    pub connected: Count,
     /// Connections that broke.
     pub disconnects: Count,
+    /// Deliveries that its workers refused or never answered: as many come again.
+    pub handed_back: Count,
     /// Times the broker had forgotten the session that it should have kept.
     pub sessions_lost: Count,
     /// QoS 1 deliveries shortly before a connection broke: as many may come again.
     pub may_come_again: Count,
     /// From due to delivered.
     pub latencies: Latencies,
-    ready: AtomicBool,
+    /// When the newest event that was delivered had been due.
+    newest_due_us: AtomicU64,
+    /// Members whose first subscription has been granted.
+    granted: AtomicU32,
     refusal: Mutex<Option<String>>,
 }
 
@@ -107,22 +129,34 @@ impl SubscriberState {
             duplicated: Count::default(),
             corrupt: Count::default(),
             foreign: Count::default(),
+            connected: Count::default(),
             disconnects: Count::default(),
+            handed_back: Count::default(),
             sessions_lost: Count::default(),
             may_come_again: Count::default(),
             latencies: Latencies::new(),
-            ready: AtomicBool::new(false),
+            newest_due_us: AtomicU64::new(0),
+            granted: AtomicU32::new(0),
             refusal: Mutex::new(None),
         }
     }
 
-    /// Whether its first subscription has been granted.
+    /// Whether the first subscription of every member has been granted.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Relaxed)
+        self.granted.load(Relaxed) >= self.spec.members
     }
 
+    /// One more member's first subscription has been granted.
     pub(crate) fn granted(&self) {
-        self.ready.store(true, Relaxed);
+        self.granted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn newest_due_us(&self) -> u64 {
+        self.newest_due_us.load(Relaxed)
+    }
+
+    pub(crate) fn delivered_due(&self, due_us: u64) {
+        self.newest_due_us.fetch_max(due_us, Relaxed);
     }
 
     pub(crate) fn refused(&self, reason: String) {
@@ -132,7 +166,7 @@ impl SubscriberState {
     /// Whether acknowledged QoS 1 events must reach it: a QoS 1 subscription whose session was never interrupted or
     /// outlives interruptions.
     pub fn is_assured(&self) -> bool {
-        self.spec.qos == QoS::AtLeastOnce && (self.spec.durable || self.disconnects.get() == 0)
+        self.spec.qos == QoS::AtLeastOnce && (self.spec.is_kept() || self.disconnects.get() == 0)
     }
 }
 
@@ -141,6 +175,8 @@ impl SubscriberState {
 pub struct Shared {
     /// Microseconds since publishing began.
     pub clock: RunClock,
+    /// What happens when.
+    pub timeline: Timeline,
     /// Who published and received what.
     pub ledger: SharedLedger,
     /// The fleet's counters.
@@ -153,34 +189,60 @@ pub struct Shared {
     pub due_to_puback: Latencies,
     /// From the (first) writing to PUBACK.
     pub sent_to_puback: Latencies,
+    /// What happened second by second.
+    pub series: Series,
     /// The topics of this fleet: what arrives on one of them must be an event of ours.
     pub(crate) topics: HashSet<String>,
     /// Events due before this, microseconds, are the warm-up.
     pub(crate) warm_up_us: u64,
     phase: AtomicU8,
     last_error: Mutex<Option<String>>,
+    workers: Mutex<Vec<WorkerUsage>>,
 }
 
 impl Shared {
     pub(super) fn new(plan: &Plan) -> Self {
         let scenario = &plan.scenario;
         let subscribers = &scenario.subscribers;
-        let topics: Vec<String> = fleet::identities(plan).map(|identity| identity.topic).collect();
-        let expectations = topics.iter().map(|name| {
-            subscribers.iter().map(|subscriber| expectation(subscriber, name)).collect::<Box<[Expectation]>>()
-        });
+        // Worker processes keep the ledger of lean clients, and know the topics.
+        let is_here = scenario.fleet.clients == Clients::Honest;
+        let topics: Vec<String> =
+            fleet::identities(plan).take_while(|_| is_here).map(|identity| identity.topic).collect();
         Shared {
             clock: RunClock::default(),
-            ledger: SharedLedger::new(subscribers.len(), expectations),
+            ledger: match is_here {
+                true => {
+                    SharedLedger::new(subscribers.len(), topics.iter().map(|name| expectations(plan, name)))
+                }
+                false => SharedLedger::elsewhere(subscribers.len()),
+            },
+            timeline: Timeline::of(scenario),
             stats: Stats::default(),
             subscribers: subscribers.iter().cloned().map(SubscriberState::new).collect(),
             lag: Latencies::new(),
             due_to_puback: Latencies::new(),
             sent_to_puback: Latencies::new(),
+            series: Series::new(),
             topics: topics.into_iter().collect(),
             warm_up_us: scenario.run.warm_up.as_micros() as u64,
             phase: AtomicU8::new(Phase::Connecting as u8),
             last_error: Mutex::new(None),
+            workers: Mutex::default(),
+        }
+    }
+
+    /// What worker processes cost, by their numbers; empty without any.
+    pub fn workers(&self) -> Vec<WorkerUsage> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_worker(&self, number: usize, usage: WorkerUsage) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if workers.len() <= number {
+            workers.resize_with(number + 1, WorkerUsage::default);
+        }
+        if let Some(worker) = workers.get_mut(number) {
+            *worker = usage;
         }
     }
 
@@ -194,7 +256,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
 
@@ -207,7 +269,7 @@ impl Shared {
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
-    pub(super) fn refused_subscription(&self) -> Option<(String, String)> {
+    pub(crate) fn refused_subscription(&self) -> Option<(String, String)> {
         self.subscribers.iter().find_map(|subscriber| {
             let refusal = subscriber.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
             refusal.map(|reason| (subscriber.spec.name.clone(), reason))
@@ -215,8 +277,13 @@ impl Shared {
     }
 }
 
+/// What each subscriber is to get of what is published on a topic.
+pub(crate) fn expectations(plan: &Plan, name: &str) -> Box<[Expectation]> {
+    plan.scenario.subscribers.iter().map(|subscriber| expectation(subscriber, name)).collect()
+}
+
 fn expectation(subscriber: &SubscriberSpec, name: &str) -> Expectation {
-    match (topic::matches(&subscriber.filter, name), subscriber.qos) {
+    match (topic::matches(subscriber.matching(), name), subscriber.qos) {
         (false, _) => Expectation::Nothing,
         (true, QoS::AtMostOnce) => Expectation::BestEffort,
         (true, QoS::AtLeastOnce) => Expectation::Assured,

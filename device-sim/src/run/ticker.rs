@@ -21,7 +21,9 @@ pub(super) async fn run(
     senders: Vec<mpsc::Sender<Token>>,
     stop: &mut watch::Receiver<Stop>,
 ) -> Duration {
-    let mut schedule = Schedule::of_fleet(plan.seed(), &plan.scenario.fleet);
+    let fleet = &plan.scenario.fleet;
+    let mut schedule =
+        Schedule::along(plan.seed(), 0..fleet.devices, shared.timeline.rates(), &fleet.rhythms());
     let end_us = plan.scenario.run.duration.map_or(u64::MAX, |duration| duration.as_micros() as u64);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);

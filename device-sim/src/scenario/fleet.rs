@@ -14,7 +14,7 @@ use super::cohort::{Class, Cohort};
 use super::layers::Layers;
 use super::section::{Faults, Section};
 use super::topic::TopicTemplate;
-use super::{DEVICES_MAX, Fleet, model};
+use super::{Fleet, LEAN_DEVICES_MAX, clients, model};
 use crate::fleets;
 use crate::model::world::START_UNIX_MS;
 use crate::model::{ModelSpec, builtin};
@@ -111,7 +111,8 @@ fn fleet(keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option<Fleet> {
     if !keys.has("devices") && !all_fixed {
         keys.fault("devices", "is missing");
     }
-    let devices = keys.count("devices", fixed.clamp(1, u64::from(DEVICES_MAX)), 1, u64::from(DEVICES_MAX));
+    let (count, clients) = clients::clients(keys, fixed);
+    let devices = u64::from(count);
     if all_fixed && fixed != devices {
         keys.fault("devices", &format!("{devices} is not the sum of the cohorts' devices, {fixed}"));
     } else if fixed > devices {
@@ -123,9 +124,10 @@ fn fleet(keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option<Fleet> {
     if rate.is_none() && !paced {
         keys.fault("rate", "is missing");
     }
-    let cohorts = placed(drafts, devices as u32, fixed.min(devices) as u32, rate);
+    let cohorts = placed(drafts, count, fixed.min(devices) as u32, rate);
     Some(Fleet {
-        devices: cohorts.last().map_or(0, Cohort::end),
+        devices: cohorts.last().map_or(0, |cohort| cohort.end()),
+        clients,
         sites: keys.count("sites", 10, 1, 10_000) as u32,
         rate: cohorts.iter().map(|cohort| cohort.rhythm.rate).sum(),
         client_id_prefix: client_id_prefix(keys),
@@ -137,7 +139,7 @@ fn fleet(keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option<Fleet> {
         inflight_max: keys.count("inflight_max", 32, 1, 1_000) as u16,
         queue_max: keys.count("queue_max", 128, 1, 100_000) as usize,
         connect_rate: keys.number("connect_rate", 1_000.0, 1.0, 100_000.0),
-        cohorts,
+        cohorts: cohorts.into_iter().map(Arc::new).collect(),
     })
     .filter(|fleet| fleet.devices > 0)
 }
@@ -203,7 +205,7 @@ fn draft(
     let (devices, share) = match of_fleet {
         true => (None, 1.0),
         false => (
-            own.raw("devices").map(|_| own.count("devices", 1, 1, u64::from(DEVICES_MAX)) as u32),
+            own.raw("devices").map(|_| own.count("devices", 1, 1, u64::from(LEAN_DEVICES_MAX)) as u32),
             own.number("share", 1.0, 0.0, 1e9),
         ),
     };

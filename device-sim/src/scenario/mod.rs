@@ -1,48 +1,86 @@
 //! Scenarios: what a run is made of, read from TOML and checked as a whole before anything starts.
 //!
 //! Promise: a [`Scenario`] can be run; every fault of a file is reported at once and in sentences, unknown keys with the
-//! nearest known one. This module knows no clock and no socket. The commented first form is `scenarios/first.toml`;
-//! `section` is the generic reader, `read` the keys, `fleet` and `behaviour` those of the devices, [`cohort`] what these come to,
-//! [`topic`] the topic template.
+//! nearest known one, at their line and column. This module knows no clock and no socket. The commented first form is
+//! `scenarios/first.toml`; `source` knows where keys stand, `section` is the generic reader, `read` the keys, [`phase`],
+//! [`subscriber`], [`expect`] and [`broker`] those of their tables, `fleet` and `behaviour` those of the devices, [`cohort`]
+//! what these come to, [`topic`] the topic template, [`builtin`] the scenarios that come with the program.
 
 mod behaviour;
+pub mod broker;
+pub mod builtin;
+mod clients;
 pub mod cohort;
 pub mod duration;
+pub mod expect;
+pub mod fault;
 mod fleet;
 mod layers;
 mod model;
+pub mod phase;
 mod read;
 mod section;
+mod source;
+pub mod subscriber;
 pub mod topic;
 
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::qos::QoS;
+pub use broker::BrokerSpec;
+pub use expect::Expect;
+pub use fault::{Fault, ScenarioFaults};
+pub use phase::PhaseSpec;
+pub use subscriber::{Protocol, SUBSCRIBERS_MAX, SubscriberSpec};
+
+use crate::schedule::Rhythm;
+pub use clients::{Clients, LeanClients, Pace, SourceRange, source_of};
 pub use cohort::Cohort;
 
-/// The most devices of one fleet: what one process can hold connections for.
+/// The most devices of one fleet of honest clients: what one process can hold connections for.
 pub const DEVICES_MAX: u32 = 50_000;
 
-/// The most subscribers of one scenario.
-pub const SUBSCRIBERS_MAX: usize = 16;
+/// The most devices of one fleet of lean clients.
+pub const LEAN_DEVICES_MAX: u32 = 1_000_000;
 
 /// A run, complete and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
+    /// What it shows, in a sentence.
+    pub about: String,
     /// The devices.
     pub fleet: Fleet,
     /// The backend services; at least one.
     pub subscribers: Vec<SubscriberSpec>,
+    /// What happens when, in the order of the file; none: events at the fleet's rate.
+    pub phases: Vec<PhaseSpec>,
+    /// The broker, if the scenario starts one.
+    pub broker: Option<BrokerSpec>,
     /// How long, and how it ends.
     pub run: RunSpec,
+    /// What it must come to.
+    pub expect: Expect,
+    /// What it was read from, for worker processes to read it again.
+    pub text: ScenarioText,
+}
+
+/// The text of a scenario. It says nothing that the scenario does not, so all are equal.
+#[derive(Clone, Debug, Default)]
+pub struct ScenarioText(pub Arc<str>);
+
+impl PartialEq for ScenarioText {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// The devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
-    /// How many, 1 to [`DEVICES_MAX`].
+    /// How many, 1 to [`DEVICES_MAX`], or [`LEAN_DEVICES_MAX`] of lean clients.
     pub devices: u32,
+    /// Who speaks MQTT for them.
+    pub clients: Clients,
     /// How many sites they are spread over.
     pub sites: u32,
     /// Events per second of the whole fleet.
@@ -60,31 +98,7 @@ pub struct Fleet {
     /// Connections opened per second at the start.
     pub connect_rate: f64,
     /// What the devices are; at least one, in the order of device numbers, each with at least one device.
-    pub cohorts: Vec<Cohort>,
-}
-
-/// One backend service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SubscriberSpec {
-    /// Its name in the report, and the end of its Client Identifier.
-    pub name: String,
-    /// Its Topic Filter.
-    pub filter: String,
-    /// The QoS it asks for.
-    pub qos: QoS,
-    /// Whether its session outlives its connections.
-    pub durable: bool,
-    /// What it speaks.
-    pub protocol: Protocol,
-}
-
-/// An MQTT protocol version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT 3.1.1.
-    V3_1_1,
-    /// MQTT 5.
-    V5,
+    pub cohorts: Vec<Arc<Cohort>>,
 }
 
 /// How long a run lasts and how it ends.
@@ -104,22 +118,6 @@ pub struct RunSpec {
     pub seed: Option<u64>,
 }
 
-/// Everything that is wrong with a scenario, one sentence each.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ScenarioFaults(pub Vec<String>);
-
-impl fmt::Display for ScenarioFaults {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, fault) in self.0.iter().enumerate() {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            write!(out, "{fault}")?;
-        }
-        Ok(())
-    }
-}
-
 impl Scenario {
     /// Reads a scenario.
     pub fn parse(text: &str) -> Result<Self, ScenarioFaults> {
@@ -129,18 +127,13 @@ impl Scenario {
 
 impl Fleet {
     /// Which cohort a device belongs to: its place in the list; none for a device that the fleet does not have.
-    pub fn cohort_of(&self, device: u32) -> Option<(usize, &Cohort)> {
+    pub fn cohort_of(&self, device: u32) -> Option<(usize, &Arc<Cohort>)> {
         let place = self.cohorts.partition_point(|cohort| cohort.end() <= device);
         self.cohorts.get(place).map(|cohort| (place, cohort))
     }
-}
 
-impl Protocol {
-    /// As scenarios and reports write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Protocol::V3_1_1 => "3.1.1",
-            Protocol::V5 => "5",
-        }
+    /// The cohorts' rhythms, each with the number of its first device.
+    pub fn rhythms(&self) -> Vec<(u32, Rhythm)> {
+        self.cohorts.iter().map(|cohort| (cohort.first, cohort.rhythm)).collect()
     }
 }

@@ -1,85 +1,54 @@
 //! The keys of a scenario file.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use toml::Table;
-
+use super::fault::ScenarioFaults;
+use super::phase::Around;
 use super::section::{Faults, Section};
-use super::{Protocol, RunSpec, SUBSCRIBERS_MAX, Scenario, ScenarioFaults, SubscriberSpec, fleet};
-use crate::qos::QoS;
-
-const PROTOCOLS: [(&str, Protocol); 2] = [("3.1.1", Protocol::V3_1_1), ("5", Protocol::V5)];
+use super::source::Source;
+use super::{
+    Clients, Fleet, RunSpec, Scenario, ScenarioText, broker, clients, expect, fleet, phase, subscriber,
+};
 
 pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
-    let table: Table = match text.parse() {
-        Ok(table) => table,
-        Err(error) => return Err(ScenarioFaults(vec![format!("this is not TOML: {error}")])),
-    };
-    let faults = Faults::default();
+    let Source { table, places } = Source::parse(text).map_err(ScenarioFaults)?;
+    let faults = Faults::new(places);
     let top = Section::new(String::new(), Some(&table), &faults);
     let fleet = fleet::read(&top, &faults);
-    let subscribers = subscribers(&top);
+    let subscribers = subscriber::subscribers(&top);
+    let (devices, rate) = fleet.as_ref().map_or((1, 1.0), |fleet| (fleet.devices, fleet.rate));
+    let (phases, phases_last) = phase::phases(&top, &Around { devices, rate, subscribers: &subscribers });
+    let broker = broker::broker(&top, &phases);
     let run_section = top.section("run");
-    let run = run(&run_section);
+    let run = run(&run_section, (!phases.is_empty()).then_some(phases_last));
     run_section.finish();
+    let expect_section = top.section("expect");
+    let expect = expect::expect(&expect_section);
+    expect_section.finish();
+    if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
+        clients::lean_suffices(&top.section("fleet"), fleet, &subscribers, &phases, &expect);
+    }
+    let about = top.or("about", String::new());
     top.finish();
     match (faults.into_vec(), fleet) {
-        (faults, Some(fleet)) if faults.is_empty() => Ok(Scenario { fleet, subscribers, run }),
+        (faults, Some(fleet)) if faults.is_empty() => {
+            let text = ScenarioText(text.into());
+            Ok(Scenario { about, fleet, subscribers, phases, broker, run, expect, text })
+        }
         (faults, _) => Err(ScenarioFaults(faults)),
     }
 }
 
-fn subscribers(top: &Section<'_>) -> Vec<SubscriberSpec> {
-    let sections = top.sections("subscriber");
-    if sections.is_empty() {
-        top.fault("subscriber", "at least one [[subscriber]] is needed, or nothing could be checked");
-    }
-    if sections.len() > SUBSCRIBERS_MAX {
-        top.fault("subscriber", &format!("at most {SUBSCRIBERS_MAX} are possible"));
-    }
-    let mut names = HashSet::new();
-    let mut subscribers = Vec::with_capacity(sections.len());
-    for section in sections {
-        let subscriber = subscriber(&section);
-        if !names.insert(subscriber.name.clone()) {
-            section.fault("name", &format!("there is already a subscriber `{}`", subscriber.name));
+fn run(section: &Section<'_>, phases: Option<Duration>) -> RunSpec {
+    let duration = match phases {
+        None => section.required("duration", Duration::from_secs(1)),
+        Some(phases) => {
+            if section.optional::<Duration>("duration").is_some_and(|written| written != phases) {
+                section.fault("duration", &format!("the phases last {phases:?} together; leave it out"));
+            }
+            phases
         }
-        section.finish();
-        subscribers.push(subscriber);
-    }
-    subscribers
-}
-
-fn subscriber(section: &Section<'_>) -> SubscriberSpec {
-    let name = section.required("name", String::new());
-    if name.is_empty() || name.len() > 64 {
-        section.fault("name", "must be 1 to 64 bytes");
-    }
-    let filter = section.required("filter", "#".to_owned());
-    if filter.starts_with('$') {
-        section.fault(
-            "filter",
-            "must not start with $: the ledger expects every matching event at every subscriber",
-        );
-    } else if !rumqttc::valid_filter(&filter) {
-        section.fault("filter", &format!("`{filter}` is not a Topic Filter"));
-    }
-    let qos = match section.count("qos", 1, 0, 1) {
-        0 => QoS::AtMostOnce,
-        _ => QoS::AtLeastOnce,
     };
-    SubscriberSpec {
-        name,
-        filter,
-        qos,
-        durable: section.or("durable", false),
-        protocol: section.choice("protocol", &PROTOCOLS, Protocol::V5),
-    }
-}
-
-fn run(section: &Section<'_>) -> RunSpec {
-    let duration = section.required("duration", Duration::from_secs(1));
     let warm_up = section.or("warm_up", Duration::ZERO);
     if warm_up >= duration {
         section.fault("warm_up", "must be shorter than run.duration");

@@ -6,18 +6,30 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::duration;
+use super::fault::Fault;
+use super::source::Places;
 
 /// The faults found so far.
-#[derive(Default)]
-pub(super) struct Faults(RefCell<Vec<String>>);
+pub(super) struct Faults {
+    places: Places,
+    found: RefCell<Vec<Fault>>,
+}
 
 impl Faults {
-    pub(super) fn add(&self, fault: String) {
-        self.0.borrow_mut().push(fault);
+    pub(super) fn new(places: Places) -> Self {
+        Faults { places, found: RefCell::default() }
     }
 
-    pub(super) fn into_vec(self) -> Vec<String> {
-        self.0.into_inner()
+    /// Adds a fault of a key by its full name.
+    pub(super) fn add(&self, name: &str, what: &str) {
+        self.found.borrow_mut().push(self.places.fault(name, what));
+    }
+
+    /// All of them, in the order of the file.
+    pub(super) fn into_vec(self) -> Vec<Fault> {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|fault| (fault.line, fault.column));
+        found
     }
 }
 
@@ -42,7 +54,12 @@ impl<'a> Section<'a> {
 
     /// Adds a fault of a key.
     pub(super) fn fault(&self, key: &str, what: &str) {
-        self.faults.add(format!("{}: {what}", self.name(key)));
+        self.faults.add(&self.name(key), what);
+    }
+
+    /// Whether the file has a key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// The raw value of a key.
@@ -69,7 +86,7 @@ impl<'a> Section<'a> {
 
     /// A value that must be there; `stand_in` lets the reading go on when it is not.
     pub(super) fn required<T: FromToml>(&self, key: &'static str, stand_in: T) -> T {
-        if self.table.is_none_or(|table| !table.contains_key(key)) {
+        if !self.has(key) {
             self.fault(key, "is missing");
         }
         self.or(key, stand_in)
@@ -109,6 +126,11 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// All keys and values: of a table whose keys are anybody's choice.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.table.into_iter().flatten()
+    }
+
     /// A table within this one.
     pub(super) fn section(&self, key: &'static str) -> Section<'a> {
         let table = self.raw(key).and_then(|value| {
@@ -133,7 +155,7 @@ impl<'a> Section<'a> {
             let path = format!("{}[{}]", self.name(key), number + 1);
             match value.as_table() {
                 Some(table) => sections.push(Section::new(path, Some(table), self.faults)),
-                None => self.faults.add(format!("{path}: must be a table")),
+                None => self.faults.add(&path, "must be a table"),
             }
         }
         sections
@@ -141,11 +163,10 @@ impl<'a> Section<'a> {
 
     /// Refuses the keys that nobody asked for.
     pub(super) fn finish(self) {
-        let asked = self.asked.into_inner();
+        let asked = self.asked.take();
         for key in self.table.into_iter().flat_map(Table::keys) {
             if !asked.contains(&key.as_str()) {
-                let name = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-                self.faults.add(format!("{name}: there is no such key{}", did_you_mean(key, &asked)));
+                self.fault(key, &format!("there is no such key{}", did_you_mean(key, &asked)));
             }
         }
     }
@@ -181,6 +202,14 @@ impl FromToml for f64 {
         let whole = value.as_integer().map(|number| number as f64);
         let number = value.as_float().filter(|number| number.is_finite()).or(whole);
         number.ok_or_else(|| "must be a number".to_owned())
+    }
+}
+
+impl FromToml for Vec<String> {
+    fn from_toml(value: &Value) -> Result<Self, String> {
+        let wrong = || "must be a list of strings".to_owned();
+        let values = value.as_array().ok_or_else(wrong)?;
+        values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
     }
 }
 

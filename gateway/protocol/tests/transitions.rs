@@ -152,7 +152,7 @@ fn session(state: State, version: ProtocolVersion) -> Session {
     handle(&mut session, Packet::PubRec(Ack::success(id(4))));
     session.handle_remembered(3, &mut Vec::new());
     if state == State::Closed {
-        session.close(ReasonCode::ServerShuttingDown, &mut Vec::new());
+        session.close(ReasonCode::ServerShuttingDown, None, &mut Vec::new());
     }
     assert!(State::of(&session) == state);
     session

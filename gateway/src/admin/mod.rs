@@ -5,7 +5,7 @@
 //! | `/metrics` | every family, Prometheus text format 0.0.4 |
 //! | `/healthz` | `200 ok` as long as the process runs |
 //! | `/readyz` | `200` or `503`, `{"ready": bool, "reasons": [..]}` |
-//! | `/v1/...` | streams, consumers, dead letters and sinks: `v1` |
+//! | `/v1/...` | streams, consumers, dead letters, sinks and decisions: `v1` |
 //!
 //! Everything else is a problem document ([RFC 9457]). There is no authentication: who reaches the listener may do everything, so the default
 //! address is loopback. What a foreign web page could be made to ask for is refused.
@@ -36,6 +36,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::consumer::Consumers;
+use crate::decisions::DecisionLog;
 use crate::engine::Engine;
 use crate::telemetry::Metrics;
 
@@ -103,6 +104,8 @@ pub struct Subject {
     pub consumers: Consumers,
     /// Asked at each `/v1/sinks`. Must not block.
     pub sinks: Box<dyn Fn() -> Vec<SinkStatus> + Send + Sync>,
+    /// What did not go through, and why.
+    pub decisions: DecisionLog,
 }
 
 /// A sink as `/v1/sinks` shows it.

@@ -4,6 +4,7 @@ use super::{StartError, consumers};
 use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
 use crate::connection::{Context, Endings, Settings};
 use crate::consumer::Consumers;
+use crate::decisions::DecisionLog;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy,
@@ -117,6 +118,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         limits: Arc::new(limits(config)),
         settings: settings(config),
         next_outbox: AtomicU64::new(1),
+        decisions: DecisionLog::new(config.decisions.max_entries),
     })
 }
 
@@ -169,5 +171,6 @@ fn settings(config: &Config) -> Settings {
         },
         write_bytes: config.delivery.write_buffer_bytes,
         subscriptions_max: config.admission.max_subscriptions_per_client,
+        replay: config.streams.iter().map(|stream| (stream.name.clone(), stream.replay_rate)).collect(),
     }
 }

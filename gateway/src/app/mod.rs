@@ -11,6 +11,7 @@ mod upkeep;
 use crate::admin::{Admin, NotReady, Readiness, Subject};
 use crate::config::Config;
 use crate::connection::Context;
+use crate::decisions::{DecisionFile, DecisionFileOptions};
 use crate::engine::{Engine, EngineError};
 use crate::listener::TcpAcceptor;
 use crate::sinks::{SinkStartError, SinkStatus, Sinks};
@@ -60,6 +61,14 @@ pub enum StartError {
     /// A sink cannot be started.
     #[error(transparent)]
     Sink(#[from] SinkStartError),
+    /// The file of decisions cannot be written.
+    #[error("decisions can not be written to {path}: {source}")]
+    Decisions {
+        /// The configured path.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Opening was cut short.
     #[error("opening the log did not finish")]
     Interrupted,
@@ -75,6 +84,7 @@ pub struct Gateway {
     listeners: JoinSet<()>,
     sinks: Sinks,
     sink_tasks: JoinSet<()>,
+    decision_file: Option<DecisionFile>,
     /// Upkeep and admin; they go on until the log is closed.
     background: JoinSet<()>,
     stop_background: watch::Sender<bool>,
@@ -156,6 +166,7 @@ impl Gateway {
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
         context.consumers.configure(consumers::configured(&config, crate::clock::unix_ms())).await;
+        let decision_file = decision_file(&config, &context)?;
         let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });
         let (stop, stopped) = watch::channel(false);
         let (stop_background, background_stopped) = watch::channel(false);
@@ -183,6 +194,7 @@ impl Gateway {
                     let (sinks, engine) = (sinks.clone(), context.engine.clone());
                     move || observe::sinks(&sinks, &engine)
                 }),
+                decisions: context.decisions.clone(),
             };
             background.spawn(async move {
                 admin
@@ -202,6 +214,7 @@ impl Gateway {
             listeners,
             sinks,
             sink_tasks,
+            decision_file,
             background,
             stop_background,
         })
@@ -256,11 +269,28 @@ impl Gateway {
         // What a sink was writing is written again, or known by its target.
         while self.sink_tasks.join_next().await.is_some() {}
         let engine = self.context.engine.clone();
-        let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || engine.shutdown());
+        let decision_file = self.decision_file.take();
+        let closing: JoinHandle<()> = tokio::task::spawn_blocking(move || {
+            engine.shutdown();
+            drop(decision_file);
+        });
         if closing.await.is_err() {
             tracing::error!("closing the log ended in a panic");
         }
         let _ = self.stop_background.send(true);
         while self.background.join_next().await.is_some() {}
     }
+}
+
+/// Begins to write decisions to their file, if they have one.
+fn decision_file(config: &Config, context: &Context) -> Result<Option<DecisionFile>, StartError> {
+    let Some(path) = config.decisions.file.clone() else { return Ok(None) };
+    let options = DecisionFileOptions {
+        path: path.clone(),
+        bytes_max: config.decisions.file_bytes,
+        files: config.decisions.files,
+    };
+    let started = DecisionFile::start(&context.decisions, options);
+    let failed = |source| StartError::Decisions { path: path.display().to_string(), source };
+    started.map(Some).map_err(failed)
 }

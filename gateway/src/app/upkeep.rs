@@ -39,6 +39,7 @@ pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop:
         wills.publish(&context, now_ms);
         retain(&context, &mut retaining, now_ms);
         sampler.sample(&context);
+        context.decisions.settle(now_ms);
         if sys_interval_secs != 0 && seconds.is_multiple_of(u64::from(sys_interval_secs)) {
             publish_sys_topics(&context, now_ms);
         }

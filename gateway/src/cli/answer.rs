@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::client::{Client, ClientError, path, query};
+use super::decisions;
 use super::remote::{
     ChangesArgs, ConsumersCommand, DeadLettersCommand, IdsArgs, Output, QueryArgs, Remote, RemoteArgs,
     StreamsCommand, WhichArgs,
@@ -68,6 +69,7 @@ pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -
         Remote::Consumers(command) => session.consumers(command, out),
         Remote::DeadLetters(command) => session.dead_letters(command, out),
         Remote::Sinks => session.list("/v1/sinks", "sinks", &SINKS, out),
+        Remote::Decisions(arguments) => decisions::answer(&session.client, session.output, arguments, out),
     }
 }
 
@@ -109,8 +111,8 @@ impl Session {
                 let events = self.client.get(&format!("{}{}", at(&name, "next"), query(&pairs)), wait)?;
                 return self.print(&events, events_table, out);
             }
-            ConsumersCommand::Watch { name, from, count } => {
-                let query = query(&[("from", from.map(|from| from.to_string()))]);
+            ConsumersCommand::Watch { name, from, pace, count } => {
+                let query = query(&[("from", from.map(|from| from.to_string())), ("pace", pace)]);
                 return self.watch(&format!("{}{query}", at(&name, "watch")), count, out);
             }
             ConsumersCommand::Ack(IdsArgs { name, ids }) => {

@@ -4,6 +4,7 @@
 
 mod answer;
 mod client;
+mod decisions;
 mod remote;
 mod storage;
 mod table;
@@ -17,6 +18,7 @@ use gateway::config::{Config, Durability, LoadOptions, format_duration, format_s
 
 pub(crate) use self::answer::answer;
 pub(crate) use self::client::ClientError;
+use self::decisions::DecisionsCommandArgs;
 use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
 pub(crate) use self::remote::{Remote, RemoteArgs};
 pub(crate) use self::storage::{Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     DeadLetters(DeadLettersArgs),
     /// Sinks of a running gateway: where it writes events to.
     Sinks(SinksArgs),
+    /// Decisions of a running gateway: what did not go through, and why.
+    Decisions(DecisionsCommandArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,10 +1,12 @@
-//! `gateway streams`, `consumers`, `dead-letters`, `sinks`: their options. What they do is in [`super::answer`].
+//! `gateway streams`, `consumers`, `dead-letters`, `sinks`, `decisions`: their options. What they do is in [`super::answer`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use gateway::config::parse_duration;
+
+use super::decisions::DecisionsArgs;
 
 /// Where the environment says what `--admin` would.
 pub(crate) const ADMIN_VARIABLE: &str = "GATEWAY_ADMIN";
@@ -36,6 +38,7 @@ pub(crate) enum Remote {
     Consumers(ConsumersCommand),
     DeadLetters(DeadLettersCommand),
     Sinks,
+    Decisions(DecisionsArgs),
 }
 
 #[derive(Args, Debug)]
@@ -199,6 +202,9 @@ pub(crate) enum ConsumersCommand {
         /// Begin with this offset rather than with what comes next
         #[arg(long, value_name = "OFFSET")]
         from: Option<u64>,
+        /// How fast: full, events in a second as 1000/s, or a multiple of the speed at which they came as 10x
+        #[arg(long)]
+        pace: Option<String>,
         /// End after so many events
         #[arg(long)]
         count: Option<u64>,

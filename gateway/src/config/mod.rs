@@ -12,8 +12,11 @@
 //! Nothing here opens sockets or directories, knows a runtime, or changes after the start.
 //! Read next: [`Config`] for the result, `resolve` for what each key accepts.
 
+mod admission;
 mod consumers;
+mod decisions;
 mod fault;
+mod pace;
 mod raw;
 mod reader;
 mod resolve;
@@ -27,14 +30,17 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub use admission::{AdmissionConfig, ClassRule, EventClass, OverRate};
 pub use consumers::{ConsumerConfig, ConsumerOrder, ConsumerStart, ConsumersConfig, DeadLettersConfig};
+pub use decisions::DecisionsConfig;
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
+pub use pace::Pace;
 pub use settings::{Setting, Settings};
 pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use types::{
-    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability,
-    ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
-    StorageConfig, StreamConfig, WhenQueueFull,
+    AdminConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability, ListenerConfig, ListenerKind,
+    LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig, StreamConfig,
+    WhenQueueFull,
 };
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 

@@ -82,23 +82,35 @@ impl Reader {
         &mut self,
         name: &'static str,
         count: RangeInclusive<usize>,
-        mut read: impl FnMut(Section<'_>) -> Option<T>,
+        read: impl FnMut(Section<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
         self.asked.push(name);
-        let accepted = format!("{} to {} tables, [[{name}]]", count.start(), count.end());
-        let (nodes, source) = match self.root.remove(name) {
-            Some(Node { body: Body::Tables(nodes), source }) => (nodes, source),
+        let node = match self.root.remove(name) {
             Some(Node { body: Body::Value { value: toml::Value::Array(items), .. }, source })
                 if items.is_empty() =>
             {
                 self.settings.empty_lists.push(name);
-                (Vec::new(), source)
+                Node { source, body: Body::Tables(Vec::new()) }
             }
-            other => {
-                let source = other.map_or(Source::Default, |node| node.source);
-                self.fault(name, source, FaultKind::Invalid, "is a list of tables", accepted);
-                return None;
-            }
+            Some(node) => node,
+            // Not a list, and said to be none below.
+            None => Node { source: Source::Default, body: Body::Table(Table::new()) },
+        };
+        self.tables(name, node, count, read)
+    }
+
+    fn tables<T>(
+        &mut self,
+        name: &'static str,
+        node: Node,
+        count: RangeInclusive<usize>,
+        mut read: impl FnMut(Section<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let accepted = format!("{} to {} tables, [[{name}]]", count.start(), count.end());
+        let source = node.source;
+        let Body::Tables(nodes) = node.body else {
+            self.fault(name, source, FaultKind::Invalid, "is a list of tables", accepted);
+            return None;
         };
         if !count.contains(&nodes.len()) {
             self.fault(
@@ -217,6 +229,27 @@ impl Section<'_> {
                 self.reader.fault(&path, node.source, kind, &problem, accepted.to_owned());
                 None
             }
+        }
+    }
+
+    /// Reads each entry of a list of tables within this section, `[[section.key]]`, with `read`; without it there are none. `name` is both
+    /// names, joined by a full stop.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        name: &'static str,
+        count_max: usize,
+        read: impl FnMut(Section<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.asked.push(key);
+        match self.table.remove(key) {
+            None => Some(Vec::new()),
+            Some(Node { body: Body::Value { value: toml::Value::Array(items), .. }, .. })
+                if items.is_empty() =>
+            {
+                Some(Vec::new())
+            }
+            Some(node) => self.reader.tables(name, node, 0..=count_max, read),
         }
     }
 

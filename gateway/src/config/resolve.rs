@@ -10,15 +10,16 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::fault::{Fault, FaultKind};
+use super::pace::Pace;
 use super::raw::Table;
 use super::reader::{Given, Reader, Refusal, Section};
 use super::settings::Settings;
 use super::types::{
-    AdminConfig, AdmissionConfig, AuthConfig, Compression, Config, DedupConfig, DeliveryConfig, Durability,
-    ListenerConfig, ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber,
-    StorageConfig, StreamConfig, WhenQueueFull,
+    AdminConfig, AuthConfig, Compression, Config, DedupConfig, DeliveryConfig, Durability, ListenerConfig,
+    ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
+    StreamConfig, WhenQueueFull,
 };
-use super::{consumers, sinks};
+use super::{admission, consumers, decisions, sinks};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -42,7 +43,8 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     let mqtt = mqtt(reader.section("mqtt"));
     let dedup = dedup(reader.section("dedup"));
     let auth = auth(reader.section("auth"));
-    let admission = admission(reader.section("admission"));
+    let admission = admission::admission(reader.section("admission"));
+    let decisions = decisions::decisions(reader.section("decisions"));
     let delivery = delivery(reader.section("delivery"));
     let streams = reader.list("stream", 0..=64, stream);
     let consumers = reader.list("consumer", 0..=10_000, consumers::consumer);
@@ -58,7 +60,10 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
         log_holds_its_segments(&mut reader, storage, streams.as_deref().unwrap_or_default());
     }
     if let (Some(mqtt), Some(admission)) = (&mqtt, &admission) {
-        connect_fits_a_packet(&mut reader, mqtt, admission);
+        admission::connect_fits_a_packet(&mut reader, mqtt, admission);
+    }
+    if let Some(admission) = &admission {
+        admission::rules_are_about_something(&mut reader, admission);
     }
     if let (Some(mqtt), Some(delivery)) = (&mqtt, &delivery) {
         outbox_holds_a_packet(&mut reader, mqtt, delivery);
@@ -93,6 +98,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
             dedup: dedup?,
             auth: auth?,
             admission: admission?,
+            decisions: decisions?,
             delivery: delivery?,
             streams: streams?,
             consumers: consumers?,
@@ -146,8 +152,18 @@ fn listener(mut section: Section<'_>) -> Option<ListenerConfig> {
     let kind = section.choice("kind", &[("tcp", ListenerKind::Tcp)]);
     let address = address(&mut section);
     let allow_anonymous = section.bool("allow_anonymous");
+    let limits = admission::listener_limits(&mut section);
     section.finish();
-    Some(ListenerConfig { kind: kind?, address: address?, allow_anonymous: allow_anonymous? })
+    let limits = limits?;
+    Some(ListenerConfig {
+        kind: kind?,
+        address: address?,
+        allow_anonymous: allow_anonymous?,
+        max_connections: limits.max_connections,
+        publish_rate: limits.publish_rate,
+        publish_bytes_rate: limits.publish_bytes_rate,
+        slow_subscriber: limits.slow_subscriber,
+    })
 }
 
 fn admin(mut section: Section<'_>) -> Option<AdminConfig> {
@@ -226,18 +242,6 @@ fn auth(mut section: Section<'_>) -> Option<AuthConfig> {
     Some(AuthConfig { allow_anonymous: allow_anonymous? })
 }
 
-fn admission(mut section: Section<'_>) -> Option<AdmissionConfig> {
-    let max_connections = section.integer("max_connections", 1..=1_000_000_u32);
-    let connect_buffer_bytes = section.size_in_memory("connect_buffer_bytes", 256..=64 * MIB);
-    let max_subscriptions_per_client = section.integer("max_subscriptions_per_client", 1..=1_000_000_u32);
-    section.finish();
-    Some(AdmissionConfig {
-        max_connections: usize::try_from(max_connections?).ok()?,
-        connect_buffer_bytes: connect_buffer_bytes?,
-        max_subscriptions_per_client: usize::try_from(max_subscriptions_per_client?).ok()?,
-    })
-}
-
 fn delivery(mut section: Section<'_>) -> Option<DeliveryConfig> {
     let outbox_bytes_max = section.size_in_memory("outbox_bytes_max", 4 * KIB..=GIB);
     let slow_subscriber = section.choice(
@@ -254,14 +258,25 @@ fn delivery(mut section: Section<'_>) -> Option<DeliveryConfig> {
 }
 
 fn stream(mut section: Section<'_>) -> Option<StreamConfig> {
+    section.default("replay_rate", "full");
     let name =
         section.string("name", "1 to 64 of a-z, 0-9, - and _", stream_name, |name| name.clone().into());
     let accepted = "1 to 64 Topic Filters, no two alike, none beginning with $";
     let topics = section.read("topics", accepted, topics, |topics| topics.clone().into());
     let max_age = section.duration("max_age", millis(1_000)..=Duration::from_secs(3_650 * 86_400));
     let max_bytes = section.size("max_bytes", MIB..=1024 * TIB);
+    let pace = |text: &str| {
+        Pace::parse(text).ok_or_else(|| Refusal::new(FaultKind::Invalid, "is not a pace".to_owned()))
+    };
+    let replay_rate = section.string("replay_rate", Pace::ACCEPTED, pace, |pace| pace.to_string().into());
     section.finish();
-    Some(StreamConfig { name: name?, topics: topics?, max_age: max_age?, max_bytes: max_bytes? })
+    Some(StreamConfig {
+        name: name?,
+        topics: topics?,
+        max_age: max_age?,
+        max_bytes: max_bytes?,
+        replay_rate: replay_rate?,
+    })
 }
 
 fn log(mut section: Section<'_>) -> Option<LogConfig> {
@@ -383,13 +398,6 @@ fn log_holds_its_segments(reader: &mut Reader, storage: &StorageConfig, streams:
         );
         reader.relation(FaultKind::Relation, &key, holds, problem, accepted);
     }
-}
-
-fn connect_fits_a_packet(reader: &mut Reader, mqtt: &MqttConfig, admission: &AdmissionConfig) {
-    let holds = admission.connect_buffer_bytes <= mqtt.max_packet_bytes;
-    let problem = "a CONNECT may not be larger than the largest packet";
-    let accepted = format!("at most mqtt.max_packet_bytes, {} bytes", mqtt.max_packet_bytes);
-    reader.relation(FaultKind::Relation, "admission.connect_buffer_bytes", holds, problem, accepted);
 }
 
 fn outbox_holds_a_packet(reader: &mut Reader, mqtt: &MqttConfig, delivery: &DeliveryConfig) {

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use gateway_protocol::QoS;
 
+use super::admission::AdmissionConfig;
 use super::consumers::{ConsumerConfig, ConsumersConfig, DeadLettersConfig};
+use super::decisions::DecisionsConfig;
+use super::pace::Pace;
 use super::sinks::SinkConfig;
 
 /// Everything the gateway is told before it starts. `Config::default()` is the built-in default.
@@ -26,6 +29,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[admission]`
     pub admission: AdmissionConfig,
+    /// `[decisions]`
+    pub decisions: DecisionsConfig,
     /// `[delivery]`
     pub delivery: DeliveryConfig,
     /// `[[stream]]`, 0 to 64, names unique.
@@ -112,6 +117,14 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
     /// Clients without credentials are admitted whatever the address; see [`Config::admits_anonymous`].
     pub allow_anonymous: bool,
+    /// Connections at one time on it.
+    pub max_connections: usize,
+    /// Events a second that its clients may publish together; 0: no limit.
+    pub publish_rate: u64,
+    /// And bytes a second; 0: no limit.
+    pub publish_bytes_rate: u64,
+    /// What happens to its clients that read too slowly; `None`: as `[delivery]` says.
+    pub slow_subscriber: Option<SlowSubscriber>,
 }
 
 /// How MQTT travels on a listener.
@@ -211,17 +224,6 @@ pub struct AuthConfig {
     pub allow_anonymous: bool,
 }
 
-/// `[admission]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdmissionConfig {
-    /// Connections at one time, over all listeners.
-    pub max_connections: usize,
-    /// Bytes of the largest CONNECT packet.
-    pub connect_buffer_bytes: usize,
-    /// Subscriptions one client may have, streams it reads included.
-    pub max_subscriptions_per_client: usize,
-}
-
 /// `[delivery]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryConfig {
@@ -253,6 +255,8 @@ pub struct StreamConfig {
     pub max_age: Duration,
     /// How many bytes are kept.
     pub max_bytes: u64,
+    /// How fast who reads it over MQTT is given it, unless the reader says otherwise.
+    pub replay_rate: Pace,
 }
 
 /// `[log]`: the gateway's own log lines.

@@ -7,14 +7,15 @@
 
 use super::feed::{How, Step};
 use super::task::Connection;
+use super::words::Why;
 use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::engine::{
     AckRuns, ChunkError, Chunks, DueBatch, DueReader, DueRun, DurableSession, Engine, Fetch, GivenUp,
     LoadedChunk,
 };
 use crate::stream::{Located, Pager};
+use gateway_protocol::QoS;
 use gateway_protocol::session::DURABLE_IDENTIFIERS;
-use gateway_protocol::{QoS, ReasonCode};
 use gateway_storage::{Entry, Offset, Staging, SubmitError, Urgency};
 use std::future::Future;
 use std::pin::Pin;
@@ -162,7 +163,7 @@ impl Connection {
                 }
                 Poll::Ready(Ok(Due::Nothing)) => break,
                 Poll::Ready(Err(Unreadable)) => {
-                    self.feed.failure = Some(ReasonCode::ImplementationSpecificError);
+                    self.feed.failure = Some(Why::Unreadable);
                     return;
                 }
                 Poll::Pending => return,
@@ -250,7 +251,7 @@ impl Connection {
                 retained.as_ref().map(|message| message.event())
             }
             Poll::Ready(Located::Failed) => {
-                self.feed.failure = Some(ReasonCode::ImplementationSpecificError);
+                self.feed.failure = Some(Why::Unreadable);
                 return Step::Stop;
             }
             Poll::Ready(Located::End) | Poll::Pending => return Step::Stop,

@@ -7,6 +7,7 @@
 
 use super::feed::{How, Step, describe};
 use super::task::{Connection, Outcome};
+use super::words::Why;
 use crate::consumer::{
     Consumer, Delivery, DeliveryId, Ended, Handed, JoinError, Outcome as Became, Worker, WorkerKind,
 };
@@ -183,7 +184,7 @@ impl Connection {
             if ended != Ended::ShutDown {
                 let consumer = taking.consumer.name();
                 tracing::info!(client_id = %self.client_id, consumer, ?ended, "a worker is disconnected");
-                self.feed.failure = Some(ReasonCode::AdministrativeAction);
+                self.feed.failure = Some(Why::WorkerEnded(ended));
             }
             return false;
         }

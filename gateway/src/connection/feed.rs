@@ -2,6 +2,7 @@
 
 use super::metrics;
 use super::task::Connection;
+use super::words::Why;
 use crate::clock;
 use crate::delivery::{Parcel, Pick, Shipment};
 use crate::engine::RetainedMessage;
@@ -10,7 +11,7 @@ use crate::stream::Next;
 use crate::sys_topics;
 use gateway_protocol::property::{PropertiesBuf, Property};
 use gateway_protocol::session::{Delivery, FramesIn, Sent};
-use gateway_protocol::{QoS, ReasonCode, TopicFilter};
+use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Batch, Event, Offset};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub(super) struct Feed {
     pub(super) has_unparsed: bool,
     /// Others were let run before what has come is sent.
     pub(super) has_waited: bool,
-    /// The store does not give what is due: the connection is to be closed.
-    pub(super) failure: Option<ReasonCode>,
+    /// The connection is to be closed, and why.
+    pub(super) failure: Option<Why>,
 }
 
 /// A parcel of which a part is done.
@@ -328,11 +329,7 @@ pub(super) struct How<'a> {
 /// Offset, time and publisher, for those who read a stream or work on it.
 pub(super) fn describe(extra: &mut PropertiesBuf, event: &Event<'_>, offset: Offset, time_ms: u64) {
     let offset = offset.get().to_string();
-    let time = i64::try_from(time_ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map(|time| format!("{time:.3}")) // as many digits for each, so that they sort as text
-        .unwrap_or_default();
+    let time = clock::rfc_3339(time_ms);
     for (name, value) in [("offset", &*offset), ("time", &*time), ("publisher", event.client_id)] {
         // All three are short and without U+0000.
         let _ = extra.push(Property::UserProperty { name, value });

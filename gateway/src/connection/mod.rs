@@ -25,11 +25,14 @@ pub mod metrics;
 mod receive;
 mod subscribe;
 mod task;
+mod words;
 
 pub use endings::{Endings, settle};
 pub use handshake::serve;
 
+use crate::config::Pace;
 use crate::consumer::Consumers;
+use crate::decisions::DecisionLog;
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
@@ -37,6 +40,7 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,6 +69,8 @@ pub struct Context {
     pub settings: Settings,
     /// The next outbox's name.
     pub next_outbox: AtomicU64,
+    /// Where it is told what did not go through, and why.
+    pub decisions: DecisionLog,
 }
 
 /// Bounds of one connection.
@@ -82,6 +88,8 @@ pub struct Settings {
     pub write_bytes: usize,
     /// Subscriptions one client may have.
     pub subscriptions_max: usize,
+    /// The pace at which streams are given to readers that ask for none, by name; the others at full speed.
+    pub replay: HashMap<String, Pace>,
 }
 
 impl Context {

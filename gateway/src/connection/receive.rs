@@ -3,6 +3,7 @@
 use super::brake::Brake;
 use super::metrics;
 use super::task::{Connection, Outcome};
+use super::words;
 use crate::clock;
 use crate::engine::{AckRuns, NamedEvents};
 use crate::ingest::{self, Ingest, Publisher};
@@ -299,7 +300,7 @@ impl Connection {
         // What had no room was taken along; what was refused is not to be found by the next connection.
         ingest.stored.clear();
         refused.map(|reason| {
-            self.session.close(reason, out);
+            self.session.close(reason, words::of(reason), out);
             Outcome::Closed(reason)
         })
     }

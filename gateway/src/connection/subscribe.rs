@@ -6,6 +6,7 @@ use super::feed::Retained;
 use super::receive::{ReadBatch, Reply};
 use super::task::Connection;
 use crate::clock;
+use crate::config::Pace;
 use crate::delivery::Outbox;
 use crate::engine::sends_retained;
 use crate::router::{Grant, Router, SubscribeError};
@@ -14,6 +15,9 @@ use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
 use gateway_protocol::{QoS, ReasonCode, SharedFilter, TopicFilter};
 use gateway_storage::{Entry, Staging};
 use std::sync::Arc;
+
+/// The User Property of a SUBSCRIBE by which a client says how fast it wants streams: `full`, `1000/s`, `10x`.
+const PACE_PROPERTY: &str = "pace";
 
 impl Connection {
     pub(super) fn subscribe(
@@ -24,10 +28,12 @@ impl Connection {
         out: &mut Vec<u8>,
     ) {
         let subscription_id = subscribe.properties.subscription_identifier().unwrap_or(0);
+        let pace = subscribe.properties.user_properties().find(|(name, _)| *name == PACE_PROPERTY);
+        let pace = pace.map(|(_, text)| text);
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         let staged_before = stored.len();
         for (filter, options) in subscribe.filters.iter() {
-            let code = match self.subscribe_one(filter, options, subscription_id, stored) {
+            let code = match self.subscribe_one(filter, options, subscription_id, pace, stored) {
                 Ok(QoS::AtMostOnce) => ReasonCode::Success,
                 Ok(QoS::AtLeastOnce) => ReasonCode::GrantedQos1,
                 Ok(QoS::ExactlyOnce) => ReasonCode::GrantedQos2,
@@ -47,6 +53,7 @@ impl Connection {
         filter: TopicFilter<'_>,
         options: SubscribeOptions,
         subscription_id: u32,
+        pace: Option<&str>,
         stored: &mut Staging,
     ) -> Result<QoS, ReasonCode> {
         let context = self.context.clone();
@@ -79,7 +86,7 @@ impl Connection {
         }
         if text.starts_with(stream::PREFIX) {
             // Events come from the log again and again, and each says its offset: QoS 2 would promise what replay takes back.
-            return self.open_cursor(text, qos.min(QoS::AtLeastOnce), subscription_id);
+            return self.open_cursor(text, qos.min(QoS::AtLeastOnce), subscription_id, pace);
         }
         let grant = Grant {
             qos,
@@ -114,14 +121,25 @@ impl Connection {
         Ok(qos)
     }
 
-    fn open_cursor(&mut self, text: &str, qos: QoS, subscription_id: u32) -> Result<QoS, ReasonCode> {
+    fn open_cursor(
+        &mut self,
+        text: &str,
+        qos: QoS,
+        subscription_id: u32,
+        pace: Option<&str>,
+    ) -> Result<QoS, ReasonCode> {
         let address = match StreamAddress::parse(text, clock::unix_ms()) {
             Some(Ok(address)) => address,
             Some(Err(_)) | None => return Err(ReasonCode::TopicFilterInvalid),
         };
+        let pace = match pace {
+            Some(text) => Pace::parse(text).ok_or(ReasonCode::ImplementationSpecificError)?,
+            None => self.context.settings.replay.get(address.name).copied().unwrap_or_default(),
+        };
         let (engine, reader) = (&self.context.engine, &self.client_id);
         let cursor = StreamCursor::open(engine, reader, text, &address, qos, subscription_id)
-            .ok_or(ReasonCode::TopicFilterInvalid)?;
+            .ok_or(ReasonCode::TopicFilterInvalid)?
+            .paced(pace);
         // The same filter again begins again [MQTT-3.8.4-3].
         self.cursors.retain(|other| other.subscription != cursor.subscription);
         self.cursors.push(cursor);

@@ -6,7 +6,8 @@ use super::brake::Brake;
 use super::consumer::Work;
 use super::feed::Feed;
 use super::receive::Owed;
-use super::{Context, io};
+use super::words::Why;
+use super::{Context, io, words};
 use crate::clock;
 use crate::delivery::Outbox;
 use crate::engine::DurableSession;
@@ -228,10 +229,10 @@ impl Connection {
         }
         if self.durable.as_ref().is_some_and(|durable| durable.session.is_removed()) {
             // More waited for it than may: its Session is over.
-            return self.close(ReasonCode::QuotaExceeded, out);
+            return self.close_because(Why::SessionOver, out);
         }
         if self.outbox.has_overflowed() {
-            return self.close(ReasonCode::QuotaExceeded, out);
+            return self.close_because(Why::TooSlow, out);
         }
         if self.unsent.is_empty() && self.closing.is_none() {
             if self.lets_others_first(out) {
@@ -239,8 +240,8 @@ impl Connection {
                 return Poll::Pending;
             }
             moved |= self.feed_client(cx, out);
-            if let Some(reason) = self.feed.failure.take() {
-                return self.close(reason, out);
+            if let Some(why) = self.feed.failure.take() {
+                return self.close_because(why, out);
             }
         }
         self.submit_acknowledgements(cx);
@@ -268,8 +269,13 @@ impl Connection {
     }
 
     fn close(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Poll<Option<Outcome>> {
-        self.session.close(reason, out);
+        self.session.close(reason, words::of(reason), out);
         Poll::Ready(Some(Outcome::Closed(reason)))
+    }
+
+    fn close_because(&mut self, why: Why, out: &mut Vec<u8>) -> Poll<Option<Outcome>> {
+        self.session.close(why.reason(), Some(why.text()), out);
+        Poll::Ready(Some(Outcome::Closed(why.reason())))
     }
 
     /// Someone asked this connection to close: it reads no more, and goes once it owes nothing.
@@ -281,7 +287,7 @@ impl Connection {
         if !self.owed.is_empty() && reason == ReasonCode::ServerShuttingDown {
             return None; // What is being stored is acknowledged first.
         }
-        self.session.close(reason, out);
+        self.session.close(reason, words::of(reason), out);
         Some(Outcome::Closed(reason))
     }
 

@@ -126,7 +126,7 @@ struct All {
 pub const SINK_PREFIX: &str = "sink/";
 
 /// Whether a sink reads for it, so that nobody else may.
-fn is_of_a_sink(name: &str) -> bool {
+pub(super) fn is_of_a_sink(name: &str) -> bool {
     name.starts_with(SINK_PREFIX)
 }
 
@@ -246,6 +246,11 @@ impl Consumers {
     pub async fn alter(&self, name: &str, changes: ConsumerChanges) -> Result<(), ConsumerError> {
         let _changing = self.0.changing.lock().await;
         let entry = self.0.engine.consumer(name).ok_or(ConsumerError::NotFound)?;
+        if is_of_a_sink(name) && changes.are_more_than_a_pause() {
+            return Err(ConsumerError::Invalid(
+                "what the consumer of a sink reads is said where the sink is",
+            ));
+        }
         let before = entry.state().spec.clone();
         let spec = changes.of(before.clone());
         if spec == before {
@@ -343,7 +348,8 @@ impl Consumers {
         if TopicFilter::parse(&spec.filter).is_err() {
             return Err(ConsumerError::Invalid("the filter is not a legal Topic Filter"));
         }
-        if spec.ack_wait_ms == 0 || spec.max_ack_pending == 0 {
+        // A sink has no leases.
+        if !is_of_a_sink(name) && (spec.ack_wait_ms == 0 || spec.max_ack_pending == 0) {
             return Err(ConsumerError::Invalid("ack_wait and max_ack_pending are more than 0"));
         }
         let mut staging = Staging::new();
@@ -411,6 +417,18 @@ impl ConsumerChanges {
             configured: Some(options.configured),
             paused: None,
         }
+    }
+
+    /// Whether anything but whether it is paused is to be different.
+    #[must_use]
+    pub fn are_more_than_a_pause(&self) -> bool {
+        self.filter.is_some()
+            || self.ack_wait_ms.is_some()
+            || self.max_deliver.is_some()
+            || self.backoff_ms.is_some()
+            || self.max_ack_pending.is_some()
+            || self.order.is_some()
+            || self.configured.is_some()
     }
 
     fn of(self, spec: ConsumerSpec) -> ConsumerSpec {

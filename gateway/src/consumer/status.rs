@@ -1,10 +1,10 @@
 //! What a consumer says of itself.
 
 use super::handle::Consumer;
-use super::manage::Consumers;
+use super::manage::{Consumers, is_of_a_sink};
 use super::worker::WorkerKind;
 use crate::clock;
-use crate::engine::{ConsumerSpec, Engine};
+use crate::engine::{ConsumerEntry, ConsumerSpec, Engine};
 use gateway_storage::Offset;
 
 /// A consumer at one moment.
@@ -104,16 +104,59 @@ impl ConsumerCondition {
 }
 
 impl Consumers {
-    /// All consumers, by name.
+    /// All consumers, those of sinks included, by name.
     #[must_use]
     pub fn list(&self) -> Vec<ConsumerStatus> {
-        self.all().iter().filter_map(|consumer| status(self.engine(), consumer)).collect()
+        self.engine().consumers().iter().filter_map(|entry| self.status(&entry.name)).collect()
     }
 
     /// One consumer.
     #[must_use]
     pub fn status(&self, name: &str) -> Option<ConsumerStatus> {
+        if is_of_a_sink(name) {
+            return self.engine().consumer(name).map(|entry| status_of_a_sink(self.engine(), &entry));
+        }
         status(self.engine(), &self.get(name)?)
+    }
+}
+
+/// A consumer that a sink reads for: all there is to say of it stands in the view.
+fn status_of_a_sink(engine: &Engine, entry: &ConsumerEntry) -> ConsumerStatus {
+    let letters = engine.dead_letter_usage(&entry.name);
+    let durable = entry.state();
+    let spec = durable.spec.clone();
+    let stream = engine.stream_id(&spec.stream);
+    let (lag_bytes, lag_events) = stream.map_or((0, 0), |stream| lag(engine, stream, durable.read_to));
+    let state = match () {
+        () if stream.is_none() => ConsumerCondition::StreamMissing,
+        () if spec.paused => ConsumerCondition::Paused,
+        // A sink that stands in the configuration no more.
+        () if !spec.configured => ConsumerCondition::Idle,
+        () => ConsumerCondition::Running,
+    };
+    ConsumerStatus {
+        name: entry.name.clone(),
+        paused: spec.paused,
+        spec,
+        created_ms: durable.created_ms,
+        read_to: durable.read_to,
+        lag_events,
+        lag_bytes,
+        oldest_age_ms: 0, // What it writes is not handed out.
+        open: durable.open.len() as u64,
+        ready: 0,
+        workers: Vec::new(),
+        handed_out: durable.handed_out,
+        redeliveries: durable.redelivered,
+        acked: durable.acked,
+        acked_late: 0,
+        dead_lettered: durable.dead_lettered,
+        expired: durable.expired,
+        lost: durable.lost,
+        missed: durable.missed,
+        dead_letters: letters.count,
+        dead_letter_bytes: letters.bytes,
+        state,
     }
 }
 

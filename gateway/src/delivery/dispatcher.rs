@@ -16,18 +16,18 @@ use std::sync::Arc;
 pub type LiveRouter = SharedRouter<Arc<Outbox>>;
 
 /// Topics whose live subscribers are remembered by one dispatcher.
-const ROUTES_CACHED: usize = 16_384;
+const ROUTES_CACHED: usize = 131_072;
 
-#[derive(Clone)]
+#[derive(PartialEq)]
 struct Routes {
-    direct: Arc<[Match<Arc<Outbox>>]>,
-    groups: Arc<[GroupMatch<Arc<Outbox>>]>,
+    direct: Vec<Match<Arc<Outbox>>>,
+    groups: Vec<GroupMatch<Arc<Outbox>>>,
 }
 
 /// Hands batches to the outboxes of live subscribers. Each thread or connection that has batches has its own.
 pub struct Dispatcher {
     router: Arc<LiveRouter>,
-    routes: RouteCache<Routes>,
+    routes: RouteCache<Arc<Routes>>,
     shares: Vec<(Arc<Outbox>, Picks)>,
     share_of: HashMap<OutboxId, usize, foldhash::fast::RandomState>,
     /// Whose turn it is in groups.
@@ -74,12 +74,11 @@ impl Dispatcher {
         let Ok(topic) = std::str::from_utf8(run.event.topic) else { return };
         let router = &self.router;
         let routes = self.routes.get_or_find(epoch, topic, || {
-            router.read(|router| Routes {
-                direct: router.matches(topic).into(),
-                groups: router.group_matches(topic).into(),
+            router.read(|router| {
+                Arc::new(Routes { direct: router.matches(topic), groups: router.group_matches(topic) })
             })
         });
-        for found in routes.direct.iter() {
+        for found in &routes.direct {
             let outbox = &found.subscriber;
             // What is above QoS 0 a durable session gets from its backlog.
             if (outbox.is_durable && run.published.min(found.qos) != QoS::AtMostOnce)

@@ -108,7 +108,7 @@ impl Table {
 
     pub(super) fn interest(&self, topic: &str) -> Interest {
         Interest {
-            stream: !self.streams.keeping(topic).is_empty(),
+            stream: self.streams.keeps_any(topic),
             session: self.router.read(|router| router.wants(topic)),
         }
     }

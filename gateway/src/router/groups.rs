@@ -14,6 +14,13 @@ pub struct GroupMatch<S> {
     pub members: Vec<(S, Grant)>,
 }
 
+/// Of one table and epoch: there a name stands for one set of members.
+impl<S> PartialEq for GroupMatch<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.group == other.group
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Groups<S> {
     /// The groups' filters; a group's key is its number.
@@ -106,6 +113,11 @@ impl<S: Clone> Groups<S> {
             .collect()
     }
 
+    /// Whether any group wants `topic`.
+    pub(super) fn wants(&self, topic: &str) -> bool {
+        self.filters.as_ref().is_some_and(|filters| filters.wants(topic))
+    }
+
     pub(super) fn members(&self, name: &str) -> Vec<(S, Grant)> {
         let group = self.numbers.get(name).and_then(|number| self.groups.get(number));
         group.map(|group| group.members.values().cloned().collect()).unwrap_or_default()
@@ -156,7 +168,9 @@ mod tests {
         assert!(router.leave("$share/g/a/+", filter("a/+"), "two"));
         assert!(router.leave("$share/h/a/+", filter("a/+"), "one"));
         assert_eq!(members(&router, "a/b").len(), 1);
+        assert!(router.wants("a/b"));
         assert!(router.leave("$share/g/#", filter("#"), "one"));
+        assert!(!router.wants("a/b"));
         assert!(router.groups.filters.is_none() && router.groups.numbers.is_empty());
     }
 }

@@ -13,6 +13,7 @@ mod trie;
 pub use cache::RouteCache;
 pub use groups::GroupMatch;
 
+use foldhash::fast::RandomState;
 use gateway_protocol::{QoS, TopicFilter};
 use groups::Groups;
 use std::collections::HashMap;
@@ -53,6 +54,14 @@ pub struct Match<S> {
     pub subscription_ids: Option<Arc<[u32]>>,
 }
 
+/// Of one table and epoch: there a key names one subscriber.
+impl<S> PartialEq for Match<S> {
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |found: &Self| (found.id, found.qos, found.no_local, found.retain_as_published);
+        facts(self) == facts(other) && self.subscription_ids == other.subscription_ids
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Subscription<S> {
     id: u64,
@@ -71,7 +80,7 @@ pub enum SubscribeError {
 /// The table. A subscriber has at most one subscription for each filter.
 #[derive(Debug)]
 pub struct Router<S> {
-    exact: HashMap<Box<str>, Vec<Subscription<S>>>,
+    exact: HashMap<Box<str>, Vec<Subscription<S>>, RandomState>,
     wildcards: Node<S>,
     groups: Groups<S>,
     subscriptions: usize,
@@ -80,7 +89,7 @@ pub struct Router<S> {
 impl<S> Default for Router<S> {
     fn default() -> Self {
         Self {
-            exact: HashMap::new(),
+            exact: HashMap::default(),
             wildcards: Node::default(),
             groups: Groups::default(),
             subscriptions: 0,
@@ -189,7 +198,8 @@ impl<S: Clone> Router<S> {
     /// Whether anybody wants `topic`, alone or in a group.
     #[must_use]
     pub fn wants(&self, topic: &str) -> bool {
-        !self.matches(topic).is_empty() || !self.groups.matches(topic).is_empty()
+        // A filter without subscriptions is not in the table.
+        self.exact.contains_key(topic) || self.wildcards.wants(topic) || self.groups.wants(topic)
     }
 
     /// How many subscriptions there are.
@@ -349,6 +359,7 @@ mod tests {
                     expected.push(id as u64);
                 }
             }
+            prop_assert_eq!(router.wants(&topic), !expected.is_empty());
             prop_assert_eq!(ids(&router, &topic), expected);
         }
     }

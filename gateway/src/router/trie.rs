@@ -1,13 +1,14 @@
 //! Filters with wildcards, as a trie over topic levels.
 
 use super::Subscription;
+use foldhash::fast::RandomState;
 use gateway_protocol::TopicFilter;
 use std::collections::HashMap;
 
 /// One level. Its depth is bounded by [`super::FILTER_LEVELS_MAX`], and with it every recursion here.
 #[derive(Debug)]
 pub(super) struct Node<S> {
-    children: HashMap<Box<str>, Node<S>>,
+    children: HashMap<Box<str>, Node<S>, RandomState>,
     /// The subtree below `+`.
     any: Option<Box<Node<S>>>,
     /// Filters that end in `#` at this level.
@@ -18,7 +19,7 @@ pub(super) struct Node<S> {
 
 impl<S> Default for Node<S> {
     fn default() -> Self {
-        Self { children: HashMap::new(), any: None, rest: Vec::new(), here: Vec::new() }
+        Self { children: HashMap::default(), any: None, rest: Vec::new(), here: Vec::new() }
     }
 }
 
@@ -82,6 +83,25 @@ impl<S> Node<S> {
         } else {
             self.collect_below(Some(topic), found);
         }
+    }
+
+    /// Whether any subscription's filter matches `topic`.
+    pub(super) fn wants(&self, topic: &str) -> bool {
+        let (first, rest) = split(topic);
+        if topic.starts_with('$') {
+            return self.children.get(first).is_some_and(|child| child.wants_below(rest));
+        }
+        self.wants_below(Some(topic))
+    }
+
+    fn wants_below(&self, remaining: Option<&str>) -> bool {
+        if !self.rest.is_empty() {
+            return true;
+        }
+        let Some(remaining) = remaining else { return !self.here.is_empty() };
+        let (level, rest) = split(remaining);
+        self.children.get(level).is_some_and(|child| child.wants_below(rest))
+            || self.any.as_ref().is_some_and(|child| child.wants_below(rest))
     }
 
     /// `remaining` is what follows the levels walked so far; `None`: nothing, the topic ends here.

@@ -81,7 +81,10 @@ impl Gathered {
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         self.places
             .iter()
-            .filter_map(|(batch, index, offset)| Some(Row { offset: *offset, event: batch.event(*index)? }))
+            .filter_map(|(batch, index, offset)| {
+                let time_ms = batch.time_ms(*index);
+                Some(Row { offset: *offset, time_ms, event: batch.event(*index)? })
+            })
             .collect()
     }
 

@@ -77,8 +77,13 @@ impl Sinks {
         for consumer in engine.consumers() {
             let sink = consumer.name.strip_prefix(SINK_PREFIX);
             if sink.is_some_and(|sink| !configs.iter().any(|config| config.name == sink)) {
+                let spec = consumer.state().spec.clone();
+                let noted = match spec.configured {
+                    true => set(engine, &consumer.name, &ConsumerSpec { configured: false, ..spec }).await,
+                    false => Ok(()),
+                };
                 tracing::warn!(
-                    consumer = %consumer.name,
+                    consumer = %consumer.name, error = noted.err().map(tracing::field::display),
                     "a sink stands in the configuration no more; its consumer stays until it is deleted"
                 );
             }
@@ -142,11 +147,12 @@ async fn consumer(engine: &Engine, config: &SinkConfig) -> Result<Arc<ConsumerEn
     let name = [SINK_PREFIX, &config.name].concat();
     let failed = |reason: String| SinkStartError::Consumer { name: config.name.as_str().into(), reason };
     let known = engine.consumer(&name).map(|consumer| consumer.state().spec.clone());
-    let is_same = known
-        .as_ref()
-        .is_some_and(|known| *known.stream == *config.stream && *known.filter == *config.filter);
+    let is_same = known.as_ref().is_some_and(|known| {
+        known.configured && *known.stream == *config.stream && *known.filter == *config.filter
+    });
     if !is_same {
         // Another filter on the same stream goes on from where it is; another stream begins anew.
+        let paused = known.as_ref().is_some_and(|known| known.paused);
         let goes_on = known.filter(|known| *known.stream == *config.stream);
         let (start, generation) = match goes_on {
             Some(known) => (known.start, known.generation),
@@ -161,16 +167,20 @@ async fn consumer(engine: &Engine, config: &SinkConfig) -> Result<Arc<ConsumerEn
             backoff_ms: Vec::new(),
             max_ack_pending: u32::try_from(config.batch_events).unwrap_or(u32::MAX),
             order: Order::Key,
-            paused: false,
+            paused,
             configured: true,
             generation,
         };
-        let mut staging = Staging::new();
-        let entry = Entry::ConsumerSet { name: &name, at_ms: clock::unix_ms(), spec: &spec.encode() };
-        staging.push(&entry).map_err(|error| failed(error.to_string()))?;
-        engine.store(&mut staging).await.map_err(|error| failed(error.to_string()))?;
+        set(engine, &name, &spec).await.map_err(failed)?;
     }
     engine.consumer(&name).ok_or_else(|| failed("there are as many consumers as there may be".into()))
+}
+
+async fn set(engine: &Engine, name: &str, spec: &ConsumerSpec) -> Result<(), String> {
+    let mut staging = Staging::new();
+    let entry = Entry::ConsumerSet { name, at_ms: clock::unix_ms(), spec: &spec.encode() };
+    staging.push(&entry).map_err(|error| error.to_string())?;
+    engine.store(&mut staging).await.map_err(|error| error.to_string())
 }
 
 async fn start(engine: &Engine, config: &SinkConfig) -> Result<u64, String> {

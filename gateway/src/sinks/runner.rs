@@ -308,7 +308,8 @@ impl<T: Target> Runner<T> {
         for offset in due {
             let letter = self.engine.dead_letter(&self.consumer.name, offset);
             if let Some(letter) = letter {
-                let row = Row { offset: Offset::new(offset), event: letter.event() };
+                let event = letter.event();
+                let row = Row { offset: Offset::new(offset), time_ms: event.received_ms, event };
                 let begun = Instant::now();
                 match self.target.write_late(&row).await {
                     Ok(()) => {

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(super) struct Row<'a> {
     /// Where it lies in the log.
     pub(super) offset: Offset,
+    /// When it was stored; of a dead letter, when it was received.
+    pub(super) time_ms: u64,
     /// The event itself.
     pub(super) event: Event<'a>,
 }

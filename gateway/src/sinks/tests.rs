@@ -315,3 +315,39 @@ async fn a_sink_goes_on_while_the_log_takes_nothing_and_writes_nothing_twice() {
     task.await.unwrap();
     scene.engine.shutdown();
 }
+
+#[tokio::test]
+async fn the_consumer_of_a_sink_is_shown_paused_and_once_its_sink_is_gone_removed() {
+    use crate::consumer::{
+        ConsumerChanges, ConsumerCondition, ConsumerError, ConsumerLimits, ConsumerStatus, Consumers,
+    };
+    let scene = Scene::new().await;
+    let consumers = Consumers::start(scene.engine.clone(), ConsumerLimits::default());
+    let status = || -> ConsumerStatus { consumers.list().pop().expect("it is shown") };
+    scene.publish("wanted/1", 0..3).await;
+    assert_eq!((&*status().name, status().state), (NAME, ConsumerCondition::Running));
+    assert_eq!(status().lag_events, 3);
+    consumers.pause(NAME).await.unwrap();
+    assert_eq!((status().state, status().paused), (ConsumerCondition::Paused, true));
+    let (task, stop, board) = scene.run(10);
+    scene.until("it is paused", |_| board.read().state == SinkState::Paused).await;
+    assert_eq!(scene.written(), [0; 0]);
+    consumers.resume(NAME).await.unwrap();
+    scene.until("all are written", |scene| scene.written() == [0, 1, 2]).await;
+    scene.until("the log knows", |_| status().lag_events == 0 && status().acked == 3).await;
+    let filter = ConsumerChanges { filter: Some("x".into()), ..ConsumerChanges::default() };
+    assert!(matches!(consumers.alter(NAME, filter).await, Err(ConsumerError::Invalid(_))));
+    assert!(consumers.get(NAME).is_none(), "nobody else works for it");
+
+    // It stands in the configuration no more.
+    stop.send_replace(true);
+    task.await.unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let mut tasks = tokio::task::JoinSet::new();
+    super::Sinks::start(&scene.engine, &[], &stopped, &mut tasks).await.unwrap();
+    assert_eq!((status().state, status().spec.configured), (ConsumerCondition::Idle, false));
+    consumers.delete(NAME).await.unwrap();
+    assert!(consumers.list().is_empty());
+    consumers.shutdown().await;
+    scene.engine.shutdown();
+}

@@ -2,7 +2,9 @@
 
 use super::address::{From, StreamAddress};
 use super::metrics::{self, Skipped};
+use super::pacer::Pacer;
 use super::pager::{Located, Pager};
+use crate::config::Pace;
 use crate::engine::Engine;
 use crate::router::RouteCache;
 use gateway_protocol::{QoS, TopicFilter, TopicName};
@@ -15,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// Topics for which a cursor remembers whether it wants them.
 const TOPICS_CACHED: usize = 1024;
+/// A reader that waits longer than this for an event keeps no page in memory meanwhile.
+const RELEASE_MS: u64 = 1000;
 /// Entries looked at before others get a turn.
 const STEPS: usize = 4096;
 
@@ -33,6 +37,7 @@ pub struct StreamCursor {
     /// What it passes over has been said.
     has_said: bool,
     pager: Pager,
+    pacer: Option<Pacer>,
     wanted: RouteCache<bool>,
 }
 
@@ -90,8 +95,16 @@ impl StreamCursor {
             at,
             has_said: false,
             pager: Pager::default(),
+            pacer: None,
             wanted: RouteCache::new(TOPICS_CACHED),
         })
+    }
+
+    /// Gives the events at this pace from now on.
+    #[must_use]
+    pub fn paced(mut self, pace: Pace) -> Self {
+        self.pacer = Pacer::new(pace);
+        self
     }
 
     /// The next event that the client wants.
@@ -131,6 +144,14 @@ impl StreamCursor {
                 }
                 Poll::Ready(Located::At(batch, index)) => {
                     if batch.event(index).is_some_and(|event| self.wants(engine, event.topic)) {
+                        if let Some(pacer) = &mut self.pacer
+                            && let Err(wait_ms) = pacer.poll_due(batch.time_ms(index), cx)
+                        {
+                            if wait_ms > RELEASE_MS {
+                                self.pager.release();
+                            }
+                            return Next::Wait;
+                        }
                         return Next::Event(batch, index);
                     }
                     at = at.next();
@@ -145,6 +166,9 @@ impl StreamCursor {
     pub fn advance(&mut self) {
         if let Position::Offset(offset) = &mut self.at {
             *offset = offset.next();
+        }
+        if let Some(pacer) = &mut self.pacer {
+            pacer.taken();
         }
     }
 

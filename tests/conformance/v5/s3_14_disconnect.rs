@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway_protocol::packet::Packet;
-use gateway_protocol::{PacketType, Properties, Property};
+use gateway_protocol::{PacketType, Property};
 use gateway_tests::{Client, Ended, Frame, Gateway, Hello, ReasonCode, TIMEOUT, Will};
 
 use super::support::{
@@ -104,11 +104,43 @@ fn mqtt_3_14_2_1_reason_codes_are_those_of_the_table() {
         let Packet::Disconnect(disconnect) = frame.packet() else { panic!("{what}: {frame:?}") };
         let code = disconnect.reason_code.as_u8();
         assert!(DISCONNECT_CODES.contains(&code) && code >= 0x80, "{what}: {frame:?}");
-        // [MQTT-3.14.2-2] A server has no Session Expiry Interval to tell; [MQTT-3.14.2-3] nor anything else.
-        assert_eq!(disconnect.properties, Properties::default(), "{what}");
+        // [MQTT-3.14.2-2] A server has no Session Expiry Interval to tell; at most it says what is the matter.
+        assert!(
+            disconnect.properties.iter().all(|property| matches!(property, Property::ReasonString(_))),
+            "{what}"
+        );
         assert_eq!(disconnect.properties.session_expiry_interval(), None, "{what}");
     }
     gateway.await_exit();
+}
+
+/// What a client is told when another one comes with its Client Identifier.
+fn told_at_takeover(gateway: &Gateway, hello: &Hello) -> Frame {
+    let (mut client, _) = connect(gateway, hello);
+    let _newcomer = connect(gateway, hello);
+    client.next_packet()
+}
+
+#[test]
+fn mqtt_3_14_2_3_a_reason_string_that_does_not_fit_or_is_not_wanted_is_left_out() {
+    let gateway = Gateway::start();
+    let hello = || Hello::new(V5, "c");
+    let frame = told_at_takeover(&gateway, &hello());
+    let Packet::Disconnect(disconnect) = frame.packet() else { panic!("{frame:?}") };
+    assert_eq!(disconnect.reason_code, ReasonCode::SessionTakenOver);
+    assert!(disconnect.properties.reason_string().is_some_and(|why| why.len() > 10), "{frame:?}");
+    let len = frame.bytes().len() as u32;
+    let whole = told_at_takeover(&gateway, &hello().with(Property::MaximumPacketSize(len)));
+    assert_eq!(whole.bytes(), frame.bytes(), "it fits");
+    for property in [
+        Property::MaximumPacketSize(len - 1),
+        Property::MaximumPacketSize(10),
+        Property::RequestProblemInformation(0),
+    ] {
+        let frame = told_at_takeover(&gateway, &hello().with(property));
+        let code = ReasonCode::SessionTakenOver.as_u8();
+        assert_eq!(frame.bytes(), [0xE0, 2, code, 0], "{property:?}");
+    }
 }
 
 #[test]

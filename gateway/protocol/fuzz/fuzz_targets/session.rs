@@ -109,7 +109,8 @@ impl Host {
                 }
             }
             5 => {
-                session.close(ReasonCode::from_u8(argument).unwrap_or(ReasonCode::ServerShuttingDown), out);
+                let reason = ReasonCode::from_u8(argument).unwrap_or(ReasonCode::ServerShuttingDown);
+                session.close(reason, (argument & 1 == 1).then_some("why"), out);
                 self.is_open = false;
             }
             6 => session.suback(PacketId::new(7).expect("not 0"), &[argument & 0x80], out),

@@ -137,7 +137,7 @@ impl Session {
             let answer =
                 Packet::SubAck(SubAck { packet_id, properties: Properties::default(), reason_codes });
             if !self.write(&answer, out) {
-                self.close(ReasonCode::PacketTooLarge, out);
+                self.close(ReasonCode::PacketTooLarge, None, out);
             }
         }
     }
@@ -149,7 +149,7 @@ impl Session {
             let answer =
                 Packet::UnsubAck(UnsubAck { packet_id, properties: Properties::default(), reason_codes });
             if !self.write(&answer, out) {
-                self.close(ReasonCode::PacketTooLarge, out);
+                self.close(ReasonCode::PacketTooLarge, None, out);
             }
         }
     }

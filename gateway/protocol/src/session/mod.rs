@@ -195,9 +195,11 @@ impl Session {
     ) -> Result<Event<'a>, Closed> {
         match (self.state, packet) {
             (State::AwaitingConnect, Packet::Connect(connect)) => self.handle_connect(connect, out),
-            (State::AwaitingConnect | State::Closed, _) => Err(self.close(ReasonCode::ProtocolError, out)),
+            (State::AwaitingConnect | State::Closed, _) => {
+                Err(self.close(ReasonCode::ProtocolError, None, out))
+            }
             // Until it is accepted a client may send on, but nothing of it is looked at: the host reads no further.
-            (State::Connecting, _) => Err(self.close(ReasonCode::ProtocolError, out)),
+            (State::Connecting, _) => Err(self.close(ReasonCode::ProtocolError, None, out)),
             (State::Connected, packet) => {
                 self.keep_alive.received(now);
                 self.handle_connected(packet, out)
@@ -222,12 +224,12 @@ impl Session {
             Packet::Disconnect(disconnect) => self.handle_disconnect(&disconnect, out),
             // [MQTT-3.1.0-2] a second CONNECT; the rest are packets that only a server sends, or belong to enhanced authentication,
             // which was not agreed on in CONNECT.
-            Packet::Connect(_)
-            | Packet::ConnAck(_)
+            Packet::Connect(_) => Err(self.fail("a second CONNECT", out)),
+            Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
             | Packet::PingResp
-            | Packet::Auth(_) => Err(self.close(ReasonCode::ProtocolError, out)),
+            | Packet::Auth(_) => Err(self.fail("a packet that is not a client's to send now", out)),
         }
     }
 
@@ -237,10 +239,10 @@ impl Session {
             self.check_properties(&publish, out)?;
         }
         if publish.retain && self.version.is_v5() && !self.limits.retain_available {
-            return Err(self.close(ReasonCode::RetainNotSupported, out));
+            return Err(self.close(ReasonCode::RetainNotSupported, None, out));
         }
         if publish.qos > self.limits.max_qos {
-            return Err(self.close(ReasonCode::QosNotSupported, out));
+            return Err(self.close(ReasonCode::QosNotSupported, None, out));
         }
         let Some(packet_id) = publish.packet_id else {
             return Ok(Event::Publish(publish));
@@ -255,10 +257,10 @@ impl Session {
                 return Ok(Event::Handled);
             }
             // The identifier is taken; 0x91 would say so, but no DISCONNECT may carry it.
-            return Err(self.close(ReasonCode::ProtocolError, out));
+            return Err(self.fail("a PUBLISH under a Packet Identifier that is not released", out));
         }
         if self.version.is_v5() && self.inbound.unfinished() >= usize::from(self.limits.receive_maximum) {
-            return Err(self.close(ReasonCode::ReceiveMaximumExceeded, out));
+            return Err(self.close(ReasonCode::ReceiveMaximumExceeded, None, out));
         }
         self.inbound.push(packet_id, publish.qos);
         Ok(Event::Publish(publish))
@@ -268,16 +270,22 @@ impl Session {
     fn check_properties(&mut self, publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), Closed> {
         if let Some(alias) = publish.properties.topic_alias() {
             if alias > self.limits.topic_alias_maximum {
-                return Err(self.close(ReasonCode::TopicAliasInvalid, out)); // [MQTT-3.2.2-17]
+                // [MQTT-3.2.2-17]
+                return Err(self.close(
+                    ReasonCode::TopicAliasInvalid,
+                    Some("the Topic Alias is above the Topic Alias Maximum"),
+                    out,
+                ));
             }
             if !publish.topic.is_empty() {
                 self.aliases.set(alias, publish.topic);
             } else if self.aliases.get(alias).is_none() {
-                return Err(self.close(ReasonCode::ProtocolError, out));
+                return Err(self.fail("a Topic Alias that stands for no topic", out));
             }
         }
         if publish.properties.subscription_identifier().is_some() {
-            return Err(self.close(ReasonCode::ProtocolError, out)); // [MQTT-3.3.4-6]
+            // [MQTT-3.3.4-6]
+            return Err(self.fail("a Subscription Identifier in a PUBLISH of a client", out));
         }
         Ok(())
     }
@@ -290,7 +298,7 @@ impl Session {
         let session_expiry_secs = disconnect.properties.session_expiry_interval();
         if self.client.session_expiry_secs == 0 && session_expiry_secs.is_some_and(|secs| secs != 0) {
             // A Session that was to end with its connection can not be kept after all (MQTT 5, 3.14.2.2.2).
-            return Err(self.close(ReasonCode::ProtocolError, out));
+            return Err(self.fail("a Session Expiry Interval where CONNECT had none", out));
         }
         self.state = State::Closed;
         let with_will = disconnect.reason_code != ReasonCode::Success;
@@ -339,8 +347,9 @@ impl Session {
         self.outbound.send(&delivery, self.version, self.client.maximum_packet_bytes, out)
     }
 
-    /// The connection has to end for a reason of the host's or of the peer's making: tells the peer where the version allows it.
-    pub fn close(&mut self, mut reason: ReasonCode, out: &mut Vec<u8>) -> Closed {
+    /// The connection has to end for a reason of the host's or of the peer's making: tells the peer where the version allows it. `why` is for
+    /// people: it goes along as Reason String if the peer wants such and the packet stays within its Maximum Packet Size [MQTT-3.14.2-3].
+    pub fn close(&mut self, mut reason: ReasonCode, why: Option<&str>, out: &mut Vec<u8>) -> Closed {
         match self.state {
             // A version 5 client learns why; a 3.1.1 server has no DISCONNECT to send.
             State::Connected if self.version.is_v5() => {
@@ -350,13 +359,14 @@ impl Session {
                     ReasonCode::UnsupportedProtocolVersion => ReasonCode::ProtocolError,
                     _ => ReasonCode::UnspecifiedError,
                 };
-                self.write(
-                    &Packet::Disconnect(Disconnect {
-                        reason_code: reason,
-                        properties: Properties::default(),
-                    }),
-                    out,
-                );
+                let why = why.filter(|_| self.client.wants_problem_information).unwrap_or_default();
+                let properties = self.reason_properties(why);
+                for properties in [properties.as_properties(), Properties::default()] {
+                    let disconnect = Disconnect { reason_code: reason, properties };
+                    if self.write(&Packet::Disconnect(disconnect), out) {
+                        break;
+                    }
+                }
             }
             State::Connecting => self.write_refusal(reason, out),
             State::AwaitingConnect | State::Connected | State::Closed => {}
@@ -365,13 +375,18 @@ impl Session {
         Closed { reason }
     }
 
+    /// The peer has sent a packet that it may not send.
+    fn fail(&mut self, why: &str, out: &mut Vec<u8>) -> Closed {
+        self.close(ReasonCode::ProtocolError, Some(why), out)
+    }
+
     /// The peer sent bytes that are no packet.
     pub fn handle_malformed(&mut self, error: DecodeError, out: &mut Vec<u8>) -> Closed {
         let reason = error.reason_code();
         if self.state == State::AwaitingConnect && error == DecodeError::UnsupportedProtocolVersion {
             self.write_refusal(reason, out);
         }
-        self.close(reason, out)
+        self.close(reason, Some(&error.to_string()), out)
     }
 
     /// When [`Session::handle_timeout`] wants to be called next, if at all.
@@ -389,7 +404,7 @@ impl Session {
     /// [`Closed`] when the connection has to end.
     pub fn handle_timeout(&mut self, now: Millis, out: &mut Vec<u8>) -> Result<(), Closed> {
         match self.poll_timeout() {
-            Some(deadline) if deadline <= now => Err(self.close(ReasonCode::KeepAliveTimeout, out)),
+            Some(deadline) if deadline <= now => Err(self.close(ReasonCode::KeepAliveTimeout, None, out)),
             _ => Ok(()),
         }
     }

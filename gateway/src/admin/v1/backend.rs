@@ -10,10 +10,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::channel::Feed;
-use super::events::{EventView, Payload, Properties};
 use crate::admin::SinkStatus;
 use crate::admin::problem::Problem;
+use crate::config::Pace;
 use crate::consumer::{ConsumerChanges, ConsumerOptions, DeliveryId, Letters, Outcome};
+use crate::decisions::{DecisionPage, DecisionQuery, Follower};
+use crate::event_view::{EventView, Payload, Properties};
 use crate::stream::From;
 
 /// What comes when it is done.
@@ -212,7 +214,7 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// Says how the work on some events ended.
     fn settle(&self, name: String, ids: Vec<DeliveryId>, outcome: Outcome) -> Answer<'_, Settled>;
     /// Feeds a look at the events of a consumer's stream, from an offset or from now on, and at its state.
-    fn watch(&self, name: String, from: Option<u64>, feed: Feed) -> Result<(), Problem>;
+    fn watch(&self, name: String, from: Option<u64>, pace: Pace, feed: Feed) -> Result<(), Problem>;
 
     /// Dead letters after a place in their order, which is by consumer and offset, at most `limit`.
     fn dead_letters(
@@ -230,4 +232,9 @@ pub(super) trait Backend: Send + Sync + 'static {
 
     /// All sinks, by name.
     fn sinks(&self) -> Vec<SinkStatus>;
+
+    /// A page of decisions, newest first.
+    fn decisions(&self, query: DecisionQuery) -> Answer<'_, DecisionPage>;
+    /// Follows decisions from the one of this number on, or from now on.
+    fn follow_decisions(&self, from: Option<u64>) -> Follower;
 }

@@ -14,18 +14,20 @@ use super::backend::{
     StreamSpec, StreamView, Wanted,
 };
 use super::channel::Feed;
-use super::events::EventView;
 use super::letters;
 use super::paths::{no_such_consumer, no_such_stream};
 use super::watch;
 use crate::admin::problem::{Fault, Kind, Problem};
 use crate::admin::{SinkStatus, Subject};
 use crate::clock;
+use crate::config::Pace;
 use crate::consumer::{
     self, Consumer, ConsumerChanges, ConsumerError, ConsumerOptions, Consumers, Delivery, DeliveryId, Ended,
-    Handed, JoinError, Letters, Outcome, Worker, WorkerKind,
+    Handed, JoinError, Letters, Outcome, SINK_PREFIX, Worker, WorkerKind,
 };
+use crate::decisions::{DecisionPage, DecisionQuery, Follower};
 use crate::engine::{Engine, SetStreamError, StreamOptions};
+use crate::event_view::EventView;
 use crate::stream::From;
 
 /// How long a request for events takes at least where there are none: what is there has to be claimed first, which is a commit.
@@ -42,8 +44,14 @@ impl Local {
         Self(subject)
     }
 
+    /// The consumer of that name, for those who work for it.
     fn find(&self, name: &str) -> Result<Consumer, Problem> {
-        self.0.consumers.get(name).ok_or_else(|| no_such_consumer(name))
+        self.0.consumers.get(name).ok_or_else(|| match self.0.engine.consumer(name) {
+            Some(_) if name.starts_with(SINK_PREFIX) => {
+                Problem::new(Kind::Conflict, format!("the sink of \"{name}\" alone works for it"))
+            }
+            _ => no_such_consumer(name),
+        })
     }
 
     /// What is in the configuration file would be there again after a restart.
@@ -144,16 +152,7 @@ impl Backend for Local {
     fn alter_consumer(&self, name: String, changes: ConsumerChanges) -> Answer<'_, ()> {
         Box::pin(async move {
             // Whether it is paused is not a matter of the configuration.
-            let ConsumerChanges {
-                filter, ack_wait_ms, max_deliver, backoff_ms, max_ack_pending, order, ..
-            } = &changes;
-            let is_more = filter.is_some()
-                || ack_wait_ms.is_some()
-                || max_deliver.is_some()
-                || backoff_ms.is_some()
-                || max_ack_pending.is_some()
-                || order.is_some();
-            if is_more {
+            if changes.are_more_than_a_pause() {
                 self.refuse_configured(&name)?;
             }
             self.change(name, |consumers, name| async move { consumers.alter(&name, changes).await }).await
@@ -221,8 +220,8 @@ impl Backend for Local {
         })
     }
 
-    fn watch(&self, name: String, from: Option<u64>, feed: Feed) -> Result<(), Problem> {
-        watch::start(&self.0.engine, &self.0.consumers, name, from, feed)
+    fn watch(&self, name: String, from: Option<u64>, pace: Pace, feed: Feed) -> Result<(), Problem> {
+        watch::start(&self.0.engine, &self.0.consumers, name, (from, pace), feed)
     }
 
     fn dead_letters(
@@ -239,7 +238,7 @@ impl Backend for Local {
 
     fn dead_letter(&self, consumer: String, offset: u64) -> Answer<'_, LetterView> {
         Box::pin(async move {
-            self.find(&consumer)?;
+            self.0.engine.consumer(&consumer).ok_or_else(|| no_such_consumer(&consumer))?;
             let letter = self.0.engine.dead_letter(&consumer, offset).ok_or_else(|| {
                 let detail = format!("\"{consumer}\" has no dead letter at offset {offset}");
                 Problem::new(Kind::NoSuchDeadLetter, detail)
@@ -260,6 +259,17 @@ impl Backend for Local {
 
     fn sinks(&self) -> Vec<SinkStatus> {
         (self.0.sinks)()
+    }
+
+    fn decisions(&self, query: DecisionQuery) -> Answer<'_, DecisionPage> {
+        let log = self.0.decisions.clone();
+        // There may be a great many to look at.
+        let page = move || log.page(&query);
+        Box::pin(async move { tokio::task::spawn_blocking(page).await.map_err(|_| cut_short()) })
+    }
+
+    fn follow_decisions(&self, from: Option<u64>) -> Follower {
+        self.0.decisions.follow(from)
     }
 }
 

@@ -11,6 +11,8 @@
 //! | `GET dead-letters`, `dead-letters/{consumer}/{offset}`, `dead-letters/export` | pages, one, all as NDJSON |
 //! | `POST dead-letters/redrive`, `purge` | `{"consumer": .., "all": true}`, or `offsets`, or `topic` and `cause` |
 //! | `GET sinks` | what writes elsewhere |
+//! | `GET decisions?client=&reason=&action=&since=` | what did not go through and why, newest first |
+//! | `GET decisions/watch` | the same as Server-Sent Events, as it is decided |
 //!
 //! What changes something is on stable storage before it is answered. All that is wrong with a request is said at once. Durations are
 //! strings with a unit, times RFC 3339, payloads `payload` where they are UTF-8 and `payload_base64` where they are not.
@@ -28,7 +30,7 @@ mod backend;
 mod channel;
 mod consumers;
 mod dead_letters;
-mod events;
+mod decisions;
 mod fields;
 mod gates;
 mod guard;
@@ -93,6 +95,8 @@ fn router(backend: Arc<dyn Backend>, gates: Gates) -> Router {
         .route("/v1/dead-letters/purge", post(dead_letters::purge))
         .route("/v1/dead-letters/{consumer}/{offset}", get(dead_letters::show))
         .route("/v1/sinks", get(sinks::list))
+        .route("/v1/decisions", get(decisions::list))
+        .route("/v1/decisions/watch", get(decisions::watch))
         .layer(axum::middleware::map_response(no_store))
         .layer(axum::middleware::from_fn(guard::guard))
         .with_state(Api { backend, gates: Arc::new(gates) })

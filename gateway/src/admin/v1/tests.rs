@@ -2,3 +2,5 @@
 
 mod fake;
 mod requests;
+
+pub(super) use fake::{Server, piece};

@@ -5,10 +5,12 @@ use std::time::Duration;
 use gateway_protocol::{TopicFilter, TopicName};
 
 use super::backend::{ConsumerView, LetterEvent, LetterQuery, LetterView, StreamView, WorkerView};
-use super::events::{Payload, Properties, time};
+
+use crate::clock::rfc_3339;
 use crate::config::format_duration;
 use crate::consumer::ConsumerStatus;
 use crate::engine::{Cause, DeadLetter, Order, StreamInfo};
+use crate::event_view::{Payload, Properties};
 
 fn duration(ms: u64) -> String {
     format_duration(Duration::from_millis(ms))
@@ -46,7 +48,7 @@ impl ConsumerView {
             },
             paused: status.paused,
             configured: spec.configured,
-            created: time(status.created_ms),
+            created: rfc_3339(status.created_ms),
             state: status.state.as_str(),
             read_to: status.read_to,
             lag_events: status.lag_events,
@@ -82,7 +84,7 @@ impl ConsumerView {
 impl LetterView {
     pub(super) fn of(consumer: &str, letter: &DeadLetter) -> Self {
         let event = letter.event();
-        let time_of = |ms: u64| (ms > 0).then(|| time(ms));
+        let time_of = |ms: u64| (ms > 0).then(|| rfc_3339(ms));
         Self {
             consumer: consumer.to_owned(),
             offset: letter.offset(),
@@ -94,13 +96,13 @@ impl LetterView {
             failure: letter.failure().map(Cause::as_str),
             attempts: letter.attempts,
             first_attempt: time_of(letter.first_ms),
-            dead_since: time(letter.dead_ms),
+            dead_since: rfc_3339(letter.dead_ms),
             worker: letter.worker.to_string(),
             note: letter.note.to_string(),
             redrives: letter.redrives,
             redriven: time_of(letter.redriven_ms),
             event: LetterEvent {
-                time: time(event.received_ms),
+                time: rfc_3339(event.received_ms),
                 publisher: event.client_id.to_owned(),
                 topic: event.topic.to_owned(),
                 qos: event.qos,

@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::backend::ConsumerView;
 use super::channel::Feed;
-use super::events::EventView;
 use super::paths::{no_such_consumer, no_such_stream};
 use crate::admin::problem::{Kind, Problem};
+use crate::config::Pace;
 use crate::consumer::Consumers;
 use crate::engine::Engine;
+use crate::event_view::EventView;
 use crate::stream::{From, Next, StreamAddress, StreamCursor};
 
 /// Between two looks at the consumer itself.
@@ -22,12 +23,12 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Events read before they are sent.
 const EVENTS_TOGETHER: usize = 64;
 
-/// Opens the stream of a consumer, from `from` or from now on, and feeds what comes until the reader or the consumer has gone.
+/// Opens the stream of a consumer, from `from` or from now on, and feeds what comes at this pace until the reader or the consumer has gone.
 pub(super) fn start(
     engine: &Engine,
     consumers: &Consumers,
     name: String,
-    from: Option<u64>,
+    (from, pace): (Option<u64>, Pace),
     feed: Feed,
 ) -> Result<(), Problem> {
     let status = consumers.status(&name).ok_or_else(|| no_such_consumer(&name))?;
@@ -36,7 +37,8 @@ pub(super) fn start(
     let from = from.map_or(From::Latest, |offset| From::Offset(Offset::new(offset)));
     let address = StreamAddress { name: &status.spec.stream, from, filter };
     let cursor = StreamCursor::open(engine, &name, &name, &address, QoS::AtMostOnce, 0)
-        .ok_or_else(|| no_such_stream(&status.spec.stream))?;
+        .ok_or_else(|| no_such_stream(&status.spec.stream))?
+        .paced(pace);
     tokio::spawn(run(engine.clone(), consumers.clone(), name, cursor, feed));
     Ok(())
 }

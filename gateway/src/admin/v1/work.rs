@@ -12,13 +12,14 @@ use serde::Serialize;
 use super::Api;
 use super::backend::Wanted;
 use super::channel::channel;
-use super::events::EventView;
 use super::fields::{Fields, InBody, InQuery};
 use super::paths::Named;
 use crate::admin::metrics::Counted;
 use crate::admin::problem::Problem;
+use crate::config::Pace;
 use crate::consumer::{DeliveryId, Outcome};
 use crate::engine::{Cause, NOTE_BYTES_MAX};
+use crate::event_view::EventView;
 
 /// Events of one answer.
 const EVENTS_MAX: u64 = 1000;
@@ -125,10 +126,19 @@ pub(super) async fn watch(
     InQuery(mut fields): InQuery,
 ) -> Result<Response, Problem> {
     let from = fields.integer("from", 0..=u64::MAX);
+    let pace = fields.read("pace", |value| {
+        let pace = value.as_str().and_then(Pace::parse);
+        pace.ok_or_else(|| format!("expected {}", Pace::ACCEPTED))
+    });
     fields.finish()?;
     // A client that reconnects says which event it saw last.
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
     let (feed, body) = channel(api.gates.watch()?);
-    api.backend.watch(name, last.map(|last| last.saturating_add(1)).or(from), feed)?;
+    api.backend.watch(
+        name,
+        last.map(|last| last.saturating_add(1)).or(from),
+        pace.unwrap_or_default(),
+        feed,
+    )?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))], body).into_response())
 }

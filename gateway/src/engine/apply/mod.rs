@@ -25,13 +25,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Topics whose durable subscribers are remembered.
-const ROUTES_CACHED: usize = 65_536;
+const ROUTES_CACHED: usize = 131_072;
 
 /// Who wants a topic: streams that keep it, sessions for themselves, and groups of which one member gets it.
+#[derive(PartialEq)]
 struct Routes {
     streams: Arc<[u64]>,
-    direct: Arc<[Match<Arc<DurableSession>>]>,
-    groups: Arc<[GroupMatch<Arc<DurableSession>>]>,
+    direct: Vec<Match<Arc<DurableSession>>>,
+    groups: Vec<GroupMatch<Arc<DurableSession>>>,
 }
 
 /// What applying a batch did, in numbers for the books.

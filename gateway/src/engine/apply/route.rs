@@ -31,8 +31,8 @@ impl Applier {
             table.router.read(|router| {
                 Arc::new(Routes {
                     streams,
-                    direct: router.matches(event.topic).into(),
-                    groups: router.group_matches(event.topic).into(),
+                    direct: router.matches(event.topic),
+                    groups: router.group_matches(event.topic),
                 })
             })
         });
@@ -43,7 +43,7 @@ impl Applier {
         if event.qos == 0 {
             return; // A QoS 0 delivery is made now or never: nothing to remember.
         }
-        for found in routes.direct.iter() {
+        for found in &routes.direct {
             let session = &found.subscriber;
             if found.qos == QoS::AtMostOnce || (found.no_local && *session.client_id == *event.client_id) {
                 continue;
@@ -58,7 +58,7 @@ impl Applier {
             applied.routed += 1;
             self.add_making_room(session, offset, &profile, bytes, applied);
         }
-        for group in routes.groups.iter() {
+        for group in &routes.groups {
             applied.routed += 1;
             self.add_to_group(group, offset, event, bytes, applied);
         }

@@ -163,6 +163,11 @@ impl Streams {
         self.set().router.matches(topic).iter().map(|found| found.id).collect()
     }
 
+    /// Whether any stream keeps `topic`.
+    pub(super) fn keeps_any(&self, topic: &str) -> bool {
+        !self.is_empty() && self.set().router.wants(topic)
+    }
+
     /// The streams, in the order in which they were made.
     pub(super) fn all(&self) -> Vec<Arc<Stream>> {
         self.set().streams.values().cloned().collect()

@@ -30,7 +30,7 @@ fn every_reason_to_close_a_connection_gives_a_legal_disconnect() {
     for reason in (0x80..=0xFF).filter_map(ReasonCode::from_u8) {
         let mut session = connected(ProtocolVersion::V5);
         let mut out = Vec::new();
-        let closed = session.close(reason, &mut out);
+        let closed = session.close(reason, None, &mut out);
         assert_eq!(disconnect_reason(&out), Some(closed.reason), "{reason:?}");
     }
 }
@@ -42,7 +42,7 @@ fn every_reason_to_close_during_the_handshake_gives_a_legal_connack() {
             let mut session = Session::new(Arc::new(limits()), Millis(0));
             let mut out = Vec::new();
             assert!(session.handle_packet(Millis(0), Packet::Connect(connect(version)), &mut out).is_ok());
-            session.close(reason, &mut out);
+            session.close(reason, None, &mut out);
             let untold = matches!(reason, ReasonCode::QosNotSupported | ReasonCode::RetainNotSupported);
             if untold && !version.is_v5() {
                 assert!(out.is_empty(), "[MQTT-3.2.2-6] of 3.1.1");
@@ -103,4 +103,40 @@ fn a_session_that_ends_with_its_connection_can_not_be_kept_by_disconnect() {
     });
     assert!(session.handle_packet(Millis(1), packet, &mut out).is_err());
     assert_eq!(disconnect_reason(&out), Some(ReasonCode::ProtocolError));
+}
+
+/// What `session` says when it closes because of `why`: the Reason String, and how many bytes it takes to say it.
+fn told(properties: &[Property<'_>], why: &str) -> (Option<String>, usize) {
+    let mut list = PropertiesBuf::new();
+    for property in properties {
+        list.push(*property).expect("a legal property");
+    }
+    let mut session = Session::new(Arc::new(limits()), Millis(0));
+    let mut out = Vec::new();
+    let packet =
+        Packet::Connect(Connect { properties: list.as_properties(), ..connect(ProtocolVersion::V5) });
+    assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
+    let accepted = Accepted { session_present: false, assigned_client_id: None };
+    assert!(session.accept(Millis(0), accepted, &mut out).is_ok());
+    out.clear();
+    session.close(ReasonCode::AdministrativeAction, Some(why), &mut out);
+    match crate::decode(&out, ProtocolVersion::V5, 1 << 20) {
+        Ok(crate::Decoded::Packet { packet: Packet::Disconnect(told), consumed }) => {
+            assert_eq!((told.reason_code, consumed), (ReasonCode::AdministrativeAction, out.len()));
+            (told.properties.reason_string().map(str::to_owned), consumed)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn mqtt_3_14_2_3_a_reason_string_goes_along_where_it_fits_and_is_wanted() {
+    let why = &*"it hangs, and so on and so forth; ".repeat(4);
+    let (text, bytes) = told(&[], why);
+    assert_eq!(text.as_deref(), Some(why));
+    let most = |bytes: usize| Property::MaximumPacketSize(u32::try_from(bytes).expect("small"));
+    assert_eq!(told(&[most(bytes)], why).0.as_deref(), Some(why), "just within the maximum");
+    assert_eq!(told(&[most(bytes - 1)], why), (None, 4), "one byte above it");
+    assert_eq!(told(&[Property::RequestProblemInformation(0)], why), (None, 4));
+    assert_eq!(told(&[], "U+0000: \0"), (None, 4), "what no string may have");
 }

@@ -13,24 +13,39 @@ use tokio::sync::Notify;
 
 use super::super::backend::*;
 use super::super::channel::Feed;
-use super::super::events::{EventView, Payload, Properties};
 use super::super::gates::Gates;
 use super::super::paths::{no_such_consumer, no_such_stream};
 use super::super::router;
 use crate::admin::SinkStatus;
 use crate::admin::problem::{Kind, Problem};
+use crate::config::Pace;
 use crate::consumer::{ConsumerChanges, ConsumerOptions, DeliveryId, Letters, Outcome};
+use crate::decisions::{DecisionLog, DecisionPage, DecisionQuery, Follower};
+use crate::event_view::{EventView, Payload, Properties};
 use crate::stream::From;
 
 /// What was asked, in words, and what is there.
-#[derive(Default)]
-pub(super) struct Fake {
+pub(in crate::admin::v1) struct Fake {
     pub(super) asked: Mutex<Vec<String>>,
     pub(super) streams: Mutex<Vec<StreamView>>,
     pub(super) consumers: Mutex<Vec<ConsumerView>>,
     pub(super) letters: Mutex<Vec<LetterView>>,
     /// `next` waits for this.
     pub(super) arrival: Notify,
+    pub(in crate::admin::v1) decisions: DecisionLog,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            asked: Mutex::default(),
+            streams: Mutex::default(),
+            consumers: Mutex::default(),
+            letters: Mutex::default(),
+            arrival: Notify::new(),
+            decisions: DecisionLog::new(1000),
+        }
+    }
 }
 
 pub(super) fn consumer(name: &str) -> ConsumerView {
@@ -183,9 +198,9 @@ impl Backend for Fake {
         done(self.has(&name).map(|()| Settled { settled: ids.len() as u64, unknown: Vec::new() }))
     }
 
-    fn watch(&self, name: String, from: Option<u64>, mut feed: Feed) -> Result<(), Problem> {
+    fn watch(&self, name: String, from: Option<u64>, pace: Pace, mut feed: Feed) -> Result<(), Problem> {
         self.has(&name)?;
-        self.note(format!("watch {name} {from:?}"));
+        self.note(format!("watch {name} {from:?} {pace}"));
         tokio::spawn(async move {
             feed.event("event", Some(7), &serde_json::json!({ "offset": 7 }));
             let _ = feed.send().await;
@@ -229,17 +244,25 @@ impl Backend for Fake {
     fn sinks(&self) -> Vec<SinkStatus> {
         Vec::new()
     }
+
+    fn decisions(&self, query: DecisionQuery) -> Answer<'_, DecisionPage> {
+        done(Ok(self.decisions.page(&query)))
+    }
+
+    fn follow_decisions(&self, from: Option<u64>) -> Follower {
+        self.decisions.follow(from)
+    }
 }
 
 /// The routes, and what is behind them.
 #[derive(Clone)]
-pub(super) struct Server {
-    pub(super) fake: Arc<Fake>,
+pub(in crate::admin::v1) struct Server {
+    pub(in crate::admin::v1) fake: Arc<Fake>,
     router: Router,
 }
 
 impl Server {
-    pub(super) fn new() -> Self {
+    pub(in crate::admin::v1) fn new() -> Self {
         Self::with_gates(Gates::default())
     }
 
@@ -250,7 +273,7 @@ impl Server {
         Self { fake, router }
     }
 
-    pub(super) async fn send(&self, method: &str, path: &str, body: &str) -> Response<Body> {
+    pub(in crate::admin::v1) async fn send(&self, method: &str, path: &str, body: &str) -> Response<Body> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -261,7 +284,7 @@ impl Server {
     }
 
     /// Status and JSON of the answer.
-    pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(in crate::admin::v1) async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let response = self.send(method, path, body).await;
         let status = response.status().as_u16();
         let text = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -276,7 +299,7 @@ impl Server {
 }
 
 /// The next piece of a body.
-pub(super) async fn piece(body: &mut Body) -> Option<Bytes> {
+pub(in crate::admin::v1) async fn piece(body: &mut Body) -> Option<Bytes> {
     let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await?;
     frame.unwrap().into_data().ok()
 }

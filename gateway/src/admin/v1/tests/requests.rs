@@ -35,6 +35,8 @@ async fn a_consumer_is_made_altered_and_reset() {
     assert!(server.last().ends_with("paused: Some(true) }"), "{}", server.last());
     server.ask("POST", "/v1/consumers/meter/resume", "{}").await;
     assert!(server.last().ends_with("paused: Some(false) }"), "{}", server.last());
+    server.ask("POST", "/v1/consumers/sink%2Fwarehouse/pause", "").await;
+    assert!(server.last().starts_with("alter_consumer sink/warehouse "), "{}", server.last());
     for (to, shown) in
         [("\"latest\"", "Latest"), ("17", "Offset(Offset(17))"), ("\"17\"", "Offset(Offset(17))")]
     {
@@ -181,8 +183,8 @@ async fn long_polls_past_the_limit_are_refused_and_places_are_given_back() {
 #[tokio::test]
 async fn a_watch_is_server_sent_events_and_holds_its_place_until_it_is_dropped() {
     let server = Server::with_gates(Gates::new(1, 1));
-    let response = server.send("GET", "/v1/consumers/billing/watch?from=5", "").await;
-    assert_eq!(server.last(), "watch billing Some(5)");
+    let response = server.send("GET", "/v1/consumers/billing/watch?from=5&pace=10x", "").await;
+    assert_eq!(server.last(), "watch billing Some(5) 10x");
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     assert_eq!(response.headers()["cache-control"], "no-store");
     let mut body = response.into_body();
@@ -191,6 +193,9 @@ async fn a_watch_is_server_sent_events_and_holds_its_place_until_it_is_dropped()
     assert_eq!((status, kind(&problem)), (503, "busy"));
     drop(body);
     assert_eq!(server.send("GET", "/v1/consumers/billing/watch", "").await.status(), 200);
+    assert_eq!(server.last(), "watch billing None full");
+    let (status, problem) = server.ask("GET", "/v1/consumers/billing/watch?pace=fast", "").await;
+    assert_eq!((status, faults(&problem)), (400, vec!["pace"]));
 }
 
 #[tokio::test]

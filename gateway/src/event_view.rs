@@ -1,44 +1,52 @@
-//! Events as JSON.
+//! Events as JSON: one form wherever one is shown, handed to a worker over HTTP, or posted to a webhook.
 
+use crate::clock::rfc_3339;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway_protocol::property::{self, Property};
 use gateway_storage::Event;
-use jiff::Timestamp;
 use serde::Serialize;
 
 /// An event that is handed out, or shown.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct EventView {
+pub struct EventView {
     /// What acknowledges it; absent where it is only shown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) id: Option<String>,
-    pub(super) offset: u64,
+    pub id: Option<String>,
+    /// Where it lies in the log.
+    pub offset: u64,
     /// When it was stored.
-    pub(super) time: String,
-    pub(super) publisher: String,
-    pub(super) topic: String,
-    pub(super) qos: u8,
-    pub(super) retain: bool,
+    pub time: String,
+    /// The publisher's Client Identifier.
+    pub publisher: String,
+    /// Its topic.
+    pub topic: String,
+    /// The QoS it was published at.
+    pub qos: u8,
+    /// Whether it was to be retained.
+    pub retain: bool,
     /// Which hand-out this is; the first is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) attempt: Option<u32>,
+    pub attempt: Option<u32>,
     /// When the lease ends.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) due: Option<String>,
+    pub due: Option<String>,
+    /// Those of its properties that are the application's; absent where there are none.
     #[serde(skip_serializing_if = "Properties::is_empty")]
-    pub(super) properties: Properties,
+    pub properties: Properties,
+    /// `payload` or `payload_base64`.
     #[serde(flatten)]
-    pub(super) payload: Payload,
+    pub payload: Payload,
 }
 
 impl EventView {
     /// An event that is shown: nobody is to acknowledge it.
-    pub(super) fn shown(offset: u64, time_ms: u64, event: &Event<'_>) -> Self {
+    #[must_use]
+    pub fn shown(offset: u64, time_ms: u64, event: &Event<'_>) -> Self {
         Self {
             id: None,
             offset,
-            time: time(time_ms),
+            time: rfc_3339(time_ms),
             publisher: event.client_id.to_owned(),
             topic: event.topic.to_owned(),
             qos: event.qos,
@@ -51,22 +59,27 @@ impl EventView {
     }
 
     /// An event that is handed out.
-    pub(super) fn handed(self, id: String, attempt: u32, due_ms: u64) -> Self {
-        Self { id: Some(id), attempt: Some(attempt), due: Some(time(due_ms)), ..self }
+    #[must_use]
+    pub fn handed(self, id: String, attempt: u32, due_ms: u64) -> Self {
+        Self { id: Some(id), attempt: Some(attempt), due: Some(rfc_3339(due_ms)), ..self }
     }
 }
 
 /// An Application Message: text where it is UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) enum Payload {
+pub enum Payload {
+    /// UTF-8.
     #[serde(rename = "payload")]
     Text(String),
+    /// Anything else.
     #[serde(rename = "payload_base64")]
     Base64(String),
 }
 
 impl Payload {
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    /// Of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
         match str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Base64(STANDARD.encode(bytes)),
@@ -76,7 +89,7 @@ impl Payload {
 
 /// The properties of a PUBLISH that are the application's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Properties {
+pub struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_format_indicator: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,7 +105,8 @@ pub(super) struct Properties {
 
 impl Properties {
     /// Those of a list in wire form. One that can not be read, which no list in the log is, has none.
-    pub(super) fn of(wire: &[u8]) -> Self {
+    #[must_use]
+    pub fn of(wire: &[u8]) -> Self {
         let mut shown = Self::default();
         let Ok(properties) = property::Properties::from_wire(wire) else { return shown };
         for property in properties.iter() {
@@ -112,15 +126,11 @@ impl Properties {
         shown
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// RFC 3339 with milliseconds; what no calendar has becomes the first moment of the epoch.
-pub(super) fn time(unix_ms: u64) -> String {
-    let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    format!("{:.3}", time.unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Draws the view: in place on a terminal, without clearing it, so that nothing flickers and the last state stays in the
-//! scroll-back; otherwise one line per second.
+//! scroll-back; otherwise one line per second, and every ten seconds once it has gone on for a while.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -14,12 +14,21 @@ use super::view::View;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Shows the view until `end` says so or is dropped.
-pub(super) async fn show(mut view: View, live: bool, mut end: oneshot::Receiver<()>) {
-    let mut out = io::stdout();
-    let mut screen = live.then(Screen::new);
-    if screen.is_none() {
-        let _ = writeln!(out, "{}", view.heading());
+/// So many lines come every second, those after them every tenth.
+const LINES_AT_ONCE: u32 = 30;
+const LATER_EVERY: u32 = 10;
+
+/// What is written to.
+pub(crate) type Out = Box<dyn Write + Send>;
+
+/// Shows the view until `end` says so or is dropped: in place if `out` is a terminal (`live`), line by line otherwise.
+pub(crate) async fn show(mut view: View, out: Out, live: bool, mut end: oneshot::Receiver<()>) {
+    let mut drawing = match live {
+        true => Drawing::InPlace(Screen::new(out)),
+        false => Drawing::LineByLine(Lines { out, seconds: 0 }),
+    };
+    if let Drawing::LineByLine(lines) = &mut drawing {
+        let _ = writeln!(lines.out, "{}", view.heading());
     }
     // A live view is there at once; lines begin after the first second.
     let mut seconds = interval_at(if live { Instant::now() } else { Instant::now() + SECOND }, SECOND);
@@ -28,32 +37,55 @@ pub(super) async fn show(mut view: View, live: bool, mut end: oneshot::Receiver<
             _ = seconds.tick() => false,
             _ = &mut end => true,
         };
-        view.sample();
-        // A terminal that cannot be written to takes the view with it, not the run.
-        let drawn = match &mut screen {
-            Some(screen) => screen.draw(&mut out, &view),
-            None if ended => Ok(()),
-            None => writeln!(out, "{}", view.line()),
+        view.look();
+        let drawn = match &mut drawing {
+            Drawing::InPlace(screen) => screen.draw(&view),
+            Drawing::LineByLine(_) if ended => Ok(()),
+            Drawing::LineByLine(lines) => lines.draw(&view),
         };
+        // A terminal that cannot be written to takes the view with it, not the run.
         if ended || drawn.is_err() {
             return;
         }
     }
 }
 
+enum Drawing {
+    InPlace(Screen),
+    LineByLine(Lines),
+}
+
+/// One line below the other.
+struct Lines {
+    out: Out,
+    seconds: u32,
+}
+
+impl Lines {
+    fn draw(&mut self, view: &View) -> io::Result<()> {
+        self.seconds += 1;
+        if self.seconds > LINES_AT_ONCE && !self.seconds.is_multiple_of(LATER_EVERY) {
+            return Ok(());
+        }
+        writeln!(self.out, "{}", view.line())
+    }
+}
+
 /// The lines on a terminal.
 struct Screen {
+    out: Out,
     /// How many lines are drawn above the cursor.
     drawn: u16,
 }
 
 impl Screen {
-    fn new() -> Self {
-        let _ = queue!(io::stdout(), Hide);
-        Screen { drawn: 0 }
+    fn new(mut out: Out) -> Self {
+        let _ = queue!(out, Hide);
+        Screen { out, drawn: 0 }
     }
 
-    fn draw(&mut self, out: &mut impl Write, view: &View) -> io::Result<()> {
+    fn draw(&mut self, view: &View) -> io::Result<()> {
+        let out = &mut self.out;
         let (columns, rows) = terminal::size()?;
         let mut lines = view.lines();
         // More lines than rows would scroll, and the way back up would be lost.
@@ -76,8 +108,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let mut out = io::stdout();
-        let _ = queue!(out, Show);
-        let _ = out.flush();
+        let _ = queue!(self.out, Show);
+        let _ = self.out.flush();
     }
 }

@@ -1,0 +1,151 @@
+//! The gateway's admin listener, as far as the simulator reads it: `/metrics`, before, during and after a run.
+//!
+//! Promise: a gateway that is slow, gone or killed costs the run nothing; what could not be read is a gap. An answer is read
+//! up to [`ANSWER_BYTES_MAX`] and waited for [`PATIENCE`] at most. [`crate::report::gateway`] says what the numbers mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use crate::mqtt::Broker;
+use crate::report::gateway::{Reading, Tally};
+use crate::report::series::GatewaySample;
+use crate::run::Shared;
+
+/// The largest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
+const PATIENCE: Duration = Duration::from_secs(2);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// At the end: how often it is looked whether the gateway's books balance, and how long between looks.
+const LOOKS: u32 = 15;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// Why there is no reading.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    /// No connection, or it broke.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Nothing came in time.
+    #[error("no answer within {PATIENCE:?}")]
+    Late,
+    /// Something else than metrics came.
+    #[error("the answer to GET /metrics was `{0}`")]
+    Unexpected(String),
+}
+
+/// Reads once a second, until it is ended.
+pub(crate) struct Follower {
+    end: oneshot::Sender<()>,
+    task: JoinHandle<Result<Tally, AdminError>>,
+}
+
+/// Reads the counters once.
+pub(crate) async fn read(admin: &Broker) -> Result<Reading, AdminError> {
+    let body = timeout(PATIENCE, get(admin)).await.map_err(|_| AdminError::Late)??;
+    Ok(Reading::parse(&body))
+}
+
+/// Goes on reading from `first` on, and tells the run's series how the gateway is.
+pub(crate) fn follow(admin: Broker, first: Reading, shared: Arc<Shared>) -> Follower {
+    let (end, ended) = oneshot::channel();
+    Follower { end, task: tokio::spawn(keep_reading(admin, first, shared, ended)) }
+}
+
+impl Follower {
+    /// Reads a last time, and waits a little for what is still on its way within the gateway.
+    pub(crate) async fn end(self) -> Result<Tally, AdminError> {
+        drop(self.end);
+        self.task.await.unwrap_or_else(|error| Err(AdminError::Unexpected(error.to_string())))
+    }
+}
+
+async fn keep_reading(
+    admin: Broker,
+    first: Reading,
+    shared: Arc<Shared>,
+    mut ended: oneshot::Receiver<()>,
+) -> Result<Tally, AdminError> {
+    let mut last = (Instant::now(), first.clone());
+    let mut tally = Tally::new(first);
+    let mut seconds = interval(SECOND);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => {}
+            _ = &mut ended => break,
+        }
+        // A gateway that was killed on purpose does not answer; that is what the run is about.
+        let Ok(reading) = read(&admin).await else { continue };
+        let now = Instant::now();
+        shared.series.note_gateway(sample(&reading, &last.1, now - last.0));
+        tally.note(reading.clone());
+        last = (now, reading);
+    }
+    let mut looks = 0;
+    loop {
+        tally.note(read(&admin).await?);
+        looks += 1;
+        if tally.balances() || looks >= LOOKS {
+            return Ok(tally);
+        }
+        sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+/// How the gateway is, from two readings and the time between them.
+fn sample(now: &Reading, before: &Reading, between: Duration) -> GatewaySample {
+    let whole = |name: &str| now.get(name).filter(|value| *value >= 0.0).map(|value| value as u64);
+    let cpu = |reading: &Reading| reading.get("process_cpu_seconds_total");
+    let spent = cpu(now).zip(cpu(before)).map(|(now, before)| now - before);
+    let cores = spent.filter(|spent| *spent >= 0.0 && !between.is_zero());
+    GatewaySample {
+        level: whole("gateway_level").and_then(|level| u8::try_from(level).ok()),
+        pressure: now
+            .by_label("gateway_pressure", "resource")
+            .map(|(resource, pressure)| (resource.to_owned(), pressure))
+            .collect(),
+        cores: cores.map(|spent| (spent / between.as_secs_f64() * 1e3).round() / 1e3),
+        resident_bytes: whole("process_resident_memory_bytes"),
+        connections: whole("gateway_connections"),
+    }
+}
+
+async fn get(admin: &Broker) -> Result<String, AdminError> {
+    let mut stream = TcpStream::connect((admin.host.as_str(), admin.port)).await?;
+    // HTTP/1.0: the answer ends with the connection and is not in chunks.
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {}:{}\r\n\r\n", admin.host, admin.port);
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) != Some("200") {
+        return Err(AdminError::Unexpected(status.chars().take(80).collect()));
+    }
+    Ok(body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_level_pressure_and_what_the_process_took() {
+        let before = Reading::parse("process_cpu_seconds_total 10.5\n");
+        let now = Reading::parse(
+            "process_cpu_seconds_total 11.3\nprocess_resident_memory_bytes 1000000\ngateway_level 3\n\
+             gateway_pressure{resource=\"disk\"} 0.5\ngateway_connections 12\n",
+        );
+        let sample = sample(&now, &before, Duration::from_secs(1));
+        assert_eq!((sample.level, sample.cores, sample.connections), (Some(3), Some(0.8), Some(12)));
+        assert_eq!(sample.pressure, [("disk".to_owned(), 0.5)].into());
+    }
+}

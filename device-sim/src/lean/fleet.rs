@@ -1,0 +1,469 @@
+//! The devices of one worker as state machines, and the connections that they publish on: a connection each, or shared.
+//!
+//! Connection `c` of the fleet is opened by device `c` and carries the devices `c`, `c + connections`, `c + 2 × connections` and so
+//! on. An event that is due is written at once if its connection has room, waits behind others if not, and is dropped and counted
+//! when too many wait.
+
+use gateway_protocol::packet::ConnAck;
+use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
+
+use super::common::{Common, Fault, monotonic_us};
+use super::link::{Broken, Introduction, State, next_packet};
+use super::poller::Ready;
+use super::publisher::Publisher;
+use super::tally::{Groups, Recorder, Times, Timing};
+use crate::fleet::{self, Payloads, Token};
+use crate::ledger::{LedgerFull, PublisherHalf};
+use crate::qos::QoS;
+use crate::scenario::{LeanClients, Pace, Protocol, topic};
+use crate::schedule::{Schedule, SlotDue};
+use crate::timeline::Timeline;
+
+/// Events handed out between two looks at the sockets.
+const TURN_EVENTS: usize = 4_096;
+/// Closed loop: what one connection gets in a turn, so that all of them take part.
+const TURN_EACH: usize = 64;
+/// Connections whose Keep Alive is looked at in one go.
+const PINGS_AT_ONCE: usize = 32;
+
+/// One device.
+struct Device {
+    number: u32,
+    topic: Box<str>,
+    payloads: Payloads,
+    /// Which subscribers hear of it, see [`Groups`].
+    group: u16,
+    /// Whether the session of the connection that begins with it outlives that.
+    durable: bool,
+}
+
+/// See the module documentation.
+pub(super) struct Fleet {
+    publishers: Vec<Publisher>,
+    /// By slot: the first device of every connection, then the second of every one that has two, and so on.
+    devices: Vec<Device>,
+    /// The first connection of this worker, among all of the fleet.
+    first: u32,
+    schedule: Schedule,
+    pub(super) half: PublisherHalf,
+    groups: Groups,
+    /// Connections for which something is to be done.
+    listed: Vec<u32>,
+    due_to_puback: Recorder,
+    sent_to_puback: Recorder,
+    window: u16,
+    /// Events that may wait for one connection.
+    queue_max: usize,
+    pace: Pace,
+    /// Until when events are due; none before publishing began.
+    end_us: Option<u64>,
+    next_ping: usize,
+}
+
+impl Fleet {
+    /// Worker `number`'s part of the fleet: an equal share of the connections.
+    pub(super) fn new(common: &Common, lean: &LeanClients, number: u32) -> Self {
+        let spec = &common.plan.scenario.fleet;
+        let (first, after) = (share(lean, number), share(lean, number + 1));
+        let numbers = || {
+            (0..spec.devices.div_ceil(lean.connections))
+                .flat_map(move |round| {
+                    (first..after).map(move |connection| round * lean.connections + connection)
+                })
+                .filter(|device| *device < spec.devices)
+        };
+        let mut groups = Groups::default();
+        let mut publishers = Vec::with_capacity((after - first) as usize);
+        let mut devices = Vec::new();
+        for number in numbers() {
+            let Some(identity) = fleet::identity(&common.plan, number) else { continue };
+            if number < lean.connections {
+                publishers.push(Publisher::new(match identity.protocol {
+                    Protocol::V3_1_1 => ProtocolVersion::V3_1_1,
+                    Protocol::V5 => ProtocolVersion::V5,
+                }));
+            }
+            let group = groups.group_of(subscribers_of(common, &identity.topic));
+            let payloads = Payloads::new(&common.plan, &identity);
+            let durable = identity.cohort.durable;
+            devices.push(Device { number, topic: identity.topic.into(), payloads, group, durable });
+        }
+        let shared_by = spec.devices.div_ceil(lean.connections) as usize;
+        Fleet {
+            schedule: Schedule::along(
+                common.plan.seed(),
+                numbers(),
+                Timeline::of(&common.plan.scenario).rates(),
+                &spec.rhythms(),
+            ),
+            half: PublisherHalf::new(devices.len()),
+            publishers,
+            devices,
+            first,
+            groups,
+            listed: Vec::new(),
+            due_to_puback: Recorder::new(Timing::DueToPuback),
+            sent_to_puback: Recorder::new(Timing::SentToPuback),
+            window: spec.inflight_max,
+            queue_max: spec.queue_max.saturating_mul(shared_by),
+            pace: lean.pace,
+            end_us: None,
+            next_ping: 0,
+        }
+    }
+
+    /// Plans the first connections, by the scenario's connect rate over all workers.
+    pub(super) fn connect(&self, common: &mut Common) {
+        let now_us = monotonic_us();
+        let rate = common.plan.scenario.fleet.connect_rate;
+        for (token, publisher) in (0_u64..).zip(&self.publishers) {
+            // Workers take turns, so that the sum of all has the rate.
+            let turn = token as f64 * self.workers_share(common);
+            common.set_timer(now_us + (turn / rate * 1e6) as u64, token, publisher.link.generation);
+        }
+    }
+
+    fn workers_share(&self, common: &Common) -> f64 {
+        match &common.plan.scenario.fleet.clients {
+            crate::scenario::Clients::Lean(lean) => f64::from(lean.workers),
+            crate::scenario::Clients::Honest => 1.0,
+        }
+    }
+
+    /// Events are due from the run's time 0 until then.
+    pub(super) fn publish_until(&mut self, end_us: u64) {
+        self.end_us = Some(end_us);
+        if self.pace == Pace::Closed {
+            for index in 0..self.publishers.len() as u32 {
+                self.list(index);
+            }
+        }
+    }
+
+    /// Whether everything that becomes due until the end was handed out.
+    pub(super) fn is_done(&self, now_us: u64) -> bool {
+        let Some(end_us) = self.end_us else { return false };
+        let none_left = self.pace == Pace::Closed || self.schedule.next_us().is_none_or(|next| next > end_us);
+        now_us >= end_us && none_left
+    }
+
+    /// Whether more is to be done at once.
+    pub(super) fn is_busy(&self, now_us: u64) -> bool {
+        let until_us = self.end_us.map_or(0, |end_us| end_us.min(now_us));
+        let due = self.pace == Pace::Open
+            && self.end_us.is_some()
+            && self.schedule.next_us().is_some_and(|next_us| next_us + 1_000 <= until_us);
+        due || !self.listed.is_empty()
+    }
+
+    /// Hands out what is due, and serves the connections that have something to do.
+    pub(super) fn turn(&mut self, common: &mut Common) -> Result<(), LedgerFull> {
+        if let Some(end_us) = self.end_us.filter(|_| self.pace == Pace::Open) {
+            let until_us = common.run_us().min(end_us);
+            for _ in 0..TURN_EVENTS {
+                let Some(due) = self.schedule.pop_due_slot(until_us) else { break };
+                self.offer(due, common)?;
+            }
+        }
+        for index in std::mem::take(&mut self.listed) {
+            let served = self.serve(index, common);
+            self.settle(index, served, common)?;
+        }
+        Ok(())
+    }
+
+    /// One of a connection's timers ran out.
+    pub(super) fn timer(
+        &mut self,
+        token: u64,
+        generation: u32,
+        common: &mut Common,
+    ) -> Result<(), LedgerFull> {
+        let index = token as u32;
+        let number = self.first + index;
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        if publisher.link.generation != generation {
+            return Ok(());
+        }
+        let done = common.timer(&mut publisher.link, number, token).map_err(Fault::from);
+        self.settle(index, done, common)
+    }
+
+    /// Something happened to a connection.
+    pub(super) fn handle(
+        &mut self,
+        ready: Ready,
+        common: &mut Common,
+        buffer: &mut [u8],
+    ) -> Result<(), LedgerFull> {
+        let index = ready.token as u32;
+        let done = self.try_handle(index, ready, common, buffer);
+        self.settle(index, done, common)
+    }
+
+    /// Keep Alive of the next few connections.
+    pub(super) fn ping_some(&mut self, common: &mut Common) -> Result<(), LedgerFull> {
+        for _ in 0..PINGS_AT_ONCE.min(self.publishers.len()) {
+            let index = self.next_ping as u32;
+            self.next_ping = (self.next_ping + 1) % self.publishers.len();
+            let Some(publisher) = self.publishers.get_mut(index as usize) else { continue };
+            match publisher.link.ping_if_quiet(monotonic_us()) {
+                Ok(true) => self.list(index),
+                Ok(false) => {}
+                Err(error) => self.settle(index, Err(error.into()), common)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self) {
+        for publisher in &mut self.publishers {
+            publisher.link.leave();
+        }
+    }
+
+    /// Brings the counters that are kept here up to date, and takes what was timed.
+    pub(super) fn report(&mut self, common: &mut Common, times: &mut Vec<Times>) {
+        let tally = &mut common.tally;
+        tally.expected = self.groups.expected(common.plan.scenario.subscribers.len());
+        tally.queued = self.publishers.iter().map(|one| one.queued() as u64).sum();
+        tally.in_flight = self.publishers.iter().map(|one| one.in_flight() as u64).sum();
+        times.extend(self.due_to_puback.take());
+        times.extend(self.sent_to_puback.take());
+    }
+
+    /// The rows of this worker's devices whose numbers lie in a range.
+    pub(super) fn page(&self, devices: std::ops::Range<u32>) -> Vec<(u32, Vec<u64>)> {
+        let slots = self.devices.iter().enumerate().filter(|(_, device)| devices.contains(&device.number));
+        slots
+            .map(|(slot, device)| (device.number, self.half.words(slot).to_vec()))
+            .filter(|(_, words)| !words.is_empty())
+            .collect()
+    }
+
+    fn list(&mut self, index: u32) {
+        if let Some(publisher) = self.publishers.get_mut(index as usize)
+            && !publisher.is_listed
+        {
+            publisher.is_listed = true;
+            self.listed.push(index);
+        }
+    }
+
+    /// An event is due: to its connection, or behind those that wait for it.
+    fn offer(&mut self, due: SlotDue, common: &mut Common) -> Result<(), LedgerFull> {
+        common.tally.due[due.qos] += 1;
+        let index = due.slot % self.publishers.len().max(1) as u32;
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        if !publisher.may_queue(self.queue_max) {
+            common.tally.overflowed += 1;
+            return Ok(());
+        }
+        publisher.enqueue(due);
+        if publisher.has_room() {
+            // Written without being sent: one system call for all that is due on this connection.
+            while let Some(due) = self.publishers.get_mut(index as usize).and_then(Publisher::next_to_write) {
+                let written = self.write(index, due, common);
+                self.settle(index, written, common)?;
+            }
+        }
+        self.list(index);
+        Ok(())
+    }
+
+    /// Writes and sends what a connection has room for.
+    fn serve(&mut self, index: u32, common: &mut Common) -> Result<(), Fault> {
+        let token = u64::from(index);
+        if let Some(publisher) = self.publishers.get_mut(index as usize) {
+            publisher.is_listed = false;
+        }
+        loop {
+            while let Some(due) = self.publishers.get_mut(index as usize).and_then(Publisher::next_to_write) {
+                self.write(index, due, common)?;
+            }
+            let goes_on = self.draw(index, common)?;
+            let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+            publisher.link.flush(&common.poller, token, monotonic_us())?;
+            if publisher.queued() == 0 || !publisher.has_room() {
+                if goes_on && publisher.has_room() {
+                    self.list(index);
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Closed loop: publishes what there is room for, from one device after the other. Whether there could be more.
+    fn draw(&mut self, index: u32, common: &mut Common) -> Result<bool, Fault> {
+        let now_us = common.run_us();
+        if self.pace == Pace::Open || self.end_us.is_none_or(|end_us| now_us >= end_us) {
+            return Ok(false);
+        }
+        if now_us == 0 {
+            // A moment too early.
+            return Ok(true);
+        }
+        let count = self.publishers.len() as u32;
+        for _ in 0..TURN_EACH {
+            let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(false) };
+            if !publisher.has_room() {
+                break;
+            }
+            let mut slot = index + publisher.turn * count;
+            if slot as usize >= self.devices.len() {
+                (slot, publisher.turn) = (index, 0);
+            }
+            publisher.turn += 1;
+            let Some(due) = self.schedule.draw(slot, now_us) else { return Ok(false) };
+            common.tally.due[due.qos] += 1;
+            self.write(index, due, common)?;
+        }
+        Ok(true)
+    }
+
+    fn write(&mut self, index: u32, due: SlotDue, common: &mut Common) -> Result<(), Fault> {
+        let Some(device) = self.devices.get_mut(due.slot as usize) else { return Ok(()) };
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        let now_us = common.run_us();
+        // What waited for the broker is the broker's doing; the rest of the delay is this simulator's own.
+        let own_lag_us = now_us.saturating_sub(due.due_us.max(publisher.free_since_us));
+        common.lag.record(own_lag_us, common.counts(due.due_us));
+        let SlotDue { sequence, due_us, measured_us, qos, .. } = due;
+        let token = Token { sequence, due_us, measured_us, qos };
+        let Some(payload) = device.payloads.next(token, &device.topic) else {
+            // Nothing worth an event: none was due.
+            common.tally.due[qos] -= 1;
+            return Ok(());
+        };
+        self.half.sent(due.slot as usize, due.sequence, due.qos)?;
+        publisher.write(&due, &device.topic, &payload, now_us, device.durable)?;
+        common.tally.sent[due.qos] += 1;
+        if due.qos == QoS::AtMostOnce {
+            self.groups.expect(device.group, due.qos);
+        }
+        Ok(())
+    }
+
+    fn try_handle(
+        &mut self,
+        index: u32,
+        ready: Ready,
+        common: &mut Common,
+        buffer: &mut [u8],
+    ) -> Result<(), Fault> {
+        let number = self.first + index;
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        if ready.writable && publisher.link.state == State::Opening {
+            let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
+            let durable = identity.cohort.durable;
+            let who = Introduction { client_id: &identity.client_id, durable, subscribes: false };
+            publisher.link.opened(&who)?;
+        }
+        if ready.writable {
+            let was_blocked = publisher.link.is_blocked();
+            publisher.link.flush(&common.poller, ready.token, monotonic_us())?;
+            if was_blocked && !publisher.link.is_blocked() {
+                publisher.free_since_us = common.run_us();
+            }
+            self.list(index);
+        }
+        if !ready.readable {
+            return Ok(());
+        }
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        let version = publisher.link.version;
+        let Some(count) = publisher.link.read(buffer)? else { return Ok(()) };
+        let mut bytes = buffer.get(..count).unwrap_or_default();
+        while let Some(packet) = next_packet(&mut bytes, version)? {
+            self.packet(index, &packet, common)?;
+        }
+        if let Some(publisher) = self.publishers.get_mut(index as usize) {
+            publisher.link.keep(bytes);
+        }
+        self.list(index);
+        Ok(())
+    }
+
+    fn packet(&mut self, index: u32, packet: &Packet<'_>, common: &mut Common) -> Result<(), Broken> {
+        match packet {
+            Packet::PubAck(ack) => self.acknowledged(index, ack.packet_id, ack.reason_code, common),
+            Packet::ConnAck(ack) => self.accepted(index, ack, common)?,
+            Packet::PingResp => {
+                if let Some(publisher) = self.publishers.get_mut(index as usize) {
+                    publisher.link.ponged();
+                }
+            }
+            Packet::Disconnect(disconnect) => return Err(Broken::Disconnected(disconnect.reason_code)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, index: u32, ack: &ConnAck<'_>, common: &mut Common) -> Result<(), Broken> {
+        if ack.reason_code.is_error() {
+            return Err(Broken::Refused(ack.reason_code));
+        }
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        let (again, given_up) = publisher.accepted(ack, self.window, common.run_us());
+        common.tally.retransmitted += again as u64;
+        common.tally.given_up += given_up as u64;
+        common.tally.connected += 1;
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, index: u32, id: PacketId, reason: ReasonCode, common: &mut Common) {
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return };
+        let Some(done) = publisher.acknowledged(id) else { return };
+        let now_us = common.run_us();
+        if done.was_full {
+            publisher.free_since_us = now_us;
+        }
+        let event = done.event;
+        let slot = event.slot as usize;
+        if reason.is_error() {
+            common.tally.rejected += 1;
+            self.half.rejected(slot, event.sequence);
+        } else {
+            common.tally.acknowledged += 1;
+            self.half.acknowledged(slot, event.sequence);
+            if let Some(device) = self.devices.get(slot) {
+                self.groups.expect(device.group, QoS::AtLeastOnce);
+            }
+        }
+        let counts = common.counts(event.due_us);
+        self.due_to_puback.record(now_us.saturating_sub(event.due_us), counts);
+        self.sent_to_puback.record(now_us.saturating_sub(event.sent_us), counts);
+    }
+
+    /// Takes in how something went: a broken connection is counted and replaced.
+    fn settle(&mut self, index: u32, done: Result<(), Fault>, common: &mut Common) -> Result<(), LedgerFull> {
+        let error = match done {
+            Ok(()) => return Ok(()),
+            Err(Fault::Full(full)) => return Err(full),
+            Err(Fault::Broken(error)) => error,
+        };
+        let number = self.first + index;
+        let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
+        if publisher.link.state == State::Up {
+            common.tally.connected = common.tally.connected.saturating_sub(1);
+            common.tally.disconnects += 1;
+            common.tally.in_flight_at_disconnect += publisher.in_flight() as u64;
+        }
+        common.broke(&mut publisher.link, number, u64::from(index), &error);
+        Ok(())
+    }
+}
+
+/// The first connection of a worker.
+fn share(lean: &LeanClients, worker: u32) -> u32 {
+    let connections = u64::from(lean.connections) * u64::from(worker) / u64::from(lean.workers.max(1));
+    u32::try_from(connections).unwrap_or(u32::MAX)
+}
+
+/// A bit for each subscriber whose filter matches.
+fn subscribers_of(common: &Common, name: &str) -> u32 {
+    let subscribers = common.plan.scenario.subscribers.iter().enumerate();
+    subscribers
+        .filter(|(_, subscriber)| topic::matches(&subscriber.filter, name))
+        .fold(0, |bits, (place, _)| bits | 1 << place)
+}

@@ -1,0 +1,78 @@
+//! Two halves made one: what was published against what arrived, device by device, in any order and any number of pieces.
+
+use super::halves::{PUBLISHER_PLANES, PublisherRow};
+use super::{Expectation, Received, Totals};
+use crate::qos::{ByQoS, QoS};
+
+/// Adds up the sums of a fleet whose ledger is kept in halves. It keeps nothing but the sums.
+#[derive(Debug)]
+pub struct Merger {
+    totals: Totals,
+}
+
+impl Merger {
+    /// Empty sums for so many subscribers.
+    pub fn new(subscribers: usize) -> Self {
+        Merger { totals: Totals::new(subscribers) }
+    }
+
+    /// One device: what it published ([`PublisherHalf::words`](super::PublisherHalf::words)), and per subscriber what arrived
+    /// ([`SubscriberHalf::words`](super::SubscriberHalf::words)) and what was expected to.
+    pub fn device(&mut self, published: &[u64], delivered: &[&[u64]], expectations: &[Expectation]) {
+        let arrived = delivered.iter().map(|words| words.len()).max().unwrap_or(0);
+        let rows = published.len().div_ceil(PUBLISHER_PLANES).max(arrived);
+        for number in 0..rows {
+            let row = PublisherRow::of(published, number);
+            self.published(row);
+            for (place, received) in self.totals.received.iter_mut().enumerate() {
+                let arrived = delivered.get(place).and_then(|words| words.get(number)).copied().unwrap_or(0);
+                let expected = expectations.get(place).copied().unwrap_or(Expectation::Nothing);
+                count(row, arrived, expected, received);
+            }
+        }
+    }
+
+    /// The counts that a subscriber keeps itself ([`SubscriberHalf::counts`](super::SubscriberHalf::counts)).
+    pub fn subscriber(&mut self, place: usize, counts: &ByQoS<Received>) {
+        let Some(received) = self.totals.received.get_mut(place) else { return };
+        for qos in QoS::ALL {
+            received[qos].duplicated += counts[qos].duplicated;
+            received[qos].out_of_order += counts[qos].out_of_order;
+            received[qos].unknown += counts[qos].unknown;
+        }
+    }
+
+    /// The sums.
+    pub fn into_totals(self) -> Totals {
+        self.totals
+    }
+
+    fn published(&mut self, row: PublisherRow) {
+        let PublisherRow { sent, assured, acknowledged, rejected } = row;
+        self.totals.published.qos0.sent += ones(sent & !assured);
+        let qos1 = &mut self.totals.published.qos1;
+        qos1.sent += ones(sent & assured);
+        qos1.acknowledged += ones(acknowledged);
+        qos1.rejected += ones(rejected);
+        qos1.unacknowledged += ones(sent & assured & !acknowledged & !rejected);
+    }
+}
+
+fn count(row: PublisherRow, arrived: u64, expected: Expectation, received: &mut ByQoS<Received>) {
+    let PublisherRow { sent, assured, acknowledged, .. } = row;
+    if expected == Expectation::Nothing {
+        received.qos0.unknown += ones(arrived & !assured);
+        received.qos1.unknown += ones(arrived & assured);
+        return;
+    }
+    received.qos0.delivered += ones(arrived & sent & !assured);
+    received.qos1.delivered += ones(arrived & sent & assured);
+    // What was never sent has no QoS.
+    received.qos0.unknown += ones(arrived & !sent);
+    received.qos0.lost += ones(sent & !assured & !arrived);
+    received.qos1.lost += ones(acknowledged & !arrived);
+}
+
+fn ones(bits: u64) -> u64 {
+    u64::from(bits.count_ones())
+}

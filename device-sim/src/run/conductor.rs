@@ -1,0 +1,179 @@
+//! The conductor: makes the timeline's changes at their moments, and watches how the run comes back from each.
+//!
+//! ```text
+//! Running ──all steps made──► watching ──Ending::Over──► Outcome
+//!    └──Ending::CutShort──► what has begun is ended now ──► watching
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::stage::Stage;
+use super::{RunError, Shared};
+use crate::gates::Recovery;
+use crate::host::HostError;
+use crate::timeline::{Change, Step};
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Between looks at what runs have to come back to, which costs a walk over the ledger.
+const LOOK_BACK_US: u64 = 50_000;
+
+/// What waits for longer has not been worked off.
+const BEHIND_US: u64 = 1_000_000;
+
+/// What the run tells its conductor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Go on.
+    No,
+    /// No more events: end what has begun, and begin nothing.
+    CutShort,
+    /// Nothing more will happen.
+    Over,
+}
+
+/// A conductor at work.
+pub(crate) struct Conducting {
+    end: watch::Sender<Ending>,
+    task: JoinHandle<Result<(Stage, Vec<Recovery>), HostError>>,
+}
+
+impl Conducting {
+    /// Begins with the timeline.
+    pub(crate) fn begin(stage: Stage, shared: &Arc<Shared>) -> Self {
+        let (end, hear_end) = watch::channel(Ending::No);
+        Conducting { end, task: tokio::spawn(conduct(stage, Arc::clone(shared), hear_end)) }
+    }
+
+    /// No more events come, sooner than planned.
+    pub(crate) fn cut_short(&self) {
+        self.end.send_replace(Ending::CutShort);
+    }
+
+    /// Nothing more will happen: the stage, to be cleared when everybody has left it, and how the run came back.
+    pub(crate) async fn finish(self) -> Result<(Stage, Vec<Recovery>), RunError> {
+        self.end.send_replace(Ending::Over);
+        Ok(self.task.await.map_err(|_| RunError::Conductor)??)
+    }
+}
+
+/// Carries the timeline out; returns the stage, to be cleared when everybody has left it.
+async fn conduct(
+    mut stage: Stage,
+    shared: Arc<Shared>,
+    mut ending: watch::Receiver<Ending>,
+) -> Result<(Stage, Vec<Recovery>), HostError> {
+    let mut steps = VecDeque::from(shared.timeline.steps());
+    let mut begun = Vec::new();
+    let mut watch = Watch::default();
+    loop {
+        let now_us = shared.clock.now_us();
+        let told = *ending.borrow_and_update();
+        if told != Ending::No {
+            steps.retain(|step| begun.contains(&step.phase));
+        }
+        while let Some(step) = steps.pop_front_if(|step| told != Ending::No || step.at_us <= now_us) {
+            let Step { phase, change, .. } = step;
+            begun.push(phase);
+            if change == Change::Healed {
+                watch.healed(&shared, phase);
+            }
+            stage.make(change).await?;
+        }
+        watch.look(&shared);
+        if told == Ending::Over {
+            return Ok((stage, watch.recoveries));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Waits for the run to come back.
+#[derive(Default)]
+struct Watch {
+    recoveries: Vec<Recovery>,
+    /// Places among these, and since when.
+    pending: Vec<(usize, u64)>,
+    past: VecDeque<Past>,
+}
+
+/// What had happened by a moment.
+#[derive(Clone, Copy)]
+struct Past {
+    at_us: u64,
+    due: u64,
+    sent_qos1: u64,
+    answered: u64,
+}
+
+impl Watch {
+    fn healed(&mut self, shared: &Shared, phase: usize) {
+        let Some(name) = shared.timeline.name_of(phase) else { return };
+        self.pending.push((self.recoveries.len(), shared.clock.now_us()));
+        self.recoveries.push(Recovery { phase: name.to_owned(), took: None });
+    }
+
+    fn look(&mut self, shared: &Shared) {
+        let now_us = shared.clock.now_us();
+        if self.past.back().is_some_and(|last| now_us < last.at_us + LOOK_BACK_US) {
+            return;
+        }
+        let now = Past::of(shared, now_us);
+        self.past.push_back(now);
+        // The newest one that is old enough stays at the front.
+        while self.past.get(1).is_some_and(|next| next.at_us + BEHIND_US <= now_us) {
+            self.past.pop_front();
+        }
+        let before = self.past.front().copied().filter(|past| past.at_us + BEHIND_US <= now_us);
+        if self.pending.is_empty() || !is_back(shared, now, before) {
+            return;
+        }
+        // Two looks in a row could still be the one just before clients notice that they were cut off.
+        for (place, since_us) in std::mem::take(&mut self.pending) {
+            match self.recoveries.get_mut(place) {
+                Some(recovery) if now_us >= since_us + SETTLE_US => {
+                    recovery.took = Some(Duration::from_micros(now_us - since_us));
+                }
+                _ => self.pending.push((place, since_us)),
+            }
+        }
+    }
+}
+
+/// A recovery is not believed sooner: clients need that long to notice that anything happened.
+const SETTLE_US: u64 = 100_000;
+
+impl Past {
+    fn of(shared: &Shared, at_us: u64) -> Self {
+        let stats = &shared.stats;
+        Past {
+            at_us,
+            due: stats.due.qos0.get() + stats.due.qos1.get(),
+            sent_qos1: stats.sent.qos1.get(),
+            answered: stats.acknowledged.get() + stats.rejected.get() + stats.given_up.get(),
+        }
+    }
+}
+
+/// Whether everybody is connected, and whatever is older than [`BEHIND_US`] is sent, answered and delivered.
+fn is_back(shared: &Shared, now: Past, before: Option<Past>) -> bool {
+    let stats = &shared.stats;
+    let connected = stats.connected.get() >= u64::from(shared.timeline.devices_at(now.at_us))
+        && shared.subscribers.iter().all(|one| one.connected.get() >= u64::from(one.spec.members));
+    let Some(before) = before else { return connected };
+    let taken = stats.sent.qos0.get() + now.sent_qos1 + stats.overflowed.get();
+    if !connected || taken < before.due || now.answered < before.sent_qos1 {
+        return false;
+    }
+    let caught_up = |newest_us: u64| newest_us + BEHIND_US >= now.at_us;
+    let behind =
+        shared.subscribers.iter().filter(|one| one.is_assured()).any(|one| !caught_up(one.newest_due_us()));
+    !behind || shared.ledger.outstanding().promised <= now.answered.saturating_sub(before.answered)
+}

@@ -1,0 +1,175 @@
+//! Who speaks MQTT for the devices: `fleet.client` and the keys that belong to it.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::layers::Layers;
+use super::phase::{Disturbance, PhaseSpec};
+use super::section::Section;
+use super::subscriber::{Source, SubscriberSpec};
+use super::{DEVICES_MAX, Expect, Fleet, LEAN_DEVICES_MAX};
+use crate::payload::Encoder;
+
+/// The most worker processes.
+const WORKERS_MAX: u64 = 64;
+
+/// The most ranges of source addresses.
+const SOURCES_MAX: usize = 64;
+
+/// Who speaks MQTT for the devices.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Clients {
+    /// A client library with a task per device, in this process: what most applications would use.
+    Honest,
+    /// The simulator's own client, in worker processes: for very large fleets and rates.
+    Lean(LeanClients),
+}
+
+/// The keys of the lean client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeanClients {
+    /// Worker processes.
+    pub workers: u32,
+    /// Connections; fewer than devices where devices share them.
+    pub connections: u32,
+    /// Where connections come from, in turn; empty: the system chooses.
+    pub source_addresses: Vec<SourceRange>,
+    /// Whether events are due on a schedule or whenever the broker has room for one.
+    pub pace: Pace,
+}
+
+/// When the next event is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// When it is due, whatever the broker does; latencies count from then.
+    Open,
+    /// When less than a window is unacknowledged; at QoS 0 when the connection takes it.
+    Closed,
+}
+
+/// A range of addresses of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRange {
+    first: IpAddr,
+    count: u32,
+}
+
+impl SourceRange {
+    /// `127.0.0.0/8` (its first address left out), or one address.
+    fn parse(text: &str) -> Option<Self> {
+        let Some((network, bits)) = text.split_once('/') else {
+            return Some(SourceRange { first: text.parse().ok()?, count: 1 });
+        };
+        let network: u32 = network.parse::<Ipv4Addr>().ok()?.into();
+        let bits: u32 = bits.parse().ok().filter(|bits| (8..=30).contains(bits))?;
+        let size = 1 << (32 - bits);
+        // Neither the network's own address nor the one that means all of it.
+        network
+            .is_multiple_of(size)
+            .then(|| SourceRange { first: Ipv4Addr::from(network + 1).into(), count: size - 2 })
+    }
+
+    /// How many addresses it has.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// One of them, by its place.
+    pub fn address(&self, place: u32) -> IpAddr {
+        match self.first {
+            IpAddr::V4(first) => Ipv4Addr::from(u32::from(first) + place % self.count).into(),
+            one => one,
+        }
+    }
+}
+
+/// The address of one of several ranges that a connection comes from; none: the system chooses.
+pub fn source_of(ranges: &[SourceRange], connection: u32) -> Option<IpAddr> {
+    let count = u32::try_from(ranges.len()).ok().filter(|count| *count > 0)?;
+    let range = ranges.get((connection % count) as usize)?;
+    Some(range.address(connection / count))
+}
+
+/// The keys `devices`, `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
+/// speaks for them. `devices` are those of a file that does not say.
+pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) {
+    let is_lean = section.choice("client", &[("honest", false), ("lean", true)], false);
+    let devices_max = if is_lean { LEAN_DEVICES_MAX } else { DEVICES_MAX };
+    let devices =
+        section.count("devices", devices.clamp(1, devices_max.into()), 1, devices_max.into()) as u32;
+    let workers = section.count("workers", 1, 1, WORKERS_MAX) as u32;
+    let connections = section.count("connections", u64::from(devices), 1, u64::from(devices).max(1)) as u32;
+    let sources = section.or("source_addresses", Vec::<String>::new());
+    let pace = section.choice("loop", &[("open", Pace::Open), ("closed", Pace::Closed)], Pace::Open);
+    if sources.len() > SOURCES_MAX {
+        section.fault("source_addresses", &format!("at most {SOURCES_MAX} are possible"));
+    }
+    let mut source_addresses = Vec::with_capacity(sources.len());
+    for source in &sources {
+        match SourceRange::parse(source) {
+            Some(range) => source_addresses.push(range),
+            None => section.fault(
+                "source_addresses",
+                &format!(
+                    "`{source}` is neither an address nor a range such as 127.0.0.0/8 (IPv4, /8 to /30)"
+                ),
+            ),
+        }
+    }
+    if is_lean {
+        return (devices, Clients::Lean(LeanClients { workers, connections, source_addresses, pace }));
+    }
+    let lean_only = [
+        ("workers", workers > 1),
+        ("connections", connections < devices),
+        ("source_addresses", !source_addresses.is_empty()),
+        ("loop", pace == Pace::Closed),
+    ];
+    for (key, _) in lean_only.iter().filter(|(_, is_set)| *is_set) {
+        section.fault(key, "needs client = \"lean\"");
+    }
+    (devices, Clients::Honest)
+}
+
+/// What lean clients cannot do is a fault: they subscribe plainly, and are all there from the start.
+pub(super) fn lean_suffices(
+    section: &Section<'_>,
+    fleet: &Fleet,
+    subscribers: &[SubscriberSpec],
+    phases: &[PhaseSpec],
+    expect: &Expect,
+) {
+    let refuse = |what: &str| section.fault("client", &format!("\"lean\" has no {what}; use \"honest\""));
+    if subscribers.iter().any(|one| one.source != Source::Plain || one.members > 1 || !one.delay.is_zero()) {
+        refuse("subscribers but those of a plain Topic Filter");
+    }
+    if fleet.cohorts.iter().any(|cohort| matches!(*cohort.payload, Encoder::Sparkplug(_))) {
+        refuse("births and deaths, which Sparkplug needs");
+    }
+    let disturbances = phases.iter().filter_map(|phase| phase.disturbance);
+    if disturbances.into_iter().any(|what| !matches!(what, Disturbance::Hog { .. } | Disturbance::Broker(_)))
+    {
+        refuse("phases but those of the load and of the broker");
+    }
+    if expect.shed_only.is_some() {
+        refuse("books per topic, which expect.shed_only needs");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_take_turns_and_stay_within_their_ranges() {
+        let ranges = [SourceRange::parse("127.1.0.0/30").unwrap(), SourceRange::parse("10.0.0.9").unwrap()];
+        let addresses: Vec<String> =
+            (0..6).map(|number| source_of(&ranges, number).unwrap().to_string()).collect();
+        assert_eq!(addresses, ["127.1.0.1", "10.0.0.9", "127.1.0.2", "10.0.0.9", "127.1.0.1", "10.0.0.9"]);
+        assert_eq!(source_of(&[], 3), None);
+        assert_eq!(SourceRange::parse("127.0.0.0/8").unwrap().count(), (1 << 24) - 2);
+        assert_eq!(SourceRange::parse("::1").unwrap().address(7).to_string(), "::1");
+        for wrong in ["127.0.0.1/8", "127.0.0.0/31", "127.0.0.0/7", "lo", "::1/64", "127.0.0.0/"] {
+            assert_eq!(SourceRange::parse(wrong), None, "{wrong}");
+        }
+    }
+}

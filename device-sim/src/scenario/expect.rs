@@ -1,0 +1,93 @@
+//! `[expect]`: what a run must come to. The keys; [`crate::gates`] judges them.
+//!
+//! Gates add to what every run promises ([`crate::report::verdict`]) and never take away from it.
+
+use std::time::Duration;
+
+use super::section::Section;
+
+/// What a run must come to; what is not written is not asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expect {
+    /// QoS 1 events acknowledged and never delivered where that was promised, at most.
+    pub loss: Option<u64>,
+    /// The share of QoS 0 events that some subscriber missed, at most.
+    pub qos0_loss: Option<f64>,
+    /// Deliveries beyond the first, all subscribers together, at most.
+    pub duplicates: Option<u64>,
+    /// First deliveries after a later event's, at most; of subscribers whose order is promised.
+    pub out_of_order: Option<u64>,
+    /// Deliveries that were damaged, on a wrong topic or never published, at most.
+    pub corrupt: Option<u64>,
+    /// Events refused with a Reason Code, at most.
+    pub rejected: Option<u64>,
+    /// QoS 1 events that nobody answered for, at most.
+    pub unacknowledged: Option<u64>,
+    /// Events that were due and never written to a connection, at most.
+    pub not_sent: Option<u64>,
+    /// Times a durable session was gone, at most.
+    pub sessions_lost: Option<u64>,
+    /// PUBACKs per second of publishing, at least.
+    pub acknowledged_per_s: Option<f64>,
+    /// From due to PUBACK.
+    pub puback: LatencyBounds,
+    /// From due to delivered, at every subscriber that no phase slows down or takes away.
+    pub delivery: LatencyBounds,
+    /// After each disturbance: until everything is connected and worked off again, at most.
+    pub recovery: Option<Duration>,
+    /// Topic Filters of what may be shed: QoS 0 events on other topics all arrive.
+    pub shed_only: Option<Vec<String>>,
+}
+
+/// Upper bounds of a latency's percentiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatencyBounds {
+    /// Of half of them.
+    pub p50: Option<Duration>,
+    /// Of 90 %.
+    pub p90: Option<Duration>,
+    /// Of 99 %.
+    pub p99: Option<Duration>,
+    /// Of 99.9 %.
+    pub p999: Option<Duration>,
+    /// Of all.
+    pub max: Option<Duration>,
+}
+
+pub(super) fn expect(section: &Section<'_>) -> Expect {
+    let optional = |key, least, most| section.has(key).then(|| section.number(key, least, least, most));
+    let expect = Expect {
+        loss: section.optional("loss"),
+        qos0_loss: optional("qos0_loss", 0.0, 1.0),
+        duplicates: section.optional("duplicates"),
+        out_of_order: section.optional("out_of_order"),
+        corrupt: section.optional("corrupt"),
+        rejected: section.optional("rejected"),
+        unacknowledged: section.optional("unacknowledged"),
+        not_sent: section.optional("not_sent"),
+        sessions_lost: section.optional("sessions_lost"),
+        acknowledged_per_s: optional("acknowledged_per_s", 0.0, 1e9),
+        puback: bounds(section.section("puback")),
+        delivery: bounds(section.section("delivery")),
+        recovery: section.optional("recovery"),
+        shed_only: section.optional("shed_only"),
+    };
+    for filter in expect.shed_only.iter().flatten() {
+        if !rumqttc::valid_filter(filter) {
+            section.fault("shed_only", &format!("`{filter}` is not a Topic Filter"));
+        }
+    }
+    expect
+}
+
+fn bounds(section: Section<'_>) -> LatencyBounds {
+    let bounds = LatencyBounds {
+        p50: section.optional("p50"),
+        p90: section.optional("p90"),
+        p99: section.optional("p99"),
+        p999: section.optional("p999"),
+        max: section.optional("max"),
+    };
+    section.finish();
+    bounds
+}

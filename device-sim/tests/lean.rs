@@ -1,0 +1,192 @@
+//! Lean clients as people and scripts see them: the program with its worker processes, against a broker that takes everything.
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test helper; a failure fails the test")]
+
+mod sink;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sink::Sink;
+
+/// How long anything may take before it counts as a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn scenario(fleet: &str, duration: &str) -> String {
+    format!(
+        r#"
+        [fleet]
+        client = "lean"
+        connect_rate = 10000
+        {fleet}
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        [run]
+        duration = "{duration}"
+        drain_timeout = "100ms"
+        "#
+    )
+}
+
+fn start(directory: &Path, sink: &Sink, scenario: &str) -> Child {
+    let path = directory.join("scenario.toml");
+    fs::write(&path, scenario).expect("a scenario is written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_device-sim"));
+    command.arg("run").arg(path).args(["--broker", &sink.address().to_string(), "--report", "json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
+}
+
+/// The report of a run to its end. A sink delivers nothing, so the verdict is that nothing was proved.
+fn report(directory: &Path, sink: &Sink, scenario: &str) -> Value {
+    let output = start(directory, sink, scenario).wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", standard_error(&output));
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+fn standard_error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The processes whose parent is this one.
+fn children(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("a list of processes");
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name in parentheses may hold anything.
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        after.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()) == Some(parent)
+    };
+    processes.flatten().filter_map(number).filter(is_child).collect()
+}
+
+fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill");
+    assert!(status.success(), "kill {name} {pid}");
+}
+
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, after)| !after.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn what_workers_count_adds_up_to_the_schedule() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let report = report(directory.path(), &sink, &scenario("devices = 300\nrate = 3000\nworkers = 3", "1s"));
+    let (qos0, qos1) = (&report["qos"]["0"], &report["qos"]["1"]);
+    assert_eq!(sink.connections(), 301, "every device and the subscriber");
+    assert_eq!(Some(sink.published()), qos0["sent"].as_u64().zip(qos1["sent"].as_u64()).map(|(a, b)| a + b));
+    assert_eq!(qos1["acknowledged"], qos1["sent"]);
+    assert_eq!((&qos0["not_sent"], &qos1["not_sent"]), (&Value::from(0), &Value::from(0)));
+    assert_eq!(qos1["lost"], qos1["sent"], "the sink delivers nothing, and every event is missed");
+    let due = qos0["due"].as_u64().zip(qos1["due"].as_u64()).map_or(0, |(a, b)| a + b);
+    assert!((2_900..=3_100).contains(&due), "{due}");
+    assert_eq!(report["due_to_puback_us"]["count"], qos1["sent"]);
+    assert_eq!(report["simulator"]["workers"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn devices_share_connections_and_come_from_several_addresses() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let fleet = "devices = 1000\nconnections = 30\nrate = 5000\nworkers = 2\nqos = 1\n\
+                 source_addresses = [\"127.0.3.0/24\", \"127.0.0.1\"]";
+    let report = report(directory.path(), &sink, &scenario(fleet, "1s"));
+    assert_eq!(sink.connections(), 31);
+    assert_eq!(sink.topics(), 1_000, "every device published");
+    assert!(sink.sources() >= 15, "{} source addresses", sink.sources());
+    assert_eq!(report["qos"]["1"]["acknowledged"], report["qos"]["1"]["due"]);
+}
+
+#[test]
+fn a_worker_that_dies_ends_the_run_with_a_clear_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let run = start(directory.path(), &sink, &scenario("devices = 20\nrate = 100\nworkers = 2", "60s"));
+    wait_until("nothing was published", || sink.published() > 0);
+    let workers = children(run.id());
+    assert_eq!(workers.len(), 2);
+    signal("-KILL", workers[1]);
+    let began = Instant::now();
+    let output = run.wait_with_output().expect("it ends");
+    assert!(began.elapsed() < PATIENCE, "it hung for {:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(3));
+    let error = standard_error(&output);
+    assert!(error.contains("of 2 (process") && error.contains("died: signal: 9"), "{error}");
+    wait_until("the other worker lives on", || !workers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn workers_do_not_outlive_their_coordinator() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let mut run = start(directory.path(), &sink, &scenario("devices = 20\nrate = 100\nworkers = 2", "60s"));
+    wait_until("nothing was published", || sink.published() > 0);
+    let workers = children(run.id());
+    assert_eq!(workers.len(), 2);
+    signal("-KILL", run.id());
+    run.wait().expect("it ends");
+    wait_until("workers live on", || !workers.iter().any(|pid| is_alive(*pid)));
+}
+
+#[test]
+fn an_interrupt_is_answered_with_a_report() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let run = start(directory.path(), &sink, &scenario("devices = 20\nrate = 1000\nworkers = 2", "60s"));
+    wait_until("nothing was published", || sink.published() > 100);
+    signal("-INT", run.id());
+    let output = run.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", standard_error(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(report["qos"]["1"]["acknowledged"], report["qos"]["1"]["due"]);
+    assert!(report["published_for_s"].as_f64().is_some_and(|seconds| seconds < 60.0));
+}
+
+/// A worker that has no CPU for a while is late by its own doing, and says so.
+#[test]
+fn a_starved_simulator_says_that_it_is_the_bottleneck() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let run = start(directory.path(), &sink, &scenario("devices = 20\nrate = 500", "2s"));
+    wait_until("nothing was published", || sink.published() > 100);
+    let workers = children(run.id());
+    signal("-STOP", workers[0]);
+    let stopped = Instant::now();
+    wait_until("time stands still", || stopped.elapsed() > Duration::from_millis(400));
+    signal("-CONT", workers[0]);
+    let output = run.wait_with_output().expect("it ends");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let lag = report["simulator"]["lag_us"]["p99"].as_u64().expect("a lag");
+    // A fifth of the events became due meanwhile, the first of them 400 ms before it went on.
+    assert!((300_000..3_000_000).contains(&lag), "{lag} µs");
+    assert_eq!(report["simulator"]["bottleneck"], true);
+    let latency = report["due_to_puback_us"]["p99"].as_u64().expect("a latency");
+    assert!(latency >= lag, "latency counts from the due time: {latency} µs with a lag of {lag} µs");
+}
+
+/// Closed loop at QoS 0 on one core, into a sink that discards. `DEVICE_SIM_RATE=300000` demands that rate of it, which an
+/// optimised build has.
+#[test]
+fn the_client_itself_is_fast() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::discarding();
+    let fleet = "devices = 100\nrate = 1\nqos = 0\nloop = \"closed\"\nprotocol = \"5\"";
+    let report = report(directory.path(), &sink, &scenario(fleet, "1s"));
+    let rate = report["fleet"]["sent_per_s"].as_f64().expect("a rate");
+    let wanted = std::env::var("DEVICE_SIM_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(1_000.0);
+    assert!(rate >= wanted, "{rate} events/s, {wanted} wanted: {}", report["simulator"]);
+}

@@ -1,0 +1,212 @@
+//! Planted faults: a broker that spoils one event in so many, each time in one way. The ledger catches every one of them,
+//! counts it exactly and names it, and nothing else is named with it.
+//!
+//! `DEVICE_SIM_PLANTED=1000000` makes it one event in a million, which takes about a minute for each fault.
+#![expect(clippy::expect_used, reason = "a test helper; a failure fails the test")]
+
+mod broker;
+
+use std::process::Command;
+
+use broker::{Broker, Fault, Plant};
+use device_sim::report::{Report, Verdict, text};
+use device_sim::run::{self, Plan, Stop};
+use device_sim::scenario::Scenario;
+use tokio::sync::watch;
+
+/// Spoilt events of a run.
+const TIMES: u64 = 2;
+
+/// Which seeds: of the events, and of where among them the faults are.
+const SEEDS: [u64; 3] = [1, 2, 3];
+
+/// One event in so many is spoilt.
+fn every() -> u64 {
+    std::env::var("DEVICE_SIM_PLANTED").map_or(200, |every| every.parse().expect("a number of events"))
+}
+
+fn scenario(qos: u8, fault: Fault) -> String {
+    let every = every();
+    // As many as are spoilt, and one more time as many, so that each comes in the middle of others.
+    let rate = if every < 10_000 { 1_200 } else { 20_000 };
+    let (drain, latency) = match fault {
+        Fault::Stall => ("4s", "puback = { max = \"2s\" }"),
+        _ => ("300ms", ""),
+    };
+    let seconds = (every * (TIMES + 1)) as f64 / f64::from(rate);
+    format!(
+        r#"
+        [fleet]
+        devices = 20
+        rate = {rate}
+        qos = {qos}
+        protocol = "5"
+        queue_max = 50000
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        durable = true
+        [run]
+        duration = "{seconds}s"
+        drain_timeout = "{drain}"
+        [expect]
+        loss = 0
+        qos0_loss = 0
+        duplicates = 0
+        out_of_order = 0
+        corrupt = 0
+        rejected = 0
+        unacknowledged = 0
+        not_sent = 0
+        sessions_lost = 0
+        {latency}
+        "#
+    )
+}
+
+fn run(qos: u8, fault: Fault, seed: u64) -> Report {
+    let every = every();
+    // A second one could come while the subscriber is still on its way back from the first.
+    let times = if fault == Fault::Forget { 1 } else { TIMES };
+    let broker = Broker::start(Plant { fault, first: 1 + seed * 7_919 % every, every, times });
+    let scenario = Scenario::parse(&scenario(qos, fault)).expect("a valid scenario");
+    let plan = Plan { scenario, host: "127.0.0.1".to_owned(), port: broker.port(), seed, epoch: 5 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let report = runtime.expect("a runtime").block_on(async {
+        let (_stop, stopped) = watch::channel(Stop::No);
+        run::execute(&plan, &run::prepare(&plan), stopped, 200).await.expect("the run takes place")
+    });
+    let wanted = if fault == Fault::None { 0 } else { times };
+    assert_eq!(broker.spoilt(), wanted, "the broker did what it was to do");
+    report
+}
+
+/// What was named, for every seed the same.
+fn named(qos: u8, fault: Fault) -> Vec<String> {
+    let mut reports = SEEDS.map(|seed| run(qos, fault, seed)).into_iter();
+    let first = reports.next().expect("a run");
+    for report in reports {
+        assert_eq!(report.broken, first.broken, "{fault:?}: caught every time\n{}", text::render(&report));
+    }
+    assert_eq!(first.verdict == Verdict::Kept, first.broken.is_empty());
+    first.broken
+}
+
+#[test]
+fn without_a_fault_nothing_is_named() {
+    for qos in [0, 1] {
+        assert_eq!(named(qos, Fault::None), [""; 0]);
+    }
+}
+
+#[test]
+fn a_lost_event_is_a_loss() {
+    assert_eq!(
+        named(1, Fault::Lose),
+        ["archive: 2 acknowledged QoS 1 events were never delivered", "loss: wanted at most 0, got 2"]
+    );
+}
+
+#[test]
+fn a_lost_event_without_a_promise_is_a_gate() {
+    for seed in SEEDS {
+        let report = run(0, Fault::Lose, seed);
+        assert_eq!(report.qos.qos0.lost, 2);
+        let [named] = report.broken.as_slice() else { panic!("{:?}", report.broken) };
+        assert!(named.starts_with("QoS 0 loss: wanted at most 0.000 %, got 0."), "{named}");
+    }
+}
+
+#[test]
+fn a_repeated_event_is_a_duplicate() {
+    assert_eq!(
+        named(1, Fault::Repeat),
+        [
+            "archive: 2 more QoS 1 duplicates came than broken connections explain",
+            "duplicates: wanted at most 0, got 2"
+        ]
+    );
+    assert_eq!(
+        named(0, Fault::Repeat),
+        ["archive: 2 QoS 0 events were delivered more than once", "duplicates: wanted at most 0, got 2"]
+    );
+}
+
+#[test]
+fn an_overtaken_event_is_out_of_order() {
+    for qos in [0, 1] {
+        assert_eq!(
+            named(qos, Fault::Reorder),
+            ["archive: 2 events were delivered out of order", "out of order: wanted at most 0, got 2"]
+        );
+    }
+}
+
+#[test]
+fn a_damaged_or_moved_event_is_corrupt_and_the_one_it_was_is_lost() {
+    let both = [
+        "archive: 2 acknowledged QoS 1 events were never delivered",
+        "archive: 2 deliveries were corrupt, on a wrong topic, or of events never published",
+        "loss: wanted at most 0, got 2",
+        "corrupt: wanted at most 0, got 2",
+    ];
+    assert_eq!(named(1, Fault::Corrupt), both);
+    for fault in [Fault::Cut, Fault::Move] {
+        assert_eq!(run(1, fault, 4).broken, both, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_event_without_an_answer_and_one_that_is_refused_are_gates() {
+    assert_eq!(named(1, Fault::Refuse), ["rejected: wanted at most 0, got 2"]);
+    for seed in SEEDS {
+        // What is behind it in the client's window may be stuck there as well.
+        let broken = run(1, Fault::Mute, seed).broken;
+        assert!(broken.contains(&"unacknowledged: wanted at most 0, got 2".to_owned()), "{broken:?}");
+    }
+}
+
+#[test]
+fn a_late_answer_is_a_latency() {
+    let report = run(1, Fault::Stall, 1);
+    let [named] = report.broken.as_slice() else { panic!("{:?}", report.broken) };
+    assert!(named.starts_with("due to PUBACK max: wanted under 2.00 s, got 2."), "{named}");
+}
+
+#[test]
+fn a_forgotten_session_is_named_beside_what_it_cost() {
+    for seed in SEEDS {
+        let broken = run(1, Fault::Forget, seed).broken;
+        assert!(
+            broken.contains(&"archive: 1 times its durable session was gone when it came back".to_owned()),
+            "{broken:?}"
+        );
+        assert!(broken.contains(&"sessions lost: wanted at most 0, got 1".to_owned()), "{broken:?}");
+    }
+}
+
+/// The program says the same as the library: exit code 1, and each gate with what was wanted and what was got.
+#[test]
+fn the_exit_code_and_the_report_say_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("scenario.toml");
+    std::fs::write(&path, scenario(1, Fault::None)).expect("a scenario is written");
+    for (fault, code, held) in [(Fault::None, 0, true), (Fault::Lose, 1, false)] {
+        let broker = Broker::start(Plant { fault, first: 100, every: every(), times: TIMES });
+        let output = Command::new(env!("CARGO_BIN_EXE_device-sim"))
+            .args(["run", path.to_str().expect("a path in UTF-8"), "--report", "json", "--broker"])
+            .arg(format!("127.0.0.1:{}", broker.port()))
+            .output()
+            .expect("the program runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report in JSON");
+        let loss = &report["gates"][0];
+        let got = if held { "0" } else { "2" };
+        assert_eq!(
+            (&loss["name"], &loss["wanted"], &loss["got"], &loss["held"]),
+            (&"loss".into(), &"at most 0".into(), &got.into(), &held.into()),
+            "{report:#}"
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! What becomes of a publish: the whole table of the ladder in one function.
+//!
+//! | level | QoS 0 `bulk` | QoS 0 `normal` | QoS 1 and 2, `bulk` and `normal` | `critical`, any QoS |
+//! |---|---|---|---|---|
+//! | L0, L1 | taken | taken | taken | taken |
+//! | L2 | taken within its share | taken within its share | taken; over its share PUBACK late | taken |
+//! | L3 | shed | as L2, then shed | as L2 | taken |
+//! | L4 | shed | shed | taken, PUBACK held; some of the worst offenders disconnected after 10 s | taken |
+//! | L5 | shed | shed | left unread | QoS 0 taken, others left unread |
+//!
+//! Static limits stand in front of it and are judged by [`super::Limits`] and [`super::Bucket`]. At L0 there is nothing to ask.
+
+use super::class::Class;
+use super::level::Level;
+use super::pressure::Stance;
+use super::share::{Charge, Share, Verdict};
+use crate::decisions::Reason;
+use gateway_protocol::QoS;
+
+/// What becomes of one publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Taken; acknowledged when it is stored.
+    Take,
+    /// Taken; acknowledged when it is stored, and not before so many milliseconds from now.
+    TakeLate {
+        /// [`super::LATE_MS_MAX`] at most.
+        wait_ms: u64,
+        /// For the record of it.
+        reason: Reason,
+    },
+    /// Taken; acknowledged when it is stored and the level is below L4. PUBACKs leave in order, so those behind it wait as well.
+    TakeHeld,
+    /// Given up, and counted as such; QoS 0 alone.
+    Shed(Reason),
+    /// Not taken, and its client told so (Quota exceeded, 0x97); QoS 1 and 2 of version 5 alone.
+    Refuse(Reason),
+    /// Not taken and not answered: it is left unread, or the connection that it came on is, until the level is below L5. PINGREQ is
+    /// answered meanwhile, and Keep Alive does not run.
+    Leave,
+    /// The event is not taken and not acknowledged, and its connection closed with what [`super::reason_code`] says.
+    Disconnect(Reason),
+}
+
+/// Judges one publish of a client whose share is `share`. Charges the share with it.
+#[must_use]
+pub fn judge(stance: Stance, class: Class, qos: QoS, share: &mut Share, charge: Charge<'_>) -> Judgement {
+    if stance.level < Level::Throttle || class == Class::Critical {
+        return match (stance.level, qos) {
+            (Level::ReadOnly, QoS::AtLeastOnce | QoS::ExactlyOnce) => Judgement::Leave,
+            _ => {
+                // It is counted, and not held against anybody.
+                let _ = share.charge(charge);
+                Judgement::Take
+            }
+        };
+    }
+    match qos {
+        QoS::AtMostOnce => at_most_once(stance, class, share, charge),
+        QoS::AtLeastOnce | QoS::ExactlyOnce => acknowledged(stance.level, share, charge),
+    }
+}
+
+/// QoS 0: taken or not, there is no later.
+fn at_most_once(stance: Stance, class: Class, share: &mut Share, charge: Charge<'_>) -> Judgement {
+    let shed = match (stance.level, class) {
+        (Level::Normal | Level::Conserve | Level::Throttle, _) => None,
+        (Level::Shed, Class::Bulk) => Some(Reason::ShedBulk),
+        (Level::Shed, _) => stance.sheds_normal.then_some(Reason::ShedNormal),
+        (Level::Protect, Class::Bulk) => Some(Reason::ShedBulk),
+        (Level::Protect, _) => Some(Reason::ShedNormal),
+        (Level::ReadOnly, _) => Some(Reason::ReadOnly),
+    };
+    let Some(reason) = shed else {
+        return match share.charge_within(charge) {
+            Verdict::Within => Judgement::Take,
+            Verdict::Over { .. } => Judgement::Shed(Reason::OverShare),
+        };
+    };
+    share.note_shed(charge);
+    if stance.level == Level::Protect && share.is_convicted(charge.pressure) {
+        return Judgement::Disconnect(Reason::Offender);
+    }
+    Judgement::Shed(reason)
+}
+
+/// QoS 1 and 2: the acknowledgement is the brake.
+fn acknowledged(level: Level, share: &mut Share, charge: Charge<'_>) -> Judgement {
+    if level == Level::ReadOnly {
+        return Judgement::Leave;
+    }
+    let verdict = share.charge(charge);
+    match (level, verdict) {
+        (Level::Protect, Verdict::Over { .. }) if share.is_convicted(charge.pressure) => {
+            Judgement::Disconnect(Reason::Offender)
+        }
+        (Level::Protect, _) => Judgement::TakeHeld,
+        (_, Verdict::Within) => Judgement::Take,
+        (_, Verdict::Over { wait_ms }) => Judgement::TakeLate { wait_ms, reason: Reason::OverShare },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pressure::Pressure;
+    use super::*;
+    use std::fmt::Write as _;
+
+    const QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
+    fn cell(stance: Stance, class: Class, qos: QoS, is_over: bool, convicts: bool) -> String {
+        let pressure = Pressure::default();
+        pressure.set_share_rate(10.0);
+        let charge = |now_ms, cost| Charge { now_ms, cost, pressure: &pressure };
+        let mut share = Share::new(0);
+        if is_over {
+            share.charge(charge(0, 65.0));
+        }
+        if convicts {
+            pressure.market.convict_above(0.5, 1);
+        }
+        match judge(stance, class, qos, &mut share, charge(0, 1.0)) {
+            Judgement::Take => "take".to_owned(),
+            Judgement::TakeLate { wait_ms, .. } => format!("late {wait_ms}"),
+            Judgement::TakeHeld => "held".to_owned(),
+            Judgement::Shed(reason) => reason.label().to_owned(),
+            Judgement::Refuse(reason) => format!("refuse {}", reason.label()),
+            Judgement::Leave => "leave".to_owned(),
+            Judgement::Disconnect(reason) => format!("end: {}", reason.label()),
+        }
+    }
+
+    /// Every level, class, QoS and side of the share, as a table that a change of it shows in.
+    #[test]
+    fn the_whole_table() {
+        let mut table = String::new();
+        for level in Level::ALL {
+            for sheds_normal in [false, true] {
+                if sheds_normal && level != Level::Shed {
+                    continue;
+                }
+                let stance = Stance { level, sheds_normal };
+                for class in Class::ALL {
+                    let mut row = format!(
+                        "L{}{} {:<8}",
+                        level.as_u8(),
+                        if sheds_normal { "+" } else { " " },
+                        class.label()
+                    );
+                    for qos in QOS {
+                        let within = cell(stance, class, qos, false, false);
+                        let over = cell(stance, class, qos, true, false);
+                        write!(row, " | {within} / {over}").unwrap();
+                    }
+                    writeln!(table, "{row}").unwrap();
+                }
+            }
+        }
+        let expected = "\
+L0  bulk     | take / take | take / take | take / take
+L0  normal   | take / take | take / take | take / take
+L0  critical | take / take | take / take | take / take
+L1  bulk     | take / take | take / take | take / take
+L1  normal   | take / take | take / take | take / take
+L1  critical | take / take | take / take | take / take
+L2  bulk     | take / over_share | take / late 200 | take / late 200
+L2  normal   | take / over_share | take / late 200 | take / late 200
+L2  critical | take / take | take / take | take / take
+L3  bulk     | shed_bulk / shed_bulk | take / late 200 | take / late 200
+L3  normal   | take / over_share | take / late 200 | take / late 200
+L3  critical | take / take | take / take | take / take
+L3+ bulk     | shed_bulk / shed_bulk | take / late 200 | take / late 200
+L3+ normal   | shed_normal / shed_normal | take / late 200 | take / late 200
+L3+ critical | take / take | take / take | take / take
+L4  bulk     | shed_bulk / shed_bulk | held / held | held / held
+L4  normal   | shed_normal / shed_normal | held / held | held / held
+L4  critical | take / take | take / take | take / take
+L5  bulk     | read_only / read_only | leave / leave | leave / leave
+L5  normal   | read_only / read_only | leave / leave | leave / leave
+L5  critical | take / take | leave / leave | leave / leave
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn offenders_are_disconnected_at_l4_alone_and_never_for_what_is_critical() {
+        for level in Level::ALL {
+            for class in Class::ALL {
+                for qos in QOS {
+                    let ends = cell(Stance::at(level), class, qos, true, true) == "end: offender";
+                    assert_eq!(
+                        ends,
+                        level == Level::Protect && class != Class::Critical,
+                        "{level:?} {class:?} {qos:?}"
+                    );
+                    assert_ne!(cell(Stance::at(level), class, qos, false, true), "end: offender");
+                }
+            }
+        }
+    }
+}
