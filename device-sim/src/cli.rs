@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what the exit code says.
 
+mod fleets;
 mod looking;
 mod report;
 mod scenarios;
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Run a scenario against a broker.
     Run(RunArgs),
+    /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
+    Fleets(fleets::FleetsArgs),
     /// Look at the scenarios that come with the program.
     Scenarios(scenarios::ScenariosArgs),
     /// Measure what a broker does, and what that costs it.
@@ -126,6 +129,7 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => run_scenario(args).await,
+        Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
         Command::Scenarios(args) => scenarios::run(&args),
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await

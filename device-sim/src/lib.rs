@@ -15,9 +15,11 @@
 pub mod cli;
 pub mod curve;
 pub mod envelope;
+pub mod fleets;
 pub mod gates;
 pub mod ledger;
 pub mod model;
+pub mod payload;
 pub mod qos;
 pub mod random;
 pub mod report;

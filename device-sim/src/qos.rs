@@ -17,6 +17,11 @@ impl QoS {
     /// Both, in order.
     pub const ALL: [QoS; 2] = [QoS::AtMostOnce, QoS::AtLeastOnce];
 
+    /// The level with this number.
+    pub fn from_number(number: u8) -> Option<QoS> {
+        QoS::ALL.into_iter().find(|qos| *qos as u8 == number)
+    }
+
     /// The same in the client library's words.
     pub fn of_client_v4(self) -> rumqttc::QoS {
         match self {

@@ -24,6 +24,12 @@ pub enum Purpose {
     Fleet = 4,
     /// Back-off jitter after a broken connection.
     Backoff = 5,
+    /// A site: where it lies, and its weather.
+    Site = 6,
+    /// How far a device's clock is off.
+    Clock = 7,
+    /// Which data come late, and when a device sleeps.
+    Uplink = 8,
     /// What a worker refuses.
     Work = 32,
     /// Which connections the network spoils.

@@ -1,10 +1,17 @@
 //! The open-loop schedule: when each device's events are due, whatever the broker does.
 //!
-//! Promise: the schedule is a function of the seed, the number of devices, their rates over time, the arrivals and the
-//! mix alone. Events are laid out in units of one event per device and read through the device's [`Curve`], so a device's
-//! events are the same ones in the same order whatever the timeline does with their times. It knows no clock: the caller
-//! asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies are counted from
-//! the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
+//! Promise: the schedule is a function of the seed, the cohorts' rhythms and the devices' rates over time alone. Readings are
+//! laid out in units of one reading per device and read through the device's [`Curve`], so a device's events are the same
+//! ones in the same order whatever the timeline does with their times, as long as none of them comes late. It knows no
+//! clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
+//! are counted from the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
+//!
+//! ```text
+//! measured ──awake, in time──────────► due (the device's next sequence number)
+//!     └──late, or asleep──► kept ──────► due later: its data are older than what was sent before
+//! ```
+//!
+//! Sequence numbers follow the due times, so that a broker is never blamed for data that the device itself sent late.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +22,7 @@ use crate::curve::Curve;
 use crate::qos::QoS;
 use crate::random::{Purpose, Seed, exponential, unit};
 
-/// How a device's events follow each other. The mean rate is the same.
+/// How a device's readings follow each other. The mean rate is the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arrivals {
     /// Every period, each event moved by up to `jitter` periods to either side (0 to 0.5), each device with its own phase.
@@ -27,6 +34,48 @@ pub enum Arrivals {
     Poisson,
 }
 
+/// How often the devices of one cohort speak.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rhythm {
+    /// How many devices.
+    pub devices: u32,
+    /// Events per second of all of them.
+    pub rate: f64,
+    /// How a device's readings follow each other.
+    pub arrivals: Arrivals,
+    /// The share of events published with QoS 1, 0 to 1.
+    pub qos1_share: f64,
+    /// What lies between a reading and its event.
+    pub uplink: Uplink,
+}
+
+/// What keeps a device from sending a reading at once. Times are those of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Uplink {
+    /// Single readings that come late.
+    pub late: Option<Lateness>,
+    /// A radio that is on for a part of the time.
+    pub duty: Option<Duty>,
+}
+
+/// Readings that come late, past newer ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lateness {
+    /// The share of readings, 0 to 1.
+    pub share: f64,
+    /// How late they come on average, microseconds.
+    pub mean_us: u64,
+}
+
+/// A duty cycle, each device with its own phase. What is measured while it sleeps is sent when it wakes, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// The part of a cycle in which it is awake, microseconds.
+    pub awake_us: u64,
+    /// A whole cycle, microseconds.
+    pub every_us: u64,
+}
+
 /// One event that has become due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
@@ -36,6 +85,8 @@ pub struct Due {
     pub sequence: u32,
     /// Microseconds from the start of the run.
     pub due_us: u64,
+    /// When it was measured; not after it was due.
+    pub measured_us: u64,
     /// What it is to be published with.
     pub qos: QoS,
 }
@@ -50,56 +101,76 @@ pub struct SlotDue {
     /// As in [`Due`].
     pub due_us: u64,
     /// As in [`Due`].
+    pub measured_us: u64,
+    /// As in [`Due`].
     pub qos: QoS,
 }
 
 /// The events of a fleet, or of some of its devices, in the order in which they are due.
 pub struct Schedule {
-    queue: BinaryHeap<Reverse<(u64, u32)>>,
+    queue: BinaryHeap<Reverse<(u64, u32, Freshness)>>,
     devices: Vec<DeviceSchedule>,
-    arrivals: Arrivals,
-    /// Events per second of one device, for the devices from a number on; sorted by it, and the first one is 0.
+    /// The rhythms of the devices from a number on.
+    cohorts: Vec<(u32, Rhythm)>,
+    /// Readings per second of one device, for the devices from a number on; sorted by it, and the first one is 0.
     rates: Vec<(u32, Curve)>,
-    qos1_share: f64,
 }
+
+/// Of two entries at one time the older goes first: [`u32::MAX`] less the microseconds since it was measured.
+type Freshness = u32;
+
+/// A reading that is yet to be made.
+const FRESH: Freshness = u32::MAX;
 
 struct DeviceSchedule {
     number: u32,
     rng: ChaCha8Rng,
     qos: ChaCha8Rng,
-    /// In events. Periodic: the phase. Poisson: the last event's place.
+    /// In readings. Periodic: the phase. Poisson: the last reading's place.
     origin: f64,
+    next_reading: u32,
     next_sequence: u32,
+    /// Only where something keeps readings back.
+    uplink: Option<Box<UplinkState>>,
+}
+
+struct UplinkState {
+    rng: ChaCha8Rng,
+    /// Where in its cycle the device began.
+    phase_us: u64,
 }
 
 impl Schedule {
-    /// A schedule of `rate` events per second over `devices` devices; a share of them, 0 to 1, with QoS 1.
-    pub fn new(seed: Seed, devices: u32, rate: f64, arrivals: Arrivals, qos1_share: f64) -> Self {
-        let rates = vec![(0, Curve::constant(rate / f64::from(devices)))];
-        Schedule::along(seed, 0..devices, rates, arrivals, qos1_share)
+    /// A schedule of cohorts at constant rates, whose devices are numbered on and on.
+    pub fn new(seed: Seed, cohorts: &[Rhythm]) -> Self {
+        let mut first = 0;
+        let number = |rhythm: &Rhythm| {
+            first += rhythm.devices;
+            (first - rhythm.devices, *rhythm)
+        };
+        let cohorts: Vec<(u32, Rhythm)> = cohorts.iter().map(number).collect();
+        let one = |rhythm: &Rhythm| Curve::constant(rhythm.rate / f64::from(rhythm.devices.max(1)));
+        let rates = cohorts.iter().map(|(first, rhythm)| (*first, one(rhythm))).collect();
+        Schedule::along(seed, 0..first, rates, &cohorts)
     }
 
-    /// A schedule along `rates`: events per second of one device, for the devices from a number on, sorted by it. It is that of
-    /// `some` devices, in rising order: each has the events that it has in the whole fleet.
+    /// A schedule along `rates`: readings per second of one device, for the devices from a number on, sorted by it. It is that of
+    /// `some` devices, in rising order: each has the events that it has in the whole fleet. `cohorts` are the rhythms of the
+    /// devices from a number on; their own rates do not count.
     pub fn along(
         seed: Seed,
         some: impl Iterator<Item = u32>,
         rates: Vec<(u32, Curve)>,
-        arrivals: Arrivals,
-        qos1_share: f64,
+        cohorts: &[(u32, Rhythm)],
     ) -> Self {
         let mut schedule =
-            Schedule { queue: BinaryHeap::new(), devices: Vec::new(), arrivals, rates, qos1_share };
-        for (slot, number) in some.enumerate() {
-            let mut rng = seed.stream(Purpose::Schedule, number);
-            let origin = match arrivals {
-                Arrivals::Periodic { .. } => unit(&mut rng),
-                Arrivals::Poisson => 0.0,
-            };
-            let qos = seed.stream(Purpose::QoS, number);
-            schedule.devices.push(DeviceSchedule { number, rng, qos, origin, next_sequence: 0 });
-            if let Some(due_us) = schedule.next_due_us(slot as u32) {
-                schedule.queue.push(Reverse((due_us, slot as u32)));
+            Schedule { queue: BinaryHeap::new(), devices: Vec::new(), cohorts: cohorts.to_vec(), rates };
+        for number in some {
+            let Some(rhythm) = schedule.rhythm(number) else { continue };
+            let slot = schedule.devices.len() as u32;
+            schedule.devices.push(DeviceSchedule::new(seed, number, &rhythm));
+            if let Some(at_us) = schedule.next_reading_us(slot) {
+                schedule.queue.push(Reverse((at_us, slot, FRESH)));
             }
         }
         schedule
@@ -107,63 +178,127 @@ impl Schedule {
 
     /// The next event due at or before `now_us`, if there is one.
     pub fn pop_due(&mut self, now_us: u64) -> Option<Due> {
-        let SlotDue { slot, sequence, due_us, qos } = self.pop_due_slot(now_us)?;
+        let SlotDue { slot, sequence, due_us, measured_us, qos } = self.pop_due_slot(now_us)?;
         let device = self.devices.get(slot as usize)?.number;
-        Some(Due { device, sequence, due_us, qos })
+        Some(Due { device, sequence, due_us, measured_us, qos })
     }
 
     /// The same, by the device's place.
     pub fn pop_due_slot(&mut self, now_us: u64) -> Option<SlotDue> {
-        let Reverse((due_us, slot)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
-        let due = self.draw(slot, due_us)?;
-        match self.next_due_us(slot) {
-            // In place: one descent instead of two.
-            Some(next_us) => {
-                if let Some(mut first) = self.queue.peek_mut() {
-                    *first = Reverse((next_us, slot));
+        loop {
+            let Reverse((at_us, slot, freshness)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
+            if freshness != FRESH {
+                self.queue.pop();
+                let due = self.draw(slot, at_us)?;
+                return Some(SlotDue {
+                    measured_us: at_us.saturating_sub(u64::from(FRESH - freshness)),
+                    ..due
+                });
+            }
+            match self.next_reading_us(slot) {
+                // In place: one descent instead of two.
+                Some(next_us) => {
+                    if let Some(mut first) = self.queue.peek_mut() {
+                        *first = Reverse((next_us, slot, FRESH));
+                    }
+                }
+                None => {
+                    self.queue.pop();
                 }
             }
-            None => {
-                self.queue.pop();
+            match self.kept_for(slot, at_us) {
+                0 => return self.draw(slot, at_us),
+                kept_us => self.queue.push(Reverse((at_us + u64::from(kept_us), slot, FRESH - kept_us))),
             }
         }
-        Some(due)
     }
 
     /// A device's next event now, whatever its schedule says: a closed loop.
     pub fn draw(&mut self, slot: u32, due_us: u64) -> Option<SlotDue> {
+        let qos1_share = self.rhythm(self.devices.get(slot as usize)?.number)?.qos1_share;
         let state = self.devices.get_mut(slot as usize)?;
         let sequence = state.next_sequence;
         state.next_sequence = sequence.wrapping_add(1);
-        let qos = match unit(&mut state.qos) < self.qos1_share {
+        let qos = match unit(&mut state.qos) < qos1_share {
             true => QoS::AtLeastOnce,
             false => QoS::AtMostOnce,
         };
-        Some(SlotDue { slot, sequence, due_us, qos })
+        Some(SlotDue { slot, sequence, due_us, measured_us: due_us, qos })
     }
 
-    /// When the next event is due, if there is one.
+    /// When the next reading is made or sent, if there is one: no event is due before it.
     pub fn next_us(&self) -> Option<u64> {
         self.queue.peek().map(|next| next.0.0)
     }
 
-    /// When a device's next event is due; none if its rate stays at zero.
-    fn next_due_us(&mut self, slot: u32) -> Option<u64> {
+    /// When a device's next reading is made; none if its rate stays at zero.
+    fn next_reading_us(&mut self, slot: u32) -> Option<u64> {
+        let arrivals = self.rhythm(self.devices.get(slot as usize)?.number)?.arrivals;
         let state = self.devices.get_mut(slot as usize)?;
-        let place = match self.arrivals {
+        let place = match arrivals {
             Arrivals::Periodic { jitter } => {
                 let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
-                state.origin + f64::from(state.next_sequence) + moved
+                state.origin + f64::from(state.next_reading) + moved
             }
             Arrivals::Poisson => {
                 state.origin += exponential(&mut state.rng);
                 state.origin
             }
         };
+        state.next_reading = state.next_reading.wrapping_add(1);
         let after = self.rates.partition_point(|(first, _)| *first <= state.number);
         let (_, curve) = self.rates.get(after.checked_sub(1)?)?;
         // Above zero: the very first event, too, is due only once there is a rate.
         curve.due_us(place.max(f64::MIN_POSITIVE))
+    }
+
+    /// How long a reading made at `at_us` waits in the device, microseconds; at most a little more than an hour.
+    fn kept_for(&mut self, slot: u32, at_us: u64) -> u32 {
+        let number = self.devices.get(slot as usize).map(|state| state.number);
+        let Some(Uplink { late, duty }) =
+            number.and_then(|number| self.rhythm(number)).map(|rhythm| rhythm.uplink)
+        else {
+            return 0;
+        };
+        let Some(uplink) = self.devices.get_mut(slot as usize).and_then(|state| state.uplink.as_mut()) else {
+            return 0;
+        };
+        let mut kept_us = 0;
+        if let Some(Lateness { share, mean_us }) = late
+            && unit(&mut uplink.rng) < share
+        {
+            kept_us = (mean_us as f64 * exponential(&mut uplink.rng)) as u64;
+        }
+        if let Some(Duty { awake_us, every_us }) = duty {
+            let in_cycle_us = (at_us + kept_us + uplink.phase_us) % every_us.max(1);
+            if in_cycle_us >= awake_us {
+                kept_us += every_us - in_cycle_us;
+            }
+        }
+        u32::try_from(kept_us).unwrap_or(u32::MAX)
+    }
+
+    fn rhythm(&self, device: u32) -> Option<Rhythm> {
+        let after = self.cohorts.partition_point(|(first, _)| *first <= device);
+        self.cohorts.get(after.checked_sub(1)?).map(|(_, rhythm)| *rhythm)
+    }
+}
+
+impl DeviceSchedule {
+    fn new(seed: Seed, number: u32, rhythm: &Rhythm) -> Self {
+        let mut rng = seed.stream(Purpose::Schedule, number);
+        let origin = match rhythm.arrivals {
+            Arrivals::Periodic { .. } => unit(&mut rng),
+            Arrivals::Poisson => 0.0,
+        };
+        let uplink = (rhythm.uplink != Uplink::default()).then(|| {
+            let mut rng = seed.stream(Purpose::Uplink, number);
+            let cycle_us = rhythm.uplink.duty.map_or(0, |duty| duty.every_us);
+            let phase_us = (unit(&mut rng) * cycle_us as f64) as u64;
+            Box::new(UplinkState { rng, phase_us })
+        });
+        let qos = seed.stream(Purpose::QoS, number);
+        DeviceSchedule { number, rng, qos, origin, next_reading: 0, next_sequence: 0, uplink }
     }
 }
 
@@ -177,8 +312,57 @@ mod tests {
         std::iter::from_fn(|| schedule.pop_due(end_us)).collect()
     }
 
+    fn rhythm(arrivals: Arrivals) -> Rhythm {
+        Rhythm { devices: 50, rate: 1_000.0, arrivals, qos1_share: 0.75, uplink: Uplink::default() }
+    }
+
     fn schedule(seed: u64, arrivals: Arrivals) -> Schedule {
-        Schedule::new(Seed(seed), 50, 1_000.0, arrivals, 0.75)
+        Schedule::new(Seed(seed), &[rhythm(arrivals)])
+    }
+
+    #[test]
+    fn cohorts_keep_their_own_rates_and_count_on() {
+        let slow = Rhythm { devices: 10, rate: 20.0, qos1_share: 0.0, ..rhythm(Arrivals::Poisson) };
+        let mut schedule = Schedule::new(Seed(1), &[slow, rhythm(Arrivals::Poisson)]);
+        let events = all_until(&mut schedule, 20 * SECOND_US);
+        let (first, second): (Vec<Due>, Vec<Due>) = events.iter().partition(|due| due.device < 10);
+        assert!((300..500).contains(&first.len()), "{}", first.len());
+        assert!((19_000..21_000).contains(&second.len()), "{}", second.len());
+        assert!(first.iter().all(|due| due.qos == QoS::AtMostOnce));
+        assert_eq!(second.iter().map(|due| due.device).max(), Some(59));
+    }
+
+    #[test]
+    fn late_readings_come_out_of_order_and_sequence_numbers_do_not() {
+        let late = Lateness { share: 0.2, mean_us: SECOND_US };
+        let uplink = Uplink { late: Some(late), duty: None };
+        let mut schedule = Schedule::new(Seed(1), &[Rhythm { uplink, ..rhythm(Arrivals::Poisson) }]);
+        let events = all_until(&mut schedule, 20 * SECOND_US);
+        let share =
+            events.iter().filter(|due| due.measured_us < due.due_us).count() as f64 / events.len() as f64;
+        assert!((share - 0.2).abs() < 0.02, "{share}");
+        assert!(events.is_sorted_by_key(|due| due.due_us));
+        let own: Vec<&Due> = events.iter().filter(|due| due.device == 7).collect();
+        assert!(own.windows(2).all(|pair| pair[1].sequence == pair[0].sequence + 1));
+        assert!(own.windows(2).any(|pair| pair[1].measured_us < pair[0].measured_us), "out of order");
+    }
+
+    #[test]
+    fn what_is_measured_asleep_is_sent_on_waking() {
+        let duty = Duty { awake_us: 100_000, every_us: SECOND_US };
+        let uplink = Uplink { late: None, duty: Some(duty) };
+        let mut schedule = Schedule::new(Seed(1), &[Rhythm { uplink, ..rhythm(Arrivals::Poisson) }]);
+        let events = all_until(&mut schedule, 20 * SECOND_US);
+        assert!((events.len() as f64 - 19_500.0).abs() < 700.0, "{}", events.len());
+        let own: Vec<&Due> = events.iter().filter(|due| due.device == 7).collect();
+        assert!(own.is_sorted_by_key(|due| due.measured_us), "oldest first");
+        let first = own[0].due_us;
+        let awake = own.iter().all(|due| {
+            let in_cycle_us = (due.due_us + SECOND_US - first % SECOND_US) % SECOND_US;
+            !(100_000..=900_000).contains(&in_cycle_us)
+        });
+        assert!(awake, "all within the tenth of a second in which it is awake");
+        assert!(own.iter().all(|due| due.due_us - due.measured_us <= 900_000));
     }
 
     #[test]
@@ -221,7 +405,7 @@ mod tests {
         let ramp = Curve::new([crate::curve::Stretch { length_us: 4 * SECOND_US, from: 0.0, to: 40.0 }], 0.0);
         let rates = vec![(0, ramp), (40, Curve::constant(0.0)), (45, Curve::constant(20.0))];
         for arrivals in [Arrivals::Periodic { jitter: 0.3 }, Arrivals::Poisson] {
-            let mut along = Schedule::along(Seed(7), 0..50, rates.clone(), arrivals, 0.75);
+            let mut along = Schedule::along(Seed(7), 0..50, rates.clone(), &[(0, rhythm(arrivals))]);
             let events = all_until(&mut along, 4 * SECOND_US);
             let of = |device, events: &[Due]| -> Vec<(u32, QoS)> {
                 events.iter().filter(|due| due.device == device).map(|due| (due.sequence, due.qos)).collect()
@@ -249,7 +433,12 @@ mod tests {
         let mut parts = Vec::new();
         for rest in 0..3 {
             parts.extend(all_until(
-                &mut Schedule::along(Seed(5), of(rest), vec![(0, Curve::constant(20.0))], arrivals, 0.75),
+                &mut Schedule::along(
+                    Seed(5),
+                    of(rest),
+                    vec![(0, Curve::constant(20.0))],
+                    &[(0, rhythm(arrivals))],
+                ),
                 SECOND_US,
             ));
         }

@@ -103,6 +103,8 @@ impl Timeline {
         };
         let hogs: Vec<Hog> = phases.iter().filter_map(Hog::of).collect();
         let mut firsts = vec![0];
+        let cohorts = scenario.fleet.rhythms();
+        firsts.extend(cohorts.iter().map(|(first, _)| *first));
         firsts.extend(hogs.iter().map(|hog| hog.devices).chain(crowd.map(|crowd| crowd.first)));
         firsts.retain(|first| *first < devices);
         firsts.sort_unstable();
@@ -110,7 +112,11 @@ impl Timeline {
         let rates = firsts.into_iter().map(|first| {
             let hogs = hogs.iter().filter(|hog| first < hog.devices);
             let absent_until = crowd.filter(|crowd| first >= crowd.first).map_or(0, |crowd| crowd.at_us);
-            (first, rate_of_one(&load, devices, &hogs.collect::<Vec<_>>(), absent_until))
+            let cohort = cohorts.iter().rev().find(|(cohort, _)| *cohort <= first);
+            let part = cohort.map_or(0.0, |(_, rhythm)| {
+                rhythm.rate / scenario.fleet.rate / f64::from(rhythm.devices.max(1))
+            });
+            (first, rate_of_one(&load, part, &hogs.collect::<Vec<_>>(), absent_until))
         });
         Timeline { rates: rates.collect(), phases, crowd, devices }
     }
@@ -228,8 +234,8 @@ impl Hog {
     }
 }
 
-/// The load's part of one device, with what it adds and without what it is not there for.
-fn rate_of_one(load: &Curve, devices: u32, hogs: &[&Hog], absent_until_us: u64) -> Curve {
+/// One device's `part` of the load, with what it adds and without what it is not there for.
+fn rate_of_one(load: &Curve, part: f64, hogs: &[&Hog], absent_until_us: u64) -> Curve {
     let mut corners: Vec<u64> = load.corners_us().chain([0, absent_until_us]).collect();
     corners.extend(hogs.iter().flat_map(|hog| [hog.start_us, hog.end_us]));
     corners.sort_unstable();
@@ -240,7 +246,7 @@ fn rate_of_one(load: &Curve, devices: u32, hogs: &[&Hog], absent_until_us: u64) 
             .filter(|hog| (hog.start_us..hog.end_us).contains(&middle_us))
             .map(|hog| hog.rate / f64::from(hog.devices))
             .sum();
-        if middle_us < absent_until_us { 0.0 } else { load / f64::from(devices) + more }
+        if middle_us < absent_until_us { 0.0 } else { load * part + more }
     };
     let stretches = corners.windows(2).filter_map(|pair| {
         let (start, end) = (*pair.first()?, *pair.last()?);
@@ -294,7 +300,7 @@ fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::random::Seed;
-    use crate::schedule::{Arrivals, Due, Schedule};
+    use crate::schedule::{Due, Schedule};
 
     const SECOND_US: u64 = 1_000_000;
 
@@ -307,7 +313,7 @@ mod tests {
 
     fn due(scenario: &Scenario) -> Vec<Due> {
         let rates = Timeline::of(scenario).rates();
-        let mut schedule = Schedule::along(Seed(1), 0..100, rates, Arrivals::Periodic { jitter: 0.2 }, 0.5);
+        let mut schedule = Schedule::along(Seed(1), 0..100, rates, &scenario.fleet.rhythms());
         let end_us = micros(scenario.run.duration.unwrap());
         std::iter::from_fn(|| schedule.pop_due(end_us)).collect()
     }

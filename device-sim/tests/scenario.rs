@@ -29,9 +29,10 @@ fn placed(text: &str) -> Vec<(String, String)> {
 fn the_documented_scenario_is_valid_and_means_what_it_says() {
     let scenario = Scenario::parse(FIRST).unwrap();
     assert_eq!(scenario.fleet.devices, 200);
-    assert_eq!(scenario.fleet.qos1_share, 0.8);
-    assert_eq!(scenario.fleet.v5_share, 0.5);
-    assert_eq!(scenario.fleet.model.fields.len(), 7);
+    let [cohort] = scenario.fleet.cohorts.as_slice() else { panic!("a fleet without cohorts is one") };
+    assert_eq!(cohort.rhythm.qos1_share, 0.8);
+    assert_eq!(cohort.v5_share, 0.5);
+    assert_eq!(cohort.model.fields.len(), 7);
     assert_eq!(scenario.run.duration, Some(Duration::from_secs(10)));
     assert_eq!(scenario.run.seed, Some(42));
     let [dashboard, archive] = scenario.subscribers.as_slice() else { panic!("two subscribers") };
@@ -85,7 +86,7 @@ fn all_faults_are_reported_at_once() {
         "fleet.rat: there is no such key; did you mean `rate`?",
         "fleet.rate: is missing",
         "fleet.protocol: must be `3.1.1`, `5`, or a table with a weight for each",
-        "fleet.topic: unknown placeholder at `{room}`; there are {site} and {device}",
+        "fleet.topic: unknown placeholder at `{room}`; there are {site} {device} {cohort} {model} {class}",
         "subscriber[1].filter: `devices/#/x` is not a Topic Filter",
         "subscriber[1].durabel: there is no such key; did you mean `durable`?",
         "subscriber[2].name: there is already a subscriber `a`",
@@ -116,7 +117,7 @@ fn faults_inside_models_name_their_place() {
         faults,
         [
             "model[2].field[1].signal.of[1].kind: `wlk` is not one of constant, uniform, gaussian, walk, diurnal, \
-             battery, fault, counter, sum, clamp; did you mean `walk`?",
+             sine, battery, fault, counter, per-device, weather, route, field, total, stuck, sum, clamp; did you mean `walk`?",
             "model[2].field[1].signal.of[2].min: must not be above `max`",
             "model[2].field[1].signal.of[2].spread_by: there is no such key",
             "model[2].field[2].states[1].dwell: must be above zero",

@@ -4,14 +4,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use super::payload::Payloads;
-use super::{Identity, Token};
+use super::presence::{Presence, Request};
+use super::{Identity, Payloads, Token};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::inflight::{Handed, Inflight};
-use crate::mqtt::{self, Handle, Link, LinkError, LinkEvent, LinkOptions};
+use crate::mqtt::{self, Handle, Link, LinkError, LinkEvent, LinkOptions, Message};
 use crate::qos::QoS;
 use crate::random::Purpose;
 use crate::run::{Plan, Shared};
@@ -29,12 +30,18 @@ struct Books {
     handle: Handle,
     payloads: Payloads,
     inflight: Inflight,
+    presence: Option<Presence>,
     window: usize,
     shared: Arc<Shared>,
     connected: bool,
+    /// Whether the session has its subscription to commands.
+    subscribed: bool,
     /// Since when this device could take an event at once.
     free_since_us: u64,
     nothing_more_due: bool,
+    /// Deaths and the last status are on their way.
+    said_farewell: bool,
+    /// DISCONNECT is.
     said_goodbye: bool,
 }
 
@@ -46,19 +53,26 @@ impl Device {
         shared: Arc<Shared>,
         due: mpsc::Receiver<Token>,
     ) -> Self {
-        let (handle, link) = mqtt::open(options);
-        let payloads = Payloads::new(plan, &identity);
+        let (handle, mut link) = mqtt::open(options);
+        let mut payloads = Payloads::new(plan, &identity);
+        let mut presence = Presence::new(&identity);
+        if let Some(will) = presence.as_mut().and_then(|presence| presence.will(&mut payloads, 0)) {
+            link.set_will(will);
+        }
         let backoff = Backoff::new(plan.seed().stream(Purpose::Backoff, identity.number));
         let books = Books {
             identity,
             handle,
             payloads,
             inflight: Inflight::new(options.inflight_max),
+            presence,
             window: usize::from(options.inflight_max),
             shared,
             connected: false,
+            subscribed: false,
             free_since_us: 0,
             nothing_more_due: false,
+            said_farewell: false,
             said_goodbye: false,
         };
         Device { link, due, backoff, books }
@@ -84,6 +98,7 @@ impl Device {
                     if self.books.said_goodbye {
                         return;
                     }
+                    self.books.prepare_next(&mut self.link);
                     sleep(self.backoff.next_pause()).await;
                 }
             }
@@ -115,26 +130,104 @@ impl Books {
     }
 
     fn say_goodbye_when_done(&mut self) {
-        if self.nothing_more_due && !self.said_goodbye && self.inflight.len() == 0 {
+        if !self.nothing_more_due || self.said_goodbye || self.inflight.len() > 0 {
+            return;
+        }
+        if !self.said_farewell && self.connected {
+            self.said_farewell = true;
+            let now_us = self.shared.clock.now_us();
+            let farewell =
+                self.presence.as_mut().map(|presence| presence.goodbye(&mut self.payloads, now_us));
+            for message in farewell.unwrap_or_default() {
+                self.say(message);
+            }
+        }
+        if self.inflight.len() == 0 {
             self.said_goodbye = self.handle.disconnect();
         }
     }
 
     fn hand_over(&mut self, token: Token) {
         let now_us = self.shared.clock.now_us();
-        let Token { sequence, due_us, qos } = token;
+        let Token { sequence, due_us, qos, .. } = token;
         // What waited for the broker is the broker's doing; the rest of the delay is this simulator's own.
         let own_lag_us = now_us.saturating_sub(due_us.max(self.free_since_us));
         self.shared.lag.record(own_lag_us, due_us >= self.shared.warm_up_us);
 
-        let payload = self.payloads.next(token, &self.identity.topic);
+        let Some(payload) = self.payloads.next(token, &self.identity.topic) else {
+            // Nothing worth an event: none was due.
+            self.shared.stats.due[qos].subtract(1);
+            return;
+        };
         if let Some(mut ledger) = self.shared.ledger.device(self.identity.number) {
             ledger.issue(sequence, qos);
         }
         // The channel is longer than the window, so this fails only if the connection's half is gone.
         if self.handle.publish(&self.identity.topic, qos, payload) {
-            self.inflight.hand_over(Handed { sequence, due_us, sent_us: now_us, qos });
+            let order = 0;
+            self.inflight.hand_over(Handed { sequence, due_us, sent_us: now_us, qos, aside: false, order });
         }
+        let state = self.presence.as_mut().and_then(|presence| presence.state(&mut self.payloads, now_us));
+        if let Some(state) = state {
+            self.say(state);
+        }
+    }
+
+    /// Says something beside the schedule; it is not said if the request channel is full.
+    fn say(&mut self, message: Message) {
+        let now_us = self.shared.clock.now_us();
+        let qos = message.qos;
+        if self.handle.say(message) {
+            let aside = Handed { sequence: 0, due_us: now_us, sent_us: now_us, qos, aside: true, order: 0 };
+            self.inflight.hand_over(aside);
+        }
+    }
+
+    fn introduce(&mut self, session_present: bool) {
+        let Some(presence) = &mut self.presence else { return };
+        if let Some(filter) = presence.subscription().filter(|_| !(session_present && self.subscribed)) {
+            self.subscribed = self.handle.subscribe(&filter, QoS::AtLeastOnce);
+        }
+        for message in presence.connected(&mut self.payloads, self.shared.clock.now_us()) {
+            self.say(message);
+        }
+    }
+
+    fn requested(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        response_topic: Option<&str>,
+        correlation: Option<&Bytes>,
+    ) {
+        let (Some(presence), Ok(topic)) = (&mut self.presence, std::str::from_utf8(topic)) else { return };
+        self.shared.stats.commands.add(1);
+        let request = Request { topic, payload, response_topic, correlation };
+        let answer = presence.answer(&request, &mut self.payloads, self.shared.clock.now_us());
+        if !answer.is_empty() {
+            self.shared.stats.replies.add(1);
+        }
+        for message in answer {
+            self.say(message);
+        }
+    }
+
+    /// After a connection broke: sees to what the next one begins with.
+    fn prepare_next(&mut self, link: &mut Link) {
+        let Some(presence) = &mut self.presence else { return };
+        let anew = presence.starts_anew();
+        let keep = |handed: &Handed| !(anew || handed.aside);
+        let mut kept = self.inflight.handed().map(keep).collect::<Vec<bool>>().into_iter();
+        let dropped = self.inflight.handed().filter(|handed| !handed.aside && !keep(handed)).count() as u64;
+        link.keep_unsent(|| kept.next().unwrap_or(true));
+        self.inflight.keep_handed(keep);
+        self.shared.stats.overflowed.add(dropped);
+        self.shared.stats.given_up.add(dropped);
+        presence.connection_broke();
+        if let Some(will) = presence.will(&mut self.payloads, self.shared.clock.now_us()) {
+            link.set_will(will);
+        }
+        self.said_farewell = false;
     }
 
     /// True if the connection came up.
@@ -147,12 +240,16 @@ impl Books {
                 self.connected = true;
                 self.free_since_us = self.shared.clock.now_us();
                 self.shared.stats.connected.add(1);
+                self.introduce(session_present);
                 return true;
             }
             LinkEvent::Published(id) => self.published(id),
             LinkEvent::Acknowledged { id, accepted } => self.acknowledged(id, accepted),
-            LinkEvent::Delivered { .. }
-            | LinkEvent::Handed { .. }
+            LinkEvent::Delivered { topic, payload } => self.requested(&topic, &payload, None, None),
+            LinkEvent::Requested { topic, payload, response_topic, correlation } => {
+                self.requested(&topic, &payload, Some(&response_topic), correlation.as_ref());
+            }
+            LinkEvent::Handed { .. }
             | LinkEvent::Subscribed(_)
             | LinkEvent::Disconnected
             | LinkEvent::Other => {}
@@ -167,6 +264,9 @@ impl Books {
             self.shared.stats.retransmitted.add(1);
             return;
         };
+        if event.aside {
+            return;
+        }
         self.shared.stats.sent[event.qos].add(1);
         if let Some(mut ledger) = self.shared.ledger.device(self.identity.number) {
             ledger.sent(event.sequence);
@@ -179,6 +279,9 @@ impl Books {
     fn acknowledged(&mut self, id: u16, accepted: bool) {
         let was_full = self.inflight.len() >= self.window;
         let Some(event) = self.inflight.acknowledged(id) else { return };
+        if event.aside {
+            return;
+        }
         let shared = &self.shared;
         let now_us = shared.clock.now_us();
         if let Some(mut ledger) = shared.ledger.device(self.identity.number) {

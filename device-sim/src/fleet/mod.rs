@@ -2,6 +2,9 @@
 
 mod device;
 mod payload;
+mod presence;
+
+pub(crate) use payload::Payloads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,45 +12,79 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub(crate) use payload::Payloads;
-
+use crate::model::world::Site;
 use crate::mqtt::{Broker, LinkOptions};
 use crate::qos::QoS;
 use crate::random::{Purpose, unit};
 use crate::run::{Plan, Shared};
-use crate::scenario::Protocol;
+use crate::scenario::topic::{Filling, TopicTemplate};
+use crate::scenario::{Cohort, Protocol};
+use crate::schedule::Due;
+
+/// What a device may have to say beside its schedule at one time.
+const ASIDES_MAX: usize = 8;
 
 /// An event that is due, on its way from the ticker to its device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
     pub sequence: u32,
     pub due_us: u64,
+    pub measured_us: u64,
     pub qos: QoS,
 }
 
+impl From<Due> for Token {
+    fn from(due: Due) -> Self {
+        let Due { sequence, due_us, measured_us, qos, .. } = due;
+        Token { sequence, due_us, measured_us, qos }
+    }
+}
+
 /// Who a device is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
     pub number: u32,
+    /// The number of its site.
+    pub site: u32,
     pub client_id: String,
     pub topic: String,
     pub protocol: Protocol,
+    /// What it has in common with others.
+    pub cohort: Arc<Cohort>,
+}
+
+impl Identity {
+    /// A topic of this device.
+    pub(crate) fn fill(&self, template: &TopicTemplate) -> String {
+        fill(template, &self.cohort, self.site, &self.client_id)
+    }
 }
 
 /// The fleet's devices in order: a function of the scenario and the seed.
 pub(crate) fn identities(plan: &Plan) -> impl Iterator<Item = Identity> {
-    (0..plan.scenario.fleet.devices).map(|number| identity(plan, number))
+    (0..plan.scenario.fleet.devices).filter_map(|number| identity(plan, number))
 }
 
-/// One of the fleet's devices.
-pub(crate) fn identity(plan: &Plan, number: u32) -> Identity {
+/// One of the fleet's devices; none if there is none with this number.
+pub(crate) fn identity(plan: &Plan, number: u32) -> Option<Identity> {
     let fleet = &plan.scenario.fleet;
-    let client_id = format!("{}{number:05}", fleet.client_id_prefix);
-    let site = format!("site-{:02}", number % fleet.sites);
-    let topic = fleet.topic.fill(&site, &client_id);
-    let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < fleet.v5_share;
+    let cohort = Arc::clone(fleet.cohort_of(number)?.1);
+    let client_id = format!("{}{number:05}", cohort.client_id_prefix);
+    let site = number % fleet.sites;
+    let topic = fill(&cohort.topic, &cohort, site, &client_id);
+    let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < cohort.v5_share;
     let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
-    Identity { number, client_id, topic, protocol }
+    Some(Identity { number, site, client_id, topic, protocol, cohort })
+}
+
+fn fill(template: &TopicTemplate, cohort: &Cohort, site: u32, device: &str) -> String {
+    template.fill(&Filling {
+        site: &Site::name_of(site),
+        device,
+        cohort: &cohort.name,
+        model: &cohort.model.name,
+        class: cohort.class.as_str(),
+    })
 }
 
 /// Starts all devices, spaced by the scenario's connect rate, and returns where each takes its due events from.
@@ -67,9 +104,9 @@ pub(crate) fn spawn_all(
             broker: broker.clone(),
             client_id: identity.client_id.clone(),
             protocol: identity.protocol,
-            durable: fleet.durable,
+            durable: identity.cohort.durable,
             inflight_max: fleet.inflight_max,
-            requests_max: usize::from(fleet.inflight_max) + 1,
+            requests_max: usize::from(fleet.inflight_max) + 1 + ASIDES_MAX,
             answers_itself: false,
         };
         let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due);

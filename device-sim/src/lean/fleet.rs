@@ -33,6 +33,8 @@ struct Device {
     payloads: Payloads,
     /// Which subscribers hear of it, see [`Groups`].
     group: u16,
+    /// Whether the session of the connection that begins with it outlives that.
+    durable: bool,
 }
 
 /// See the module documentation.
@@ -50,7 +52,6 @@ pub(super) struct Fleet {
     listed: Vec<u32>,
     due_to_puback: Recorder,
     sent_to_puback: Recorder,
-    durable: bool,
     window: u16,
     /// Events that may wait for one connection.
     queue_max: usize,
@@ -76,7 +77,7 @@ impl Fleet {
         let mut publishers = Vec::with_capacity((after - first) as usize);
         let mut devices = Vec::new();
         for number in numbers() {
-            let identity = fleet::identity(&common.plan, number);
+            let Some(identity) = fleet::identity(&common.plan, number) else { continue };
             if number < lean.connections {
                 publishers.push(Publisher::new(match identity.protocol {
                     Protocol::V3_1_1 => ProtocolVersion::V3_1_1,
@@ -85,18 +86,13 @@ impl Fleet {
             }
             let group = groups.group_of(subscribers_of(common, &identity.topic));
             let payloads = Payloads::new(&common.plan, &identity);
-            devices.push(Device { number, topic: identity.topic.into(), payloads, group });
+            let durable = identity.cohort.durable;
+            devices.push(Device { number, topic: identity.topic.into(), payloads, group, durable });
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         let timeline = Timeline::of(&common.plan.scenario);
         Fleet {
-            schedule: Schedule::along(
-                common.plan.seed(),
-                numbers(),
-                timeline.rates(),
-                spec.arrivals,
-                spec.qos1_share,
-            ),
+            schedule: Schedule::along(common.plan.seed(), numbers(), timeline.rates(), &spec.rhythms()),
             half: PublisherHalf::new(devices.len()),
             timeline,
             publishers,
@@ -106,7 +102,6 @@ impl Fleet {
             listed: Vec::new(),
             due_to_puback: Recorder::new(Timing::DueToPuback),
             sent_to_puback: Recorder::new(Timing::SentToPuback),
-            durable: spec.durable,
             window: spec.inflight_max,
             queue_max: spec.queue_max.saturating_mul(shared_by),
             pace: lean.pace,
@@ -335,16 +330,23 @@ impl Fleet {
     }
 
     fn write(&mut self, index: u32, due: SlotDue, common: &mut Common) -> Result<(), Fault> {
+        // Devices that share a connection share the session of the one that opened it.
+        let durable = self.devices.get(index as usize).is_some_and(|first| first.durable);
         let Some(device) = self.devices.get_mut(due.slot as usize) else { return Ok(()) };
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         let now_us = common.run_us();
         // What waited for the broker is the broker's doing; the rest of the delay is this simulator's own.
         let own_lag_us = now_us.saturating_sub(due.due_us.max(publisher.free_since_us));
         common.lag.record(own_lag_us, common.counts(due.due_us));
-        let token = Token { sequence: due.sequence, due_us: due.due_us, qos: due.qos };
-        let payload = device.payloads.next(token, &device.topic);
+        let SlotDue { sequence, due_us, measured_us, qos, .. } = due;
+        let token = Token { sequence, due_us, measured_us, qos };
+        let Some(payload) = device.payloads.next(token, &device.topic) else {
+            // Nothing worth an event: none was due.
+            common.tally.due[qos] -= 1;
+            return Ok(());
+        };
         self.half.sent(due.slot as usize, due.sequence, due.qos)?;
-        publisher.write(&due, &device.topic, &payload, now_us, self.durable)?;
+        publisher.write(&due, &device.topic, &payload, now_us, durable)?;
         common.tally.sent[due.qos] += 1;
         if due.qos == QoS::AtMostOnce {
             self.groups.expect(device.group, due.qos);
@@ -362,10 +364,10 @@ impl Fleet {
         let number = self.first + index;
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
-            let client_id = fleet::identity(&common.plan, number).client_id;
+            let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
             let who = Introduction {
-                client_id: &client_id,
-                durable: self.durable,
+                client_id: &identity.client_id,
+                durable: identity.cohort.durable,
                 keep_alive_secs: KEEP_ALIVE_SECS,
                 receive_maximum: None,
             };

@@ -16,7 +16,7 @@ pub fn by_name(name: &str) -> Option<ModelSpec> {
         "weather-station" => weather_station(),
         _ => return None,
     };
-    Some(ModelSpec { name: name.to_owned(), fields })
+    Some(ModelSpec { name: name.to_owned(), fields, route: None })
 }
 
 /// A refrigerated room: held near 4 °C, now and then a defrosting compressor, a door that stands open for a minute.
@@ -78,7 +78,7 @@ fn weather_station() -> Vec<FieldSpec> {
 }
 
 fn number(name: &str, decimals: u8, signal: SignalSpec) -> FieldSpec {
-    FieldSpec { name: name.to_owned(), source: SourceSpec::Number { decimals, signal } }
+    FieldSpec { name: name.to_owned(), source: SourceSpec::Number { decimals, signal }, deadband: None }
 }
 
 fn words(name: &str, states: &[(&str, f64, usize)]) -> FieldSpec {
@@ -90,7 +90,7 @@ fn words(name: &str, states: &[(&str, f64, usize)]) -> FieldSpec {
             to: vec![(*next, 1.0)],
         })
         .collect();
-    FieldSpec { name: name.to_owned(), source: SourceSpec::Words(StatesSpec { states }) }
+    FieldSpec { name: name.to_owned(), source: SourceSpec::Words(StatesSpec { states }), deadband: None }
 }
 
 fn bounded(min: f64, max: f64, of: SignalSpec) -> SignalSpec {

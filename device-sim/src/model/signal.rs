@@ -4,6 +4,8 @@ use std::f64::consts::TAU;
 
 use rand_chacha::ChaCha8Rng;
 
+use super::route::{Route, RoutePart};
+use super::world::Weather;
 use crate::random::{exponential, normal, unit};
 
 const HOUR_S: f64 = 3_600.0;
@@ -77,6 +79,54 @@ pub enum SignalSpec {
         /// The greatest step.
         step_max: f64,
     },
+    /// The same for ever, and different for each device.
+    PerDevice {
+        /// The least value.
+        min: f64,
+        /// The greatest value.
+        max: f64,
+    },
+    /// The weather of the device's site, times `factor`, plus `offset`.
+    Weather {
+        /// Which part of it.
+        of: WeatherPart,
+        /// What it is multiplied with.
+        factor: f64,
+        /// What is added.
+        offset: f64,
+    },
+    /// Where the model's route has led.
+    Route {
+        /// Which part of it.
+        of: RoutePart,
+    },
+    /// An earlier field of the same event, times `factor`, plus `offset`.
+    Field {
+        /// The field's place in the model.
+        place: usize,
+        /// What it is multiplied with.
+        factor: f64,
+        /// What is added.
+        offset: f64,
+    },
+    /// What a signal adds up to over time: power to energy.
+    Total {
+        /// The first value.
+        start: f64,
+        /// Seconds in the unit of time: 3,600 for kilowatts to kilowatt hours.
+        per_s: f64,
+        /// The signal.
+        of: Box<SignalSpec>,
+    },
+    /// A signal whose sensor now and then repeats its last value for a while.
+    Stuck {
+        /// The mean number of times per hour.
+        per_hour: f64,
+        /// How long one lasts, seconds.
+        duration_s: f64,
+        /// The signal.
+        of: Box<SignalSpec>,
+    },
     /// The sum of signals.
     Sum(
         /// What is added.
@@ -93,7 +143,53 @@ pub enum SignalSpec {
     },
 }
 
+impl SignalSpec {
+    /// Whether it needs a route.
+    pub fn follows_route(&self) -> bool {
+        match self {
+            SignalSpec::Route { .. } => true,
+            SignalSpec::Total { of, .. } | SignalSpec::Stuck { of, .. } | SignalSpec::Clamp { of, .. } => {
+                of.follows_route()
+            }
+            SignalSpec::Sum(parts) => parts.iter().any(SignalSpec::follows_route),
+            _ => false,
+        }
+    }
+}
+
+/// What a signal may take from the weather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeatherPart {
+    /// Air temperature, °C.
+    Temperature,
+    /// Relative humidity, percent.
+    Humidity,
+    /// Air pressure, hPa.
+    Pressure,
+    /// Wind, m/s.
+    Wind,
+    /// Rain, mm/h.
+    Rain,
+    /// Sunlight, 0 to 1.
+    Sun,
+    /// Clouds, 0 to 1.
+    Cloud,
+}
+
+/// The moment at which a signal is asked, and what can be seen from there.
+pub(super) struct Now<'a> {
+    /// Seconds from the start of the simulated world.
+    pub s: f64,
+    /// Seconds since the value before.
+    pub elapsed_s: f64,
+    pub weather: &'a Weather,
+    pub route: Option<&'a Route>,
+    /// The values of the fields so far.
+    pub values: &'a [f64],
+}
+
 /// A signal of one device.
+#[derive(Clone, Debug)]
 pub(super) enum Signal {
     Constant { value: f64 },
     Uniform { min: f64, max: f64 },
@@ -103,6 +199,11 @@ pub(super) enum Signal {
     Battery { full: f64, empty: f64, per_s: f64, level: f64 },
     Fault { mean_gap_s: f64, duration_s: f64, offset: f64, until_change_s: f64, faulty: bool },
     Counter { next: f64, step_min: f64, step_max: f64 },
+    Weather { of: WeatherPart, factor: f64, offset: f64 },
+    Route { of: RoutePart },
+    Field { place: usize, factor: f64, offset: f64 },
+    Total { sum: f64, per_s: f64, of: Box<Signal> },
+    Stuck { mean_gap_s: f64, duration_s: f64, until_change_s: f64, held: Option<f64>, of: Box<Signal> },
     Sum(Box<[Signal]>),
     Clamp { min: f64, max: f64, of: Box<Signal> },
 }
@@ -133,6 +234,19 @@ impl Signal {
             SignalSpec::Counter { start, step_min, step_max } => {
                 Signal::Counter { next: start, step_min, step_max }
             }
+            SignalSpec::PerDevice { min, max } => Signal::Constant { value: min + (max - min) * unit(rng) },
+            SignalSpec::Weather { of, factor, offset } => Signal::Weather { of, factor, offset },
+            SignalSpec::Route { of } => Signal::Route { of },
+            SignalSpec::Field { place, factor, offset } => Signal::Field { place, factor, offset },
+            SignalSpec::Total { start, per_s, ref of } => {
+                Signal::Total { sum: start, per_s, of: Box::new(Signal::new(of, rng)) }
+            }
+            SignalSpec::Stuck { per_hour, duration_s, ref of } => {
+                let mean_gap_s = HOUR_S / per_hour;
+                let until_change_s = mean_gap_s * exponential(rng);
+                let of = Box::new(Signal::new(of, rng));
+                Signal::Stuck { mean_gap_s, duration_s, until_change_s, held: None, of }
+            }
             SignalSpec::Sum(ref parts) => {
                 Signal::Sum(parts.iter().map(|part| Signal::new(part, rng)).collect())
             }
@@ -142,8 +256,9 @@ impl Signal {
         }
     }
 
-    /// The value at `now_s`, `elapsed_s` after the value before it.
-    pub(super) fn step(&mut self, now_s: f64, elapsed_s: f64, rng: &mut ChaCha8Rng) -> f64 {
+    /// The value now.
+    pub(super) fn step(&mut self, now: &Now<'_>, rng: &mut ChaCha8Rng) -> f64 {
+        let (now_s, elapsed_s) = (now.s, now.elapsed_s);
         match self {
             Signal::Constant { value } => *value,
             Signal::Uniform { min, max } => *min + (*max - *min) * unit(rng),
@@ -177,8 +292,57 @@ impl Signal {
                 *next += (*step_min + (*step_max - *step_min) * unit(rng)).round();
                 value
             }
-            Signal::Sum(parts) => parts.iter_mut().map(|part| part.step(now_s, elapsed_s, rng)).sum(),
-            Signal::Clamp { min, max, of } => of.step(now_s, elapsed_s, rng).max(*min).min(*max),
+            Signal::Weather { of, factor, offset } => of.read(now.weather) * *factor + *offset,
+            Signal::Route { of } => now.route.map_or(0.0, |route| route.part(*of)),
+            Signal::Field { place, factor, offset } => {
+                now.values.get(*place).copied().unwrap_or(0.0) * *factor + *offset
+            }
+            Signal::Total { sum, per_s, of } => {
+                *sum += of.step(now, rng) * elapsed_s / *per_s;
+                *sum
+            }
+            Signal::Stuck { mean_gap_s, duration_s, until_change_s, held, of } => {
+                // The world goes on while the sensor hangs.
+                let value = of.step(now, rng);
+                *until_change_s -= elapsed_s;
+                if *until_change_s <= 0.0 {
+                    (*held, *until_change_s) = match held {
+                        Some(_) => (None, *mean_gap_s * exponential(rng)),
+                        None => (Some(value), *duration_s),
+                    };
+                }
+                held.unwrap_or(value)
+            }
+            Signal::Sum(parts) => parts.iter_mut().map(|part| part.step(now, rng)).sum(),
+            Signal::Clamp { min, max, of } => of.step(now, rng).max(*min).min(*max),
+        }
+    }
+}
+
+impl Signal {
+    /// Whether the weather matters to it.
+    pub(super) fn sees_weather(&self) -> bool {
+        match self {
+            Signal::Weather { .. } => true,
+            Signal::Total { of, .. } | Signal::Stuck { of, .. } | Signal::Clamp { of, .. } => {
+                of.sees_weather()
+            }
+            Signal::Sum(parts) => parts.iter().any(Signal::sees_weather),
+            _ => false,
+        }
+    }
+}
+
+impl WeatherPart {
+    fn read(self, weather: &Weather) -> f64 {
+        match self {
+            WeatherPart::Temperature => weather.temperature_c,
+            WeatherPart::Humidity => weather.humidity_pct,
+            WeatherPart::Pressure => weather.pressure_hpa,
+            WeatherPart::Wind => weather.wind_ms,
+            WeatherPart::Rain => weather.rain_mm_h,
+            WeatherPart::Sun => weather.sun,
+            WeatherPart::Cloud => weather.cloud,
         }
     }
 }
@@ -193,8 +357,15 @@ mod tests {
         let mut signal = Signal::new(spec, &mut rng);
         (0..count)
             .map(|event| {
-                let elapsed_s = if event == 0 { 0.0 } else { step_s };
-                signal.step(f64::from(event) * step_s, elapsed_s, &mut rng)
+                let weather = Weather { temperature_c: 10.0, ..Weather::default() };
+                let now = Now {
+                    s: f64::from(event) * step_s,
+                    elapsed_s: if event == 0 { 0.0 } else { step_s },
+                    weather: &weather,
+                    route: None,
+                    values: &[7.0],
+                };
+                signal.step(&now, &mut rng)
             })
             .collect()
     }
@@ -260,5 +431,24 @@ mod tests {
         assert_eq!(values(&clamp, 1.0, 3), [6.0, 7.0, 7.0]);
         let uniform = values(&SignalSpec::Uniform { min: -1.0, max: 1.0 }, 1.0, 1_000);
         assert!(uniform.iter().all(|value| (-1.0..1.0).contains(value)));
+    }
+
+    #[test]
+    fn a_total_adds_up_what_it_is_of() {
+        let power = SignalSpec::Field { place: 0, factor: 2.0, offset: 0.0 };
+        let energy = SignalSpec::Total { start: 100.0, per_s: 3_600.0, of: Box::new(power) };
+        assert_eq!(values(&energy, 1_800.0, 3), [100.0, 107.0, 114.0]);
+        let outside = SignalSpec::Weather { of: WeatherPart::Temperature, factor: 0.5, offset: 1.0 };
+        assert_eq!(values(&outside, 1.0, 1), [6.0]);
+    }
+
+    #[test]
+    fn a_stuck_sensor_repeats_itself_and_recovers() {
+        let counter = SignalSpec::Counter { start: 0.0, step_min: 1.0, step_max: 1.0 };
+        let stuck = SignalSpec::Stuck { per_hour: 6.0, duration_s: 300.0, of: Box::new(counter) };
+        let values = values(&stuck, 60.0, 2_000);
+        let repeats = values.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        assert!((300..1_000).contains(&repeats), "{repeats}");
+        assert!(values.iter().enumerate().any(|(event, value)| event > 100 && *value == event as f64));
     }
 }

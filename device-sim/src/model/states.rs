@@ -1,15 +1,16 @@
 //! Words that follow each other: a door, a mode, an alarm. A Markov chain in continuous time.
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha8Rng;
 
-use super::json;
 use crate::random::{exponential, unit};
 
 /// States as a scenario describes them. The first is the initial one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatesSpec {
-    /// The states, at least one.
-    pub states: Vec<StateSpec>,
+    /// The states, at least one; shared by all devices of the model.
+    pub states: Arc<[StateSpec]>,
 }
 
 /// One state.
@@ -24,29 +25,16 @@ pub struct StateSpec {
 }
 
 /// The state of one device.
+#[derive(Clone, Debug)]
 pub(super) struct States {
-    states: Box<[State]>,
+    states: Arc<[StateSpec]>,
     current: usize,
     left_s: f64,
 }
 
-struct State {
-    word: Box<[u8]>,
-    dwell_s: f64,
-    to: Box<[(usize, f64)]>,
-}
-
 impl States {
     pub(super) fn new(spec: &StatesSpec, rng: &mut ChaCha8Rng) -> Self {
-        let states: Box<[State]> = spec
-            .states
-            .iter()
-            .map(|state| State {
-                word: json::quoted(&state.word).into(),
-                dwell_s: state.dwell_s,
-                to: state.to.clone().into(),
-            })
-            .collect();
+        let states = Arc::clone(&spec.states);
         let left_s = states.first().map_or(0.0, |state| state.dwell_s * exponential(rng));
         States { states, current: 0, left_s }
     }
@@ -69,9 +57,14 @@ impl States {
         self.left_s = self.states.get(self.current).map_or(0.0, |state| state.dwell_s * exponential(rng));
     }
 
-    /// The current word, quoted.
-    pub(super) fn current(&self) -> &[u8] {
-        self.states.get(self.current).map_or(b"null", |state| &state.word)
+    /// The current state's place in the list.
+    pub(super) fn place(&self) -> usize {
+        self.current
+    }
+
+    /// The current word.
+    pub(super) fn current(&self) -> &str {
+        self.states.get(self.current).map_or("", |state| &state.word)
     }
 }
 
@@ -83,17 +76,18 @@ mod tests {
     #[test]
     fn states_are_visited_in_proportion_to_their_dwell_times() {
         let door = StatesSpec {
-            states: vec![
+            states: [
                 StateSpec { word: "closed".into(), dwell_s: 300.0, to: vec![(1, 1.0)] },
                 StateSpec { word: "open".into(), dwell_s: 100.0, to: vec![(0, 1.0)] },
-            ],
+            ]
+            .into(),
         };
         let mut rng = Seed(2).stream(Purpose::Model, 0);
         let mut states = States::new(&door, &mut rng);
         let mut open = 0;
         for _ in 0..50_000 {
             states.step(5.0, &mut rng);
-            open += u32::from(states.current() == b"\"open\"");
+            open += u32::from(states.current() == "open");
         }
         let share = f64::from(open) / 50_000.0;
         assert!((share - 0.25).abs() < 0.04, "{share}");
@@ -101,10 +95,11 @@ mod tests {
 
     #[test]
     fn a_state_that_leads_nowhere_lasts() {
-        let spec = StatesSpec { states: vec![StateSpec { word: "on".into(), dwell_s: 1.0, to: vec![] }] };
+        let states = [StateSpec { word: "on".into(), dwell_s: 1.0, to: vec![] }];
+        let spec = StatesSpec { states: states.into() };
         let mut rng = Seed(2).stream(Purpose::Model, 0);
         let mut states = States::new(&spec, &mut rng);
         states.step(1e6, &mut rng);
-        assert_eq!(states.current(), b"\"on\"");
+        assert_eq!(states.current(), "on");
     }
 }

@@ -20,6 +20,10 @@ pub(crate) struct Handed {
     pub due_us: u64,
     pub sent_us: u64,
     pub qos: QoS,
+    /// Whether it is said beside the schedule, so that the ledger does not know it.
+    pub aside: bool,
+    /// Its place among all that was handed over.
+    pub order: u32,
 }
 
 /// The events of one device that are handed over or in flight.
@@ -28,6 +32,7 @@ pub(crate) struct Inflight {
     /// By Packet Identifier.
     unacknowledged: Box<[Option<Handed>]>,
     count: usize,
+    next_order: u32,
 }
 
 impl Inflight {
@@ -37,11 +42,24 @@ impl Inflight {
             handed: VecDeque::new(),
             unacknowledged: vec![None; usize::from(inflight_max) + 1].into(),
             count: 0,
+            next_order: 0,
         }
     }
 
+    /// An event was handed over; its `order` is given here.
     pub(crate) fn hand_over(&mut self, event: Handed) {
-        self.handed.push_back(event);
+        self.handed.push_back(Handed { order: self.next_order, ..event });
+        self.next_order = self.next_order.wrapping_add(1);
+    }
+
+    /// What is handed over and was never sent, oldest first, of which all is forgotten that is not to be kept.
+    pub(crate) fn keep_handed(&mut self, keep: impl FnMut(&Handed) -> bool) {
+        self.handed.retain(keep);
+    }
+
+    /// What is handed over and was never sent, oldest first.
+    pub(crate) fn handed(&self) -> impl Iterator<Item = &Handed> {
+        self.handed.iter()
     }
 
     /// A PUBLISH was written: the event, if this is the first time it was.
@@ -70,7 +88,7 @@ impl Inflight {
         self.unacknowledged
             .get(usize::from(id))
             .and_then(|event| event.as_ref())
-            .map_or(0, |event| event.sequence)
+            .map_or(0, |event| event.order)
     }
 
     /// The broker no longer has the session: what was in flight stays unacknowledged for ever.
@@ -79,9 +97,9 @@ impl Inflight {
         self.count = 0;
     }
 
-    /// Sent and not acknowledged.
+    /// Events sent and not acknowledged; without what was said beside the schedule.
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.count
+        self.unacknowledged.iter().flatten().filter(|event| !event.aside).count()
     }
 
     /// Handed over or in flight.
@@ -97,7 +115,15 @@ mod tests {
     fn inflight(sequences: &[u32]) -> Inflight {
         let mut inflight = Inflight::new(4);
         for sequence in sequences {
-            inflight.hand_over(Handed { sequence: *sequence, due_us: 0, sent_us: 0, qos: QoS::AtLeastOnce });
+            let event = Handed {
+                sequence: *sequence,
+                due_us: 0,
+                sent_us: 0,
+                qos: QoS::AtLeastOnce,
+                aside: false,
+                order: 0,
+            };
+            inflight.hand_over(event);
         }
         inflight
     }
@@ -115,7 +141,7 @@ mod tests {
         assert_eq!((inflight.unacknowledged(), inflight.len()), (2, 2));
         assert_eq!(inflight.acknowledged(4).map(|event| (event.sequence, event.sent_us)), Some((12, 5)));
         assert_eq!(inflight.acknowledged(4), None);
-        assert_eq!(inflight.order_of(3), 10);
+        assert_eq!(inflight.order_of(3), 0);
     }
 
     #[test]

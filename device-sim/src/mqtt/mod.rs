@@ -25,6 +25,7 @@ mod v5;
 use std::fmt;
 
 use bytes::Bytes;
+use rumqttc::v5::mqttbytes::v5::PublishProperties;
 
 use crate::qos::QoS;
 use crate::scenario::Protocol;
@@ -72,6 +73,17 @@ pub(crate) struct LinkOptions {
     pub answers_itself: bool,
 }
 
+/// A PUBLISH, or a Will Message.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub topic: String,
+    pub qos: QoS,
+    pub retain: bool,
+    pub payload: Vec<u8>,
+    /// Correlation Data; MQTT 3.1.1 has none.
+    pub correlation: Option<Bytes>,
+}
+
 /// What a link reports.
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
@@ -83,6 +95,8 @@ pub(crate) enum LinkEvent {
     Acknowledged { id: u16, accepted: bool },
     /// A PUBLISH came in.
     Delivered { topic: Bytes, payload: Bytes },
+    /// A PUBLISH with a Response Topic came in.
+    Requested { topic: Bytes, payload: Bytes, response_topic: String, correlation: Option<Bytes> },
     /// A PUBLISH came in that waits for an answer, if it has an identifier: 0 for QoS 0. `offset` is its place in the
     /// gateway's log, if it says so.
     Handed { id: u16, offset: Option<u64>, topic: Bytes, payload: Bytes },
@@ -153,6 +167,22 @@ impl Handle {
         }
     }
 
+    /// Hands a PUBLISH with more to it over; false if the request channel is full.
+    pub(crate) fn say(&self, message: Message) -> bool {
+        let Message { topic, qos, retain, payload, correlation } = message;
+        match self {
+            Handle::V4(client) => client.try_publish(topic, qos.of_client_v4(), retain, payload).is_ok(),
+            Handle::V5(client) if correlation.is_none() => {
+                client.try_publish(topic, qos.of_client_v5(), retain, payload).is_ok()
+            }
+            Handle::V5(client) => {
+                let properties = PublishProperties { correlation_data: correlation, ..Default::default() };
+                let qos = qos.of_client_v5();
+                client.try_publish_with_properties(topic, qos, retain, payload, properties).is_ok()
+            }
+        }
+    }
+
     /// Hands a SUBSCRIBE over; false if the request channel is full.
     pub(crate) fn subscribe(&self, filter: &str, qos: QoS) -> bool {
         match self {
@@ -177,6 +207,23 @@ impl Link {
         match self {
             Link::V4(link) => link.poll().await,
             Link::V5(link) => link.poll().await,
+        }
+    }
+
+    /// The Will Message of the next connection.
+    pub(crate) fn set_will(&mut self, will: Message) {
+        match self {
+            Link::V4(link) => link.set_will(will),
+            Link::V5(link) => link.set_will(will),
+        }
+    }
+
+    /// After [`recover`](Self::recover): forgets of what was never sent, in the order of handing over, all that is not to be
+    /// kept.
+    pub(crate) fn keep_unsent(&mut self, mut keep: impl FnMut() -> bool) {
+        match self {
+            Link::V4(link) => link.unsent.retain(|_| keep()),
+            Link::V5(link) => link.unsent.retain(|_| keep()),
         }
     }
 

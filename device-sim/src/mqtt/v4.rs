@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, NetworkOptions, Outgoing, Packet,
-    PubAck, Request, StateError, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, MqttState, NetworkOptions,
+    Outgoing, Packet, PubAck, Request, StateError, SubscribeReasonCode,
 };
 
 use super::recovery::{PublishMut, sort_out};
-use super::{Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, PACKET_BYTES_MAX};
+use super::{
+    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
+};
 use crate::qos::QoS;
 
 pub(crate) struct Link {
@@ -18,7 +20,7 @@ pub(crate) struct Link {
     /// Events of the connection that broke, and why it did.
     leftover: VecDeque<Event>,
     broken: Option<LinkError>,
-    unsent: VecDeque<Request>,
+    pub(super) unsent: VecDeque<Request>,
     answers_itself: bool,
 }
 
@@ -40,6 +42,11 @@ impl Link {
         let answers_itself = options.answers_itself;
         let (leftover, unsent) = (VecDeque::new(), VecDeque::new());
         (client, Link { events, leftover, broken: None, unsent, answers_itself })
+    }
+
+    pub(super) fn set_will(&mut self, will: Message) {
+        let Message { topic, qos, retain, payload, correlation: _ } = will;
+        self.events.mqtt_options.set_last_will(LastWill::new(topic, payload, qos.of_client_v4(), retain));
     }
 
     pub(super) async fn poll(&mut self) -> Result<LinkEvent, LinkError> {

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::{Packet, PubAck, PubAckReason, PublishProperties, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    LastWill, Packet, PubAck, PubAckReason, Publish, PublishProperties, SubscribeReasonCode,
+};
 use rumqttc::v5::{
     AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, Request, StateError,
 };
@@ -11,7 +13,7 @@ use rumqttc::{NetworkOptions, Outgoing};
 
 use super::recovery::{PublishMut, sort_out};
 use super::{
-    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, PACKET_BYTES_MAX,
+    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
     SESSION_EXPIRY_S,
 };
 use crate::qos::QoS;
@@ -24,7 +26,7 @@ pub(crate) struct Link {
     /// Events of the connection that broke, and why it did.
     leftover: VecDeque<Event>,
     broken: Option<LinkError>,
-    unsent: VecDeque<Request>,
+    pub(super) unsent: VecDeque<Request>,
     answers_itself: bool,
 }
 
@@ -56,6 +58,12 @@ impl Link {
             answers_itself: options.answers_itself,
         };
         (client, link)
+    }
+
+    pub(super) fn set_will(&mut self, will: Message) {
+        let Message { topic, qos, retain, payload, correlation: _ } = will;
+        let will = LastWill::new(topic, payload, qos.of_client_v5(), retain, None);
+        self.events.options.set_last_will(will);
     }
 
     pub(super) async fn poll(&mut self) -> Result<LinkEvent, LinkError> {
@@ -144,9 +152,7 @@ fn convert(event: Event) -> LinkEvent {
             let accepted = matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
             LinkEvent::Acknowledged { id: ack.pkid, accepted }
         }
-        Event::Incoming(Packet::Publish(publish)) => {
-            LinkEvent::Delivered { topic: publish.topic, payload: publish.payload }
-        }
+        Event::Incoming(Packet::Publish(publish)) => delivered(publish),
         Event::Incoming(Packet::SubAck(ack)) => LinkEvent::Subscribed(subscribed(ack.return_codes.first())),
         Event::Outgoing(Outgoing::Publish(id)) => LinkEvent::Published(id),
         Event::Outgoing(Outgoing::Disconnect) => LinkEvent::Disconnected,
@@ -158,6 +164,17 @@ fn convert(event: Event) -> LinkEvent {
 fn offset_of(properties: Option<&PublishProperties>) -> Option<u64> {
     let (_, offset) = properties?.user_properties.iter().find(|(name, _)| name == "offset")?;
     offset.parse().ok()
+}
+
+fn delivered(publish: Publish) -> LinkEvent {
+    let Publish { topic, payload, properties, .. } = publish;
+    let request = properties.and_then(|all| Some((all.response_topic?, all.correlation_data)));
+    match request {
+        Some((response_topic, correlation)) => {
+            LinkEvent::Requested { topic, payload, response_topic, correlation }
+        }
+        None => LinkEvent::Delivered { topic, payload },
+    }
 }
 
 fn subscribed(code: Option<&SubscribeReasonCode>) -> Result<QoS, String> {

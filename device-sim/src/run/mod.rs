@@ -54,7 +54,7 @@ use crate::workers::{self, TeamError};
 /// How often waiting looks again.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long subscribers may take to say goodbye.
+/// How long devices, and then subscribers, may take to say goodbye.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// File descriptors beyond those of the connections.
@@ -197,7 +197,11 @@ pub async fn execute(
     let report = judged(Report::new(plan, shared, published_for, cpu), plan, shared, &broker, recoveries);
     shared.enter(Phase::Done);
 
-    devices.shutdown().await;
+    // A device that is cut off before its DISCONNECT leaves a Will Message behind.
+    let leaving = async { while devices.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, leaving).await.is_err() {
+        devices.shutdown().await;
+    }
     let _ = goodbye.send(true);
     let farewell = async { while subscribers.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

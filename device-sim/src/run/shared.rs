@@ -80,8 +80,13 @@ pub struct Stats {
     pub disconnects: Count,
     /// Events that were in flight when a connection broke.
     pub in_flight_at_disconnect: Count,
-    /// Of these: given up because the broker had no session any more.
+    /// Of these: given up because the broker had no session any more. Sparkplug: and what was never sent, since the next
+    /// connection numbers its messages anew.
     pub given_up: Count,
+    /// Commands that devices received.
+    pub commands: Count,
+    /// Of these: replied to.
+    pub replies: Count,
 }
 
 /// One subscriber's counters.

@@ -22,9 +22,8 @@ pub(super) async fn run(
     stop: &mut watch::Receiver<Stop>,
 ) -> Duration {
     let fleet = &plan.scenario.fleet;
-    let rates = shared.timeline.rates();
     let mut schedule =
-        Schedule::along(plan.seed(), 0..fleet.devices, rates, fleet.arrivals, fleet.qos1_share);
+        Schedule::along(plan.seed(), 0..fleet.devices, shared.timeline.rates(), &fleet.rhythms());
     let end_us = plan.scenario.run.duration.map_or(u64::MAX, |duration| duration.as_micros() as u64);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -32,9 +31,8 @@ pub(super) async fn run(
         let now_us = shared.clock.now_us();
         while let Some(due) = schedule.pop_due(now_us.min(end_us)) {
             shared.stats.due[due.qos].add(1);
-            let token = Token { sequence: due.sequence, due_us: due.due_us, qos: due.qos };
             let sender = senders.get(due.device as usize);
-            if sender.is_none_or(|sender| sender.try_send(token).is_err()) {
+            if sender.is_none_or(|sender| sender.try_send(due.into()).is_err()) {
                 shared.stats.overflowed.add(1);
             }
         }

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::phase::{Disturbance, PhaseSpec};
+use super::layers::Layers;
 use super::section::Section;
-use super::subscriber::{Source, SubscriberSpec};
-use super::{DEVICES_MAX, Expect, LEAN_DEVICES_MAX};
+use super::{Cohort, DEVICES_MAX, Fleet, LEAN_DEVICES_MAX};
+use crate::payload::Encoder;
 
 /// The most worker processes.
 const WORKERS_MAX: u64 = 64;
@@ -88,11 +88,12 @@ pub fn source_of(ranges: &[SourceRange], connection: u32) -> Option<IpAddr> {
 }
 
 /// The keys `devices`, `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
-/// speaks for them.
-pub(super) fn clients(section: &Section<'_>) -> (u32, Clients) {
+/// speaks for them. `devices` are those of a file that does not say.
+pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) {
     let is_lean = section.choice("client", &[("honest", false), ("lean", true)], false);
     let devices_max = if is_lean { LEAN_DEVICES_MAX } else { DEVICES_MAX };
-    let devices = section.count("devices", 1, 1, devices_max.into()) as u32;
+    let devices =
+        section.count("devices", devices.clamp(1, devices_max.into()), 1, devices_max.into()) as u32;
     let workers = section.count("workers", 1, 1, WORKERS_MAX) as u32;
     let connections = section.count("connections", u64::from(devices), 1, u64::from(devices).max(1)) as u32;
     let sources = section.or("source_addresses", Vec::<String>::new());
@@ -127,24 +128,21 @@ pub(super) fn clients(section: &Section<'_>) -> (u32, Clients) {
     (devices, Clients::Honest)
 }
 
-/// What lean clients cannot do is a fault: they subscribe plainly, and are all there from the start.
-pub(super) fn lean_suffices(
-    section: &Section<'_>,
-    subscribers: &[SubscriberSpec],
-    phases: &[PhaseSpec],
-    expect: &Expect,
-) {
+/// What lean clients cannot do is a fault: they publish events, and say nothing beside them.
+pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
     let refuse = |what: &str| section.fault("client", &format!("\"lean\" has no {what}; use \"honest\""));
-    if subscribers.iter().any(|one| one.source != Source::Plain || one.members > 1 || !one.delay.is_zero()) {
-        refuse("subscribers but those of a plain Topic Filter");
+    let has = |is_there: fn(&Cohort) -> bool| fleet.cohorts.iter().any(|cohort| is_there(cohort));
+    if has(|cohort| matches!(*cohort.payload, Encoder::Sparkplug(_))) {
+        refuse("births and deaths, which Sparkplug needs");
     }
-    let disturbances = phases.iter().filter_map(|phase| phase.disturbance);
-    if disturbances.into_iter().any(|what| !matches!(what, Disturbance::Hog { .. } | Disturbance::Broker(_)))
-    {
-        refuse("phases but those of the load and of the broker");
+    if has(|cohort| cohort.status.is_some()) {
+        refuse("Will Messages, which `status` needs");
     }
-    if expect.shed_only.is_some() {
-        refuse("books per topic, which expect.shed_only needs");
+    if has(|cohort| cohort.state.is_some()) {
+        refuse("retained states");
+    }
+    if has(|cohort| cohort.commands.is_some()) {
+        refuse("answers to commands");
     }
 }
 

@@ -3,15 +3,19 @@
 //! Promise: a [`Scenario`] can be run; every fault of a file is reported at once and in sentences, unknown keys with the
 //! nearest known one, at their line and column. This module knows no clock and no socket. The commented first form is
 //! `scenarios/first.toml`; `source` knows where keys stand, `section` is the generic reader, `read` the keys, [`phase`],
-//! [`subscriber`], [`expect`] and [`broker`] those of their tables, [`topic`] the topic template, [`builtin`] the scenarios
-//! that come with the program.
+//! [`subscriber`], [`expect`] and [`broker`] those of their tables, `fleet` and `behaviour` those of the devices, [`cohort`]
+//! what these come to, [`topic`] the topic template, [`builtin`] the scenarios that come with the program.
 
+mod behaviour;
 pub mod broker;
 pub mod builtin;
 mod clients;
+pub mod cohort;
 pub mod duration;
 pub mod expect;
 pub mod fault;
+mod fleet;
+mod layers;
 mod model;
 pub mod phase;
 mod read;
@@ -30,10 +34,9 @@ use phase::Disturbance;
 pub use phase::PhaseSpec;
 pub use subscriber::{Protocol, SUBSCRIBERS_MAX, SubscriberSpec};
 
-use crate::model::ModelSpec;
-use crate::schedule::Arrivals;
+use crate::schedule::Rhythm;
 pub use clients::{Clients, LeanClients, Pace, SourceRange, source_of};
-use topic::TopicTemplate;
+pub use cohort::Cohort;
 
 /// The most devices of one fleet of honest clients: what one process can hold connections for.
 pub const DEVICES_MAX: u32 = 50_000;
@@ -72,7 +75,7 @@ impl PartialEq for ScenarioText {
     }
 }
 
-/// The devices and what they publish.
+/// The devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fleet {
     /// How many, 1 to [`DEVICES_MAX`], or [`LEAN_DEVICES_MAX`] of lean clients.
@@ -83,28 +86,20 @@ pub struct Fleet {
     pub sites: u32,
     /// Events per second of the whole fleet.
     pub rate: f64,
-    /// How a device's events follow each other.
-    pub arrivals: Arrivals,
-    /// The share of events published with QoS 1, 0 to 1.
-    pub qos1_share: f64,
-    /// The share of devices that speak MQTT 5, 0 to 1.
-    pub v5_share: f64,
-    /// Whether their sessions outlive a connection, so that unacknowledged events are retransmitted.
-    pub durable: bool,
-    /// Client Identifiers are this and the device's number.
+    /// What the Client Identifiers of backend services begin with, and those of devices unless their cohort has its own.
     pub client_id_prefix: String,
-    /// Where they publish.
-    pub topic: TopicTemplate,
-    /// What they measure.
-    pub model: ModelSpec,
     /// Simulated seconds per second.
     pub time_scale: f64,
+    /// When the simulated world begins, milliseconds since 1970.
+    pub start_unix_ms: i64,
     /// QoS 1 events a device keeps unacknowledged.
     pub inflight_max: u16,
     /// Due events a device keeps unsent; more are counted as not sent.
     pub queue_max: usize,
     /// Connections opened per second at the start.
     pub connect_rate: f64,
+    /// What the devices are; at least one, in the order of device numbers, each with at least one device.
+    pub cohorts: Vec<Arc<Cohort>>,
 }
 
 /// How long a run lasts and how it ends.
@@ -143,5 +138,18 @@ impl Scenario {
     /// Reads a scenario.
     pub fn parse(text: &str) -> Result<Self, ScenarioFaults> {
         read::scenario(text)
+    }
+}
+
+impl Fleet {
+    /// Which cohort a device belongs to: its place in the list; none for a device that the fleet does not have.
+    pub fn cohort_of(&self, device: u32) -> Option<(usize, &Arc<Cohort>)> {
+        let place = self.cohorts.partition_point(|cohort| cohort.end() <= device);
+        self.cohorts.get(place).map(|cohort| (place, cohort))
+    }
+
+    /// The cohorts' rhythms, each with the number of its first device.
+    pub fn rhythms(&self) -> Vec<(u32, Rhythm)> {
+        self.cohorts.iter().map(|cohort| (cohort.first, cohort.rhythm)).collect()
     }
 }
