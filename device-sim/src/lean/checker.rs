@@ -144,7 +144,6 @@ impl Checker {
                 self.up();
                 self.subscribed(ack.reason_codes.iter().next().unwrap_or(ReasonCode::UnspecifiedError));
             }
-            Packet::PingResp => self.link.ponged(),
             Packet::Disconnect(disconnect) => return Err(Broken::Disconnected(disconnect.reason_code).into()),
             _ => {}
         }

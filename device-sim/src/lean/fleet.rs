@@ -402,11 +402,6 @@ impl Fleet {
         match packet {
             Packet::PubAck(ack) => self.acknowledged(index, ack.packet_id, ack.reason_code, common),
             Packet::ConnAck(ack) => self.accepted(index, ack, common)?,
-            Packet::PingResp => {
-                if let Some(publisher) = self.publishers.get_mut(index as usize) {
-                    publisher.link.ponged();
-                }
-            }
             Packet::Disconnect(disconnect) => return Err(Broken::Disconnected(disconnect.reason_code)),
             _ => {}
         }

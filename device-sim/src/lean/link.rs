@@ -262,6 +262,8 @@ impl Link {
                 Err(source) => return Err(Broken::Io { doing: "read from a connection", source }),
             }
         };
+        // Whatever comes proves that there is somebody: the answer to a PINGREQ may be behind a great many deliveries.
+        self.waits_for_ping = false;
         if let Some(front) = buffer.get_mut(..kept) {
             front.copy_from_slice(&self.rest);
         }
@@ -279,12 +281,7 @@ impl Link {
         }
     }
 
-    /// The answer to a PINGREQ came.
-    pub(crate) fn ponged(&mut self) {
-        self.waits_for_ping = false;
-    }
-
-    /// Looks at Keep Alive: says PINGREQ if it was quiet for half of it, and gives up if the last one was not answered.
+    /// Looks at Keep Alive: says PINGREQ if it was quiet for half of it, and gives up if nothing came after the last one.
     pub(crate) fn ping_if_quiet(&mut self, now_us: u64) -> Result<bool, Broken> {
         let half_us = u64::from(self.keep_alive_secs) * 500_000;
         if !matches!(self.state, State::Up | State::Subscribing)
