@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what the exit code says.
 
 mod fleets;
+
 mod looking;
 mod report;
 mod scenarios;
@@ -37,10 +38,10 @@ struct Cli {
 enum Command {
     /// Run a scenario against a broker.
     Run(RunArgs),
-    /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
-    Fleets(fleets::FleetsArgs),
     /// Look at the scenarios that come with the program.
     Scenarios(scenarios::ScenariosArgs),
+    /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
+    Fleets(fleets::FleetsArgs),
     /// Measure what a broker does, and what that costs it.
     Bench(Box<crate::bench::BenchArgs>),
     /// Be a worker of a run; started by `run` itself, with orders on standard input.
@@ -129,8 +130,8 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => run_scenario(args).await,
-        Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
         Command::Scenarios(args) => scenarios::run(&args),
+        Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),

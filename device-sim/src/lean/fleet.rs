@@ -79,10 +79,12 @@ impl Fleet {
         for number in numbers() {
             let Some(identity) = fleet::identity(&common.plan, number) else { continue };
             if number < lean.connections {
-                publishers.push(Publisher::new(match identity.protocol {
+                let version = match identity.protocol {
                     Protocol::V3_1_1 => ProtocolVersion::V3_1_1,
                     Protocol::V5 => ProtocolVersion::V5,
-                }));
+                };
+                // Devices that share a connection share its session: that of the first one.
+                publishers.push(Publisher::new(version, identity.cohort.durable));
             }
             let group = groups.group_of(subscribers_of(common, &identity.topic));
             let payloads = Payloads::new(&common.plan, &identity);
@@ -92,7 +94,12 @@ impl Fleet {
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         let timeline = Timeline::of(&common.plan.scenario);
         Fleet {
-            schedule: Schedule::along(common.plan.seed(), numbers(), timeline.rates(), &spec.rhythms()),
+            schedule: Schedule::of_devices(
+                common.plan.seed(),
+                spec,
+                Timeline::of(&common.plan.scenario).rates(),
+                numbers(),
+            ),
             half: PublisherHalf::new(devices.len()),
             timeline,
             publishers,
@@ -346,7 +353,7 @@ impl Fleet {
             return Ok(());
         };
         self.half.sent(due.slot as usize, due.sequence, due.qos)?;
-        publisher.write(&due, &device.topic, &payload, now_us, durable)?;
+        publisher.write(&due, &device.topic, &payload, now_us)?;
         common.tally.sent[due.qos] += 1;
         if due.qos == QoS::AtMostOnce {
             self.groups.expect(device.group, due.qos);
@@ -365,12 +372,8 @@ impl Fleet {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
             let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
-            let who = Introduction {
-                client_id: &identity.client_id,
-                durable: identity.cohort.durable,
-                keep_alive_secs: KEEP_ALIVE_SECS,
-                receive_maximum: None,
-            };
+            let durable = publisher.durable;
+            let who = Introduction { client_id: &identity.client_id, durable, subscribes: false };
             publisher.link.opened(&who)?;
         }
         if ready.writable {

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::layers::Layers;
 use super::section::Section;
-use super::{Cohort, DEVICES_MAX, Fleet, LEAN_DEVICES_MAX};
+use super::subscriber::{Source, SubscriberSpec};
+use super::{Cohort, DEVICES_MAX, Expect, Fleet, LEAN_DEVICES_MAX};
 use crate::payload::Encoder;
 
 /// The most worker processes.
@@ -87,13 +88,18 @@ pub fn source_of(ranges: &[SourceRange], connection: u32) -> Option<IpAddr> {
     Some(range.address(connection / count))
 }
 
-/// The keys `devices`, `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
-/// speaks for them. `devices` are those of a file that does not say.
-pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) {
-    let is_lean = section.choice("client", &[("honest", false), ("lean", true)], false);
-    let devices_max = if is_lean { LEAN_DEVICES_MAX } else { DEVICES_MAX };
-    let devices =
-        section.count("devices", devices.clamp(1, devices_max.into()), 1, devices_max.into()) as u32;
+/// The most devices there may be, by who speaks for them.
+pub(super) fn devices_max(section: &Section<'_>) -> u64 {
+    if is_lean(section) { LEAN_DEVICES_MAX.into() } else { DEVICES_MAX.into() }
+}
+
+fn is_lean(section: &Section<'_>) -> bool {
+    section.choice("client", &[("honest", false), ("lean", true)], false)
+}
+
+/// The keys `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
+/// speaks for them.
+pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
     let workers = section.count("workers", 1, 1, WORKERS_MAX) as u32;
     let connections = section.count("connections", u64::from(devices), 1, u64::from(devices).max(1)) as u32;
     let sources = section.or("source_addresses", Vec::<String>::new());
@@ -113,8 +119,8 @@ pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) 
             ),
         }
     }
-    if is_lean {
-        return (devices, Clients::Lean(LeanClients { workers, connections, source_addresses, pace }));
+    if is_lean(section) {
+        return Clients::Lean(LeanClients { workers, connections, source_addresses, pace });
     }
     let lean_only = [
         ("workers", workers > 1),
@@ -125,11 +131,17 @@ pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) 
     for (key, _) in lean_only.iter().filter(|(_, is_set)| *is_set) {
         section.fault(key, "needs client = \"lean\"");
     }
-    (devices, Clients::Honest)
+    Clients::Honest
 }
 
-/// What lean clients cannot do is a fault: they publish events, and say nothing beside them.
-pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
+/// What lean clients cannot do is a fault: they subscribe plainly, and are all there from the start.
+pub(super) fn lean_suffices(
+    section: &Section<'_>,
+    fleet: &Fleet,
+    subscribers: &[SubscriberSpec],
+    phases: &[PhaseSpec],
+    expect: &Expect,
+) {
     let refuse = |what: &str| section.fault("client", &format!("\"lean\" has no {what}; use \"honest\""));
     let has = |is_there: fn(&Cohort) -> bool| fleet.cohorts.iter().any(|cohort| is_there(cohort));
     if has(|cohort| matches!(*cohort.payload, Encoder::Sparkplug(_))) {
@@ -138,11 +150,17 @@ pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
     if has(|cohort| cohort.status.is_some()) {
         refuse("Will Messages, which `status` needs");
     }
-    if has(|cohort| cohort.state.is_some()) {
-        refuse("retained states");
+    let says_more = |cohort: &Cohort| {
+        cohort.status.is_some()
+            || cohort.state.is_some()
+            || cohort.commands.is_some()
+            || matches!(*cohort.payload, Encoder::Sparkplug(_))
+    };
+    if fleet.cohorts.iter().any(|cohort| says_more(cohort)) {
+        refuse("status, state, commands or Sparkplug births");
     }
-    if has(|cohort| cohort.commands.is_some()) {
-        refuse("answers to commands");
+    if expect.shed_only.is_some() {
+        refuse("books per topic, which expect.shed_only needs");
     }
 }
 

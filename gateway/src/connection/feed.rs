@@ -4,6 +4,7 @@ use super::metrics;
 use super::task::Connection;
 use super::words::Why;
 use crate::clock;
+use crate::decisions::{Action, Reason};
 use crate::delivery::{Parcel, Pick, Shipment};
 use crate::engine::RetainedMessage;
 use crate::router::Grant;
@@ -281,6 +282,7 @@ impl Connection {
             let is_begun = how.dup && how.qos == QoS::ExactlyOnce;
             if left_ms == 0 && !is_begun {
                 self.feed.counts.expired += 1; // [MQTT-3.3.2-5]
+                self.context.decide(&self.client_id, event.topic, Action::Expired, Reason::MessageExpired, 1);
                 return Step::Done;
             }
             if is_v5 {
@@ -310,6 +312,13 @@ impl Connection {
             }
             Sent::TooLarge => {
                 self.feed.counts.too_large += 1;
+                self.context.decide(
+                    &self.client_id,
+                    event.topic,
+                    Action::Dropped,
+                    Reason::DeliveryTooLarge,
+                    1,
+                );
                 Step::Done
             }
             Sent::QuotaExhausted | Sent::Closed => Step::Stop,

@@ -19,6 +19,7 @@ mod consumers;
 mod dead_letters;
 mod dedup;
 mod fate;
+mod held;
 pub mod metrics;
 mod quota_log;
 mod ranges;
