@@ -22,6 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::curve::Curve;
 use crate::qos::QoS;
 use crate::random::{Purpose, Seed, exponential, unit};
+use crate::scenario::Fleet;
 
 /// How a device's readings follow each other. The mean rate is the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -231,7 +232,7 @@ impl Schedule {
         self.event(slot, due_us, due_us)
     }
 
-    /// When the next reading is made or sent, if there is one: no event is due before it.
+    /// When the next event is due, if there is one.
     pub fn next_us(&self) -> Option<u64> {
         self.queue.peek().map(|next| next.0.0)
     }
@@ -273,13 +274,11 @@ impl Schedule {
     fn kept_for(&mut self, slot: u32, at_us: u64) -> u32 {
         let Some(state) = self.devices.get_mut(slot as usize) else { return 0 };
         let Some(Uplink { late, duty }) =
-            number.and_then(|number| self.rhythm(number)).map(|rhythm| rhythm.uplink)
+            self.cohorts.get(usize::from(state.cohort)).map(|rhythm| rhythm.uplink)
         else {
             return 0;
         };
-        let Some(uplink) = self.devices.get_mut(slot as usize).and_then(|state| state.uplink.as_mut()) else {
-            return 0;
-        };
+        let Some(uplink) = &mut state.uplink else { return 0 };
         let mut kept_us = 0;
         if let Some(Lateness { share, mean_us }) = late
             && unit(&mut uplink.rng) < share
@@ -293,11 +292,6 @@ impl Schedule {
             }
         }
         u32::try_from(kept_us).unwrap_or(u32::MAX)
-    }
-
-    fn rhythm(&self, device: u32) -> Option<Rhythm> {
-        let after = self.cohorts.partition_point(|(first, _)| *first <= device);
-        self.cohorts.get(after.checked_sub(1)?).map(|(_, rhythm)| *rhythm)
     }
 }
 

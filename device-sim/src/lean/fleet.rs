@@ -33,8 +33,6 @@ struct Device {
     payloads: Payloads,
     /// Which subscribers hear of it, see [`Groups`].
     group: u16,
-    /// Whether the session of the connection that begins with it outlives that.
-    durable: bool,
 }
 
 /// See the module documentation.
@@ -88,18 +86,12 @@ impl Fleet {
             }
             let group = groups.group_of(subscribers_of(common, &identity.topic));
             let payloads = Payloads::new(&common.plan, &identity);
-            let durable = identity.cohort.durable;
-            devices.push(Device { number, topic: identity.topic.into(), payloads, group, durable });
+            devices.push(Device { number, topic: identity.topic.into(), payloads, group });
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         let timeline = Timeline::of(&common.plan.scenario);
         Fleet {
-            schedule: Schedule::of_devices(
-                common.plan.seed(),
-                spec,
-                Timeline::of(&common.plan.scenario).rates(),
-                numbers(),
-            ),
+            schedule: Schedule::of_devices(common.plan.seed(), spec, timeline.rates(), numbers()),
             half: PublisherHalf::new(devices.len()),
             timeline,
             publishers,
@@ -337,8 +329,6 @@ impl Fleet {
     }
 
     fn write(&mut self, index: u32, due: SlotDue, common: &mut Common) -> Result<(), Fault> {
-        // Devices that share a connection share the session of the one that opened it.
-        let durable = self.devices.get(index as usize).is_some_and(|first| first.durable);
         let Some(device) = self.devices.get_mut(due.slot as usize) else { return Ok(()) };
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         let now_us = common.run_us();
@@ -372,8 +362,12 @@ impl Fleet {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
             let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
-            let durable = publisher.durable;
-            let who = Introduction { client_id: &identity.client_id, durable, subscribes: false };
+            let who = Introduction {
+                client_id: &identity.client_id,
+                durable: publisher.durable,
+                keep_alive_secs: KEEP_ALIVE_SECS,
+                receive_maximum: None,
+            };
             publisher.link.opened(&who)?;
         }
         if ready.writable {
