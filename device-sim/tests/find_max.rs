@@ -71,9 +71,11 @@ fn attend(mut stream: TcpStream, work: &SyncSender<Work>) {
     let mut rest = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        rest.extend_from_slice(&buffer[..count]);
+        rest.extend_from_slice(buffer.get(..count).unwrap_or_default());
         let mut used = 0;
-        while let Ok(Decoded::Packet { packet: found, consumed }) = decode(&rest[used..], V5, 1 << 20) {
+        while let Ok(Decoded::Packet { packet: found, consumed }) =
+            decode(rest.get(used..).unwrap_or_default(), V5, 1 << 20)
+        {
             used += consumed;
             let sent = match found {
                 Packet::Connect(_) => {

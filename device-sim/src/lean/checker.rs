@@ -4,8 +4,8 @@ use gateway_protocol::codec::encode_puback;
 use gateway_protocol::packet::{ConnAck, Publish, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
 use gateway_protocol::{Packet, PacketId, Properties, ProtocolVersion, ReasonCode, TopicFilter, encode};
 
-use super::common::{Common, Fault, monotonic_us};
-use super::link::{Broken, Introduction, Link, State, next_packet};
+use super::common::{Common, Fault, Side, monotonic_us};
+use super::link::{Broken, Introduction, KEEP_ALIVE_SECS, Link, RECEIVE_MAXIMUM, State, next_packet};
 use super::poller::Ready;
 use super::tally::{Recorder, SubscriberTally, Times, Timing};
 use crate::envelope::{self, Envelope, Opened};
@@ -59,7 +59,7 @@ impl Checker {
 
     /// Begins its first connection.
     pub(super) fn open(&mut self, common: &mut Common) {
-        if let Err(error) = common.open(&mut self.link, self.number, self.token) {
+        if let Err(error) = common.open(&mut self.link, Side::Subscribers, self.number, self.token) {
             self.broke(common, &error);
         }
     }
@@ -67,7 +67,7 @@ impl Checker {
     /// One of its timers ran out.
     pub(super) fn timer(&mut self, common: &mut Common, generation: u32) {
         if self.link.generation == generation
-            && let Err(error) = common.timer(&mut self.link, self.number, self.token)
+            && let Err(error) = common.timer(&mut self.link, Side::Subscribers, self.number, self.token)
         {
             self.broke(common, &error);
         }
@@ -112,8 +112,12 @@ impl Checker {
 
     fn try_handle(&mut self, ready: Ready, common: &mut Common, buffer: &mut [u8]) -> Result<(), Fault> {
         if ready.writable && self.link.state == State::Opening {
-            let who =
-                Introduction { client_id: &self.client_id, durable: self.spec.durable, subscribes: true };
+            let who = Introduction {
+                client_id: &self.client_id,
+                durable: self.spec.durable,
+                keep_alive_secs: KEEP_ALIVE_SECS,
+                receive_maximum: Some(RECEIVE_MAXIMUM),
+            };
             self.link.opened(&who)?;
         }
         if ready.readable
@@ -137,10 +141,9 @@ impl Checker {
             Packet::Publish(publish) => self.publish(publish, common)?,
             Packet::ConnAck(ack) => self.accepted(ack)?,
             Packet::SubAck(ack) => {
-                self.link.state = State::Up;
+                self.up();
                 self.subscribed(ack.reason_codes.iter().next().unwrap_or(ReasonCode::UnspecifiedError));
             }
-            Packet::PingResp => self.link.ponged(),
             Packet::Disconnect(disconnect) => return Err(Broken::Disconnected(disconnect.reason_code).into()),
             _ => {}
         }
@@ -157,7 +160,7 @@ impl Checker {
         }
         // A session that was kept is trusted to have kept the subscription: subscribing again would hide that it did not.
         if self.subscribed_before && ack.session_present {
-            self.link.state = State::Up;
+            self.up();
             return Ok(());
         }
         self.link.state = State::Subscribing;
@@ -174,6 +177,11 @@ impl Checker {
         let subscribe =
             Subscribe { packet_id, properties: Properties::default(), filters: filters.as_filters() };
         Ok(encode(&Packet::Subscribe(subscribe), self.link.version, &mut self.link.out)?)
+    }
+
+    fn up(&mut self) {
+        self.link.state = State::Up;
+        self.tally.connected = 1;
     }
 
     fn subscribed(&mut self, answer: ReasonCode) {
@@ -211,6 +219,7 @@ impl Checker {
         match self.half.delivered(device, sequence, qos)? {
             Delivery::First | Delivery::OutOfOrder => {
                 self.tally.delivered[qos] += 1;
+                self.tally.newest_due_us = self.tally.newest_due_us.max(due_us);
                 self.arrived += 1;
                 self.delivery.record(now_us.saturating_sub(due_us), common.counts(due_us));
             }
@@ -222,6 +231,7 @@ impl Checker {
     }
 
     fn broke(&mut self, common: &mut Common, error: &Broken) {
+        self.tally.connected = 0;
         if self.link.state == State::Up {
             self.tally.disconnects += 1;
             self.tally.may_come_again += self.late.take(common.run_us());

@@ -30,6 +30,21 @@ pub(super) enum Fault {
     Full(#[from] LedgerFull),
 }
 
+/// Whose connection it is: between them and the broker there may be different networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Devices,
+    Subscribers,
+}
+
+/// How each side gets to the broker.
+pub(crate) struct Dialers {
+    /// Devices.
+    pub(crate) devices: Box<dyn Dial>,
+    /// Subscribers.
+    pub(crate) subscribers: Box<dyn Dial>,
+}
+
 /// Microseconds of the clock that all processes of a machine share.
 pub(crate) fn monotonic_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
@@ -40,7 +55,7 @@ pub(crate) fn monotonic_us() -> u64 {
 pub(super) struct Common {
     pub(super) plan: Plan,
     pub(super) poller: Poller,
-    pub(super) dialer: Box<dyn Dial>,
+    dialers: Dialers,
     pub(super) tally: Tally,
     pub(super) lag: Recorder,
     timers: BinaryHeap<Reverse<(u64, u64, u32)>>,
@@ -51,12 +66,12 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn new(plan: Plan, poller: Poller, dialer: Box<dyn Dial>) -> Self {
+    pub(super) fn new(plan: Plan, poller: Poller, dialers: Dialers) -> Self {
         Common {
             warm_up_us: plan.scenario.run.warm_up.as_micros() as u64,
             plan,
             poller,
-            dialer,
+            dialers,
             tally: Tally::default(),
             lag: Recorder::new(Timing::Lag),
             timers: BinaryHeap::new(),
@@ -72,6 +87,11 @@ impl Common {
     /// Microseconds since publishing began; 0 before.
     pub(super) fn run_us(&self) -> u64 {
         self.start_us.map_or(0, |start_us| monotonic_us().saturating_sub(start_us))
+    }
+
+    /// The moment of the run, by [`monotonic_us`]; none before publishing began.
+    pub(super) fn moment_us(&self, run_us: u64) -> Option<u64> {
+        Some(self.start_us? + run_us)
     }
 
     /// Whether what was due then is not part of the warm-up.
@@ -99,15 +119,31 @@ impl Common {
     }
 
     /// Begins a connection, and gives it until the end of the handshake.
-    pub(super) fn open(&mut self, link: &mut Link, number: u32, token: u64) -> Result<(), Broken> {
+    pub(super) fn open(
+        &mut self,
+        link: &mut Link,
+        side: Side,
+        number: u32,
+        token: u64,
+    ) -> Result<(), Broken> {
         self.set_timer(monotonic_us() + HANDSHAKE_US, token, link.generation);
-        link.open(self.dialer.as_ref(), number, &self.poller, token)
+        let dialer = match side {
+            Side::Devices => &self.dialers.devices,
+            Side::Subscribers => &self.dialers.subscribers,
+        };
+        link.open(dialer.as_ref(), number, &self.poller, token)
     }
 
     /// What a timer means to a link: time to connect, or too late to be answered.
-    pub(super) fn timer(&mut self, link: &mut Link, number: u32, token: u64) -> Result<(), Broken> {
+    pub(super) fn timer(
+        &mut self,
+        link: &mut Link,
+        side: Side,
+        number: u32,
+        token: u64,
+    ) -> Result<(), Broken> {
         match link.state {
-            State::Resting => self.open(link, number, token),
+            State::Resting => self.open(link, side, number, token),
             State::Up => Ok(()),
             State::Opening | State::Connecting | State::Subscribing => Err(Broken::Silent),
         }

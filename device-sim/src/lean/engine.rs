@@ -8,12 +8,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::checker::Checker;
-use super::common::{Common, monotonic_us};
+use super::common::{Common, Dialers, monotonic_us};
 use super::fleet::Fleet;
 use super::link::PACKET_BYTES_MAX;
 use super::poller::{Poller, Ready};
 use super::tally::{Tally, Times};
-use super::transport::Dial;
 use crate::ledger::{LedgerFull, Received};
 use crate::qos::ByQoS;
 use crate::run::Plan;
@@ -59,19 +58,19 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Worker `number` of a plan; `checkers` are the places of the subscribers that it is.
+    /// Worker `number` of a plan; `checkers` are the places in the scenario of the subscribers that it is.
     pub(crate) fn new(
         plan: Plan,
         lean: &LeanClients,
         number: u32,
-        checkers: Range<usize>,
-        dialer: Box<dyn Dial>,
+        checkers: &[usize],
+        dialers: Dialers,
     ) -> Result<Self, LeanError> {
-        let mut common = Common::new(plan, Poller::new()?, dialer);
+        let mut common = Common::new(plan, Poller::new()?, dialers);
         let fleet = Fleet::new(&common, lean, number);
-        let tokens = checkers.clone().zip(CHECKERS..);
+        let tokens = checkers.iter().zip(CHECKERS..);
         let mut checkers: Vec<Checker> =
-            tokens.filter_map(|(place, token)| Checker::new(&common, place, token)).collect();
+            tokens.filter_map(|(place, token)| Checker::new(&common, *place, token)).collect();
         for checker in &mut checkers {
             checker.open(&mut common);
         }
@@ -93,6 +92,7 @@ impl Engine {
     /// Publishing begins at that moment ([`monotonic_us`]), and events are due until the run is so old.
     pub(crate) fn start(&mut self, at_us: u64, end_us: u64) {
         self.common.start(at_us);
+        self.fleet.connect_later(&mut self.common);
         self.fleet.publish_until(end_us);
     }
 

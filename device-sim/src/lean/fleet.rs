@@ -7,8 +7,8 @@
 use gateway_protocol::packet::ConnAck;
 use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
 
-use super::common::{Common, Fault, monotonic_us};
-use super::link::{Broken, Introduction, State, next_packet};
+use super::common::{Common, Fault, Side, monotonic_us};
+use super::link::{Broken, Introduction, KEEP_ALIVE_SECS, State, next_packet};
 use super::poller::Ready;
 use super::publisher::Publisher;
 use super::tally::{Groups, Recorder, Times, Timing};
@@ -42,6 +42,7 @@ pub(super) struct Fleet {
     devices: Vec<Device>,
     /// The first connection of this worker, among all of the fleet.
     first: u32,
+    timeline: Timeline,
     schedule: Schedule,
     pub(super) half: PublisherHalf,
     groups: Groups,
@@ -88,14 +89,11 @@ impl Fleet {
             devices.push(Device { number, topic: identity.topic.into(), payloads, group });
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
+        let timeline = Timeline::of(&common.plan.scenario);
         Fleet {
-            schedule: Schedule::of_devices(
-                common.plan.seed(),
-                spec,
-                Timeline::of(&common.plan.scenario).rates(),
-                numbers(),
-            ),
+            schedule: Schedule::of_devices(common.plan.seed(), spec, timeline.rates(), numbers()),
             half: PublisherHalf::new(devices.len()),
+            timeline,
             publishers,
             devices,
             first,
@@ -111,14 +109,24 @@ impl Fleet {
         }
     }
 
-    /// Plans the first connections, by the scenario's connect rate over all workers.
+    /// Plans the first connections, by the scenario's connect rate over all workers. Those that come later are left out.
     pub(super) fn connect(&self, common: &mut Common) {
         let now_us = monotonic_us();
-        let rate = common.plan.scenario.fleet.connect_rate;
-        for (token, publisher) in (0_u64..).zip(&self.publishers) {
-            // Workers take turns, so that the sum of all has the rate.
-            let turn = token as f64 * self.workers_share(common);
-            common.set_timer(now_us + (turn / rate * 1e6) as u64, token, publisher.link.generation);
+        let rate = common.plan.scenario.fleet.connect_rate / self.workers_share(common);
+        let there = (0_u64..).zip(&self.publishers).zip(self.first..);
+        let there = there.filter(|(_, connection)| self.timeline.appears_us(*connection).is_none());
+        for (turn, ((token, publisher), _)) in there.enumerate() {
+            common.set_timer(now_us + (turn as f64 / rate * 1e6) as u64, token, publisher.link.generation);
+        }
+    }
+
+    /// Plans the connections that come later, now that it is known when that is.
+    pub(super) fn connect_later(&self, common: &mut Common) {
+        for ((token, publisher), connection) in (0_u64..).zip(&self.publishers).zip(self.first..) {
+            let at_us = self.timeline.appears_us(connection).and_then(|at_us| common.moment_us(at_us));
+            if let Some(at_us) = at_us {
+                common.set_timer(at_us, token, publisher.link.generation);
+            }
         }
     }
 
@@ -184,7 +192,7 @@ impl Fleet {
         if publisher.link.generation != generation {
             return Ok(());
         }
-        let done = common.timer(&mut publisher.link, number, token).map_err(Fault::from);
+        let done = common.timer(&mut publisher.link, Side::Devices, number, token).map_err(Fault::from);
         self.settle(index, done, common)
     }
 
@@ -354,8 +362,12 @@ impl Fleet {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
             let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
-            let durable = publisher.durable;
-            let who = Introduction { client_id: &identity.client_id, durable, subscribes: false };
+            let who = Introduction {
+                client_id: &identity.client_id,
+                durable: publisher.durable,
+                keep_alive_secs: KEEP_ALIVE_SECS,
+                receive_maximum: None,
+            };
             publisher.link.opened(&who)?;
         }
         if ready.writable {
@@ -387,11 +399,6 @@ impl Fleet {
         match packet {
             Packet::PubAck(ack) => self.acknowledged(index, ack.packet_id, ack.reason_code, common),
             Packet::ConnAck(ack) => self.accepted(index, ack, common)?,
-            Packet::PingResp => {
-                if let Some(publisher) = self.publishers.get_mut(index as usize) {
-                    publisher.link.ponged();
-                }
-            }
             Packet::Disconnect(disconnect) => return Err(Broken::Disconnected(disconnect.reason_code)),
             _ => {}
         }
@@ -463,6 +470,6 @@ fn share(lean: &LeanClients, worker: u32) -> u32 {
 fn subscribers_of(common: &Common, name: &str) -> u32 {
     let subscribers = common.plan.scenario.subscribers.iter().enumerate();
     subscribers
-        .filter(|(_, subscriber)| topic::matches(&subscriber.filter, name))
+        .filter(|(_, subscriber)| topic::matches(subscriber.matching(), name))
         .fold(0, |bits, (place, _)| bits | 1 << place)
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It knows no event and no ledger: what the packets mean is the publisher's and the checker's business. An idle link owns no
-//! buffer.
+//! buffer but the few hundred bytes that its last packet took.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -22,21 +22,21 @@ use super::transport::{Dial, Transport};
 use crate::mqtt::backoff::Backoff;
 
 /// The largest packet a broker may send: what one read takes.
-pub(super) const PACKET_BYTES_MAX: usize = 256 << 10;
+pub(crate) const PACKET_BYTES_MAX: usize = 256 << 10;
 /// What is gathered for one write.
-pub(super) const WRITE_BYTES: usize = 64 << 10;
+pub(crate) const WRITE_BYTES: usize = 64 << 10;
 /// Keep Alive: pings cost little, and a peer that is gone is noticed within half of it more.
-const KEEP_ALIVE_SECS: u16 = 60;
+pub(crate) const KEEP_ALIVE_SECS: u16 = 60;
 /// Session Expiry Interval of durable sessions.
 const SESSION_EXPIRY_SECS: u32 = 3_600;
-/// Deliveries that may be unacknowledged towards this client: read and answered by the batch.
-const RECEIVE_MAXIMUM: u16 = 4_096;
+/// Deliveries that may be unacknowledged towards a subscriber: read and answered by the batch.
+pub(crate) const RECEIVE_MAXIMUM: u16 = 4_096;
 /// A buffer of a busy link that is larger than this is given back.
 const KEPT_BYTES: usize = 2 * WRITE_BYTES;
 
 /// How far a link has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// There is no connection; a timer brings the next one.
     Resting,
     /// The transport is being opened.
@@ -51,7 +51,7 @@ pub(super) enum State {
 
 /// Why there is no connection any more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The system said so.
     #[error("could not {doing}: {source}")]
     Io {
@@ -84,20 +84,21 @@ pub(super) enum Broken {
 }
 
 /// See the module documentation.
-pub(super) struct Link {
+pub(crate) struct Link {
     transport: Option<Box<dyn Transport>>,
     /// What is to be written; appended to by whoever owns the link.
-    pub(super) out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     written: usize,
     /// The beginning of a packet whose rest has not come.
     rest: Vec<u8>,
-    pub(super) state: State,
-    pub(super) version: ProtocolVersion,
+    pub(crate) state: State,
+    pub(crate) version: ProtocolVersion,
+    is_watched: bool,
     waits_for_room: bool,
     waits_for_ping: bool,
     keep_alive_secs: u16,
     /// Counts connections: a timer that was set for an earlier one means nothing.
-    pub(super) generation: u32,
+    pub(crate) generation: u32,
     /// When something was written last; the client's half of Keep Alive.
     written_us: u64,
     /// While it is in trouble.
@@ -105,14 +106,18 @@ pub(super) struct Link {
 }
 
 /// How a client introduces itself.
-pub(super) struct Introduction<'a> {
-    pub(super) client_id: &'a str,
-    pub(super) durable: bool,
-    pub(super) subscribes: bool,
+pub(crate) struct Introduction<'a> {
+    pub(crate) client_id: &'a str,
+    /// Its session outlives its connections.
+    pub(crate) durable: bool,
+    /// Seconds.
+    pub(crate) keep_alive_secs: u16,
+    /// Deliveries that may be unacknowledged; none: as many as there are identifiers.
+    pub(crate) receive_maximum: Option<u16>,
 }
 
 impl Link {
-    pub(super) fn new(version: ProtocolVersion) -> Self {
+    pub(crate) fn new(version: ProtocolVersion) -> Self {
         Link {
             transport: None,
             out: Vec::new(),
@@ -120,6 +125,7 @@ impl Link {
             rest: Vec::new(),
             state: State::Resting,
             version,
+            is_watched: false,
             waits_for_room: false,
             waits_for_ping: false,
             keep_alive_secs: KEEP_ALIVE_SECS,
@@ -130,7 +136,7 @@ impl Link {
     }
 
     /// Begins a connection; the poller tells when it is there.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         dialer: &dyn Dial,
         number: u32,
@@ -142,12 +148,12 @@ impl Link {
         poller.add(&transport, token).map_err(failed)?;
         self.transport = Some(transport);
         self.state = State::Opening;
-        self.waits_for_room = true;
+        (self.is_watched, self.waits_for_room) = (true, true);
         Ok(())
     }
 
     /// The transport is there, or came to nothing: says CONNECT.
-    pub(super) fn opened(&mut self, who: &Introduction<'_>) -> Result<(), Broken> {
+    pub(crate) fn opened(&mut self, who: &Introduction<'_>) -> Result<(), Broken> {
         let Some(transport) = &mut self.transport else { return Ok(()) };
         transport.opened().map_err(|source| Broken::Io { doing: "connect", source })?;
         let mut properties = PropertiesBuf::new();
@@ -156,15 +162,15 @@ impl Link {
             if who.durable {
                 let _ = properties.push(Property::SessionExpiryInterval(SESSION_EXPIRY_SECS));
             }
-            if who.subscribes {
-                let _ = properties.push(Property::ReceiveMaximum(RECEIVE_MAXIMUM));
+            if let Some(maximum) = who.receive_maximum {
+                let _ = properties.push(Property::ReceiveMaximum(maximum));
             }
             let _ = properties.push(Property::MaximumPacketSize(PACKET_BYTES_MAX as u32));
         }
         let connect = Connect {
             version: self.version,
             clean_start: !who.durable,
-            keep_alive_secs: KEEP_ALIVE_SECS,
+            keep_alive_secs: who.keep_alive_secs,
             properties: properties.as_properties(),
             client_id: who.client_id,
             will: None,
@@ -172,27 +178,28 @@ impl Link {
             password: None,
         };
         encode(&Packet::Connect(connect), self.version, &mut self.out)?;
+        self.keep_alive_secs = who.keep_alive_secs;
         self.state = State::Connecting;
         Ok(())
     }
 
     /// CONNACK came: it stays, by the broker's Keep Alive if it has one of its own.
-    pub(super) fn accepted(&mut self, announced: &Properties<'_>) {
+    pub(crate) fn accepted(&mut self, announced: &Properties<'_>) {
         let keep_alive = announced.iter().find_map(|property| match property {
             Property::ServerKeepAlive(secs) => Some(secs),
             _ => None,
         });
-        self.keep_alive_secs = keep_alive.unwrap_or(KEEP_ALIVE_SECS);
+        self.keep_alive_secs = keep_alive.unwrap_or(self.keep_alive_secs);
         self.backoff = None;
     }
 
     /// Whether something is left to be written that the transport does not take.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.written < self.out.len() && self.waits_for_room
     }
 
     /// Writes what the transport takes. When it takes no more the poller says when it does.
-    pub(super) fn flush(&mut self, poller: &Poller, token: u64, now_us: u64) -> Result<(), Broken> {
+    pub(crate) fn flush(&mut self, poller: &Poller, token: u64, now_us: u64) -> Result<(), Broken> {
         if self.state == State::Opening {
             return Ok(());
         }
@@ -220,7 +227,8 @@ impl Link {
     }
 
     fn wait_for_room(&mut self, wanted: bool, poller: &Poller, token: u64) -> Result<(), Broken> {
-        if self.waits_for_room != wanted
+        if self.is_watched
+            && self.waits_for_room != wanted
             && let Some(transport) = &self.transport
         {
             poller
@@ -231,8 +239,15 @@ impl Link {
         Ok(())
     }
 
+    /// The poller has nothing more to tell of it; its owner reads and flushes when it likes.
+    pub(crate) fn unwatch(&mut self, poller: &Poller) -> Result<(), Broken> {
+        let Some(transport) = &self.transport else { return Ok(()) };
+        self.is_watched = false;
+        poller.remove(transport).map_err(|source| Broken::Io { doing: "unwatch a connection", source })
+    }
+
     /// One read into `buffer`, behind what came in pieces before: how many bytes of it hold packets now. None: nothing new.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Broken> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, Broken> {
         let Some(transport) = &mut self.transport else { return Ok(None) };
         let kept = self.rest.len();
         let Some(room) = buffer.get_mut(kept..).filter(|room| !room.is_empty()) else {
@@ -247,6 +262,8 @@ impl Link {
                 Err(source) => return Err(Broken::Io { doing: "read from a connection", source }),
             }
         };
+        // Whatever comes proves that there is somebody: the answer to a PINGREQ may be behind a great many deliveries.
+        self.waits_for_ping = false;
         if let Some(front) = buffer.get_mut(..kept) {
             front.copy_from_slice(&self.rest);
         }
@@ -254,7 +271,7 @@ impl Link {
     }
 
     /// What is left of a read once its packets are taken off.
-    pub(super) fn keep(&mut self, rest: &[u8]) {
+    pub(crate) fn keep(&mut self, rest: &[u8]) {
         self.rest.clear();
         if rest.is_empty() {
             // An idle connection owns no buffer.
@@ -264,13 +281,8 @@ impl Link {
         }
     }
 
-    /// The answer to a PINGREQ came.
-    pub(super) fn ponged(&mut self) {
-        self.waits_for_ping = false;
-    }
-
-    /// Looks at Keep Alive: says PINGREQ if it was quiet for half of it, and gives up if the last one was not answered.
-    pub(super) fn ping_if_quiet(&mut self, now_us: u64) -> Result<bool, Broken> {
+    /// Looks at Keep Alive: says PINGREQ if it was quiet for half of it, and gives up if nothing came after the last one.
+    pub(crate) fn ping_if_quiet(&mut self, now_us: u64) -> Result<bool, Broken> {
         let half_us = u64::from(self.keep_alive_secs) * 500_000;
         if !matches!(self.state, State::Up | State::Subscribing)
             || half_us == 0
@@ -288,7 +300,7 @@ impl Link {
     }
 
     /// Forgets the connection; answers after which pause the next one is due.
-    pub(super) fn rest(&mut self, new_backoff: impl FnOnce() -> Backoff) -> std::time::Duration {
+    pub(crate) fn rest(&mut self, new_backoff: impl FnOnce() -> Backoff) -> std::time::Duration {
         self.transport = None;
         self.out = Vec::new();
         self.written = 0;
@@ -301,7 +313,7 @@ impl Link {
     }
 
     /// Says DISCONNECT and closes, as far as the transport takes it at once.
-    pub(super) fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         let Some(transport) = &mut self.transport else { return };
         if self.state == State::Up && self.written == self.out.len() {
             let goodbye = gateway_protocol::packet::Disconnect {
@@ -318,7 +330,7 @@ impl Link {
 }
 
 /// Takes the next whole packet off the front of `bytes`.
-pub(super) fn next_packet<'a>(
+pub(crate) fn next_packet<'a>(
     bytes: &mut &'a [u8],
     version: ProtocolVersion,
 ) -> Result<Option<Packet<'a>>, Broken> {

@@ -17,13 +17,13 @@ mod checker;
 mod common;
 mod engine;
 mod fleet;
-mod link;
-mod poller;
+pub(crate) mod link;
+pub(crate) mod poller;
 mod publisher;
 mod tally;
-mod transport;
+pub(crate) mod transport;
 
-pub(crate) use common::monotonic_us;
+pub(crate) use common::{Dialers, monotonic_us};
 pub(crate) use engine::{Engine, LeanError};
 pub(crate) use tally::{Tally, Times, Timing};
 pub(crate) use transport::TcpDialer;

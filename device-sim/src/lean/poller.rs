@@ -14,40 +14,45 @@ const EVENTS: usize = 512;
 
 /// What happened to one connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     /// The token it was watched under.
-    pub(super) token: u64,
+    pub(crate) token: u64,
     /// There is something to read, or an error to be read.
-    pub(super) readable: bool,
+    pub(crate) readable: bool,
     /// There is room to write, or an error to be found out.
-    pub(super) writable: bool,
+    pub(crate) writable: bool,
 }
 
 /// An epoll instance. A connection that is closed leaves it by itself.
-pub(super) struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
 }
 
 impl Poller {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(EVENTS) })
     }
 
     /// Watches a new connection: for room to write first, which is how it tells that it is there.
-    pub(super) fn add(&self, connection: impl AsFd, token: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, connection: impl AsFd, token: u64) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT;
         Ok(epoll::add(&self.epoll, connection, EventData::new_u64(token), flags)?)
     }
 
     /// Watches for something to read, and for room to write if that is wanted.
-    pub(super) fn watch(&self, connection: impl AsFd, token: u64, for_room: bool) -> io::Result<()> {
+    pub(crate) fn watch(&self, connection: impl AsFd, token: u64, for_room: bool) -> io::Result<()> {
         let flags = if for_room { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
         Ok(epoll::modify(&self.epoll, connection, EventData::new_u64(token), flags)?)
     }
 
+    /// Watches no more.
+    pub(crate) fn remove(&self, connection: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, connection)?)
+    }
+
     /// Waits until something happens or the time is over.
-    pub(super) fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
         self.events.clear();
         let timeout = Timespec {

@@ -52,6 +52,10 @@ pub(crate) struct SubscriberTally {
     pub(crate) disconnects: u64,
     pub(crate) sessions_lost: u64,
     pub(crate) may_come_again: u64,
+    /// It is connected.
+    pub(crate) connected: u64,
+    /// When the newest event that was delivered had been due.
+    pub(crate) newest_due_us: u64,
 }
 
 /// What a time is about.

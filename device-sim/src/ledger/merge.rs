@@ -17,8 +17,12 @@ impl Merger {
     }
 
     /// One device: what it published ([`PublisherHalf::words`](super::PublisherHalf::words)), and per subscriber what arrived
-    /// ([`SubscriberHalf::words`](super::SubscriberHalf::words)) and what was expected to.
-    pub fn device(&mut self, published: &[u64], delivered: &[&[u64]], expectations: &[Expectation]) {
+    /// ([`SubscriberHalf::words`](super::SubscriberHalf::words)) and what was expected to. Answers how many QoS 0 events are
+    /// missing at its subscribers.
+    pub fn device(&mut self, published: &[u64], delivered: &[&[u64]], expectations: &[Expectation]) -> u64 {
+        let missing =
+            |totals: &Totals| totals.received.iter().map(|received| received.qos0.lost).sum::<u64>();
+        let before = missing(&self.totals);
         let arrived = delivered.iter().map(|words| words.len()).max().unwrap_or(0);
         let rows = published.len().div_ceil(PUBLISHER_PLANES).max(arrived);
         for number in 0..rows {
@@ -30,6 +34,7 @@ impl Merger {
                 count(row, arrived, expected, received);
             }
         }
+        missing(&self.totals) - before
     }
 
     /// The counts that a subscriber keeps itself ([`SubscriberHalf::counts`](super::SubscriberHalf::counts)).

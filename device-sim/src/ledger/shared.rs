@@ -2,15 +2,19 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{DeviceLedger, Expectation, Outstanding, Totals};
+use super::{Delivery, DeviceLedger, Expectation, Outstanding, SubscriberHalf, Totals};
+use crate::qos::QoS;
 
 /// One [`DeviceLedger`] per device, each behind its own lock; or, where worker processes keep the halves, what they say of
-/// them. A lock is held for a few bit operations, never across an await, and never two at a time.
+/// them, and the halves of those subscribers that are here. A lock is held for a few bit operations, never across an await, and
+/// never two at a time.
 #[derive(Debug)]
 pub struct SharedLedger {
     devices: Box<[Mutex<DeviceLedger>]>,
     subscribers: usize,
     told: Mutex<Option<Told>>,
+    /// Kept elsewhere: per subscriber its half, an empty one if that is kept elsewhere, too.
+    arrived: Box<[Mutex<SubscriberHalf>]>,
 }
 
 /// What worker processes said of their halves.
@@ -18,19 +22,38 @@ pub struct SharedLedger {
 struct Told {
     outstanding: Outstanding,
     totals: Totals,
+    shed_elsewhere: u64,
 }
 
 impl SharedLedger {
     /// A ledger for devices whose expectations per subscriber `expectations` yields, device by device.
     pub fn new(subscribers: usize, expectations: impl Iterator<Item = Box<[Expectation]>>) -> Self {
         let devices = expectations.map(|expected| Mutex::new(DeviceLedger::new(expected))).collect();
-        SharedLedger { devices, subscribers, told: Mutex::new(None) }
+        SharedLedger { devices, subscribers, told: Mutex::new(None), arrived: Box::default() }
     }
 
-    /// A ledger that is kept elsewhere: it knows what it is told.
-    pub fn elsewhere(subscribers: usize) -> Self {
-        let told = Told { outstanding: Outstanding::default(), totals: Totals::new(subscribers) };
-        SharedLedger { devices: Box::default(), subscribers, told: Mutex::new(Some(told)) }
+    /// A ledger of `devices` that is kept elsewhere, but for the subscribers that are `here`.
+    pub fn elsewhere(devices: u32, here: &[bool]) -> Self {
+        let subscribers = here.len();
+        let told =
+            Told { outstanding: Outstanding::default(), totals: Totals::new(subscribers), shed_elsewhere: 0 };
+        let half = |is_here: &bool| SubscriberHalf::new(if *is_here { devices as usize } else { 0 });
+        SharedLedger {
+            devices: Box::default(),
+            subscribers,
+            told: Mutex::new(Some(told)),
+            arrived: here.iter().map(half).map(Mutex::new).collect(),
+        }
+    }
+
+    /// An event arrived at a subscriber that is here.
+    pub fn delivered(&self, device: u32, subscriber: usize, sequence: u32, qos: QoS) -> Delivery {
+        if let Some(half) = self.arrived.get(subscriber) {
+            // One that no longer fits into memory is one that is no longer remembered.
+            return lock(half).delivered(device, sequence, qos).unwrap_or(Delivery::Late);
+        }
+        let device = self.device(device);
+        device.map_or(Delivery::Unknown, |mut device| device.delivered(subscriber, sequence, qos))
     }
 
     /// One device's part; none if there is no such device, or if it is kept elsewhere.
@@ -72,11 +95,22 @@ impl SharedLedger {
         }
     }
 
-    /// Kept elsewhere: the sums over all halves.
-    pub(crate) fn tell_totals(&self, totals: Totals) {
+    /// Kept elsewhere: the sums over all halves, and the QoS 0 events missing on topics that nothing may be shed of.
+    pub(crate) fn tell_totals(&self, totals: Totals, shed_elsewhere: u64) {
         if let Some(told) = lock(&self.told).as_mut() {
             told.totals = totals;
+            told.shed_elsewhere = shed_elsewhere;
         }
+    }
+
+    /// Kept elsewhere: what was told with the sums; else none.
+    pub(crate) fn shed_elsewhere(&self) -> Option<u64> {
+        lock(&self.told).as_ref().map(|told| told.shed_elsewhere)
+    }
+
+    /// Kept elsewhere: the halves of the subscribers, empty ones where those are kept elsewhere, too.
+    pub(crate) fn arrived(&self) -> Vec<MutexGuard<'_, SubscriberHalf>> {
+        self.arrived.iter().map(lock).collect()
     }
 }
 

@@ -77,7 +77,6 @@ async fn conduct(
     mut ending: watch::Receiver<Ending>,
     mut patience: Duration,
 ) -> Result<(Stage, Vec<Recovery>), HostError> {
-    let _gateway = stage.follow_gateway(&shared).await;
     let mut steps = VecDeque::from(shared.timeline.steps());
     let mut begun = Vec::new();
     let mut watch = Watch::default();
@@ -177,7 +176,7 @@ impl Past {
 /// Whether everybody is connected, and whatever is older than [`BEHIND_US`] is sent, answered and delivered.
 fn is_back(shared: &Shared, now: Past, before: Option<Past>) -> bool {
     let stats = &shared.stats;
-    let connected = stats.connected.get() >= u64::from(shared.timeline.devices_at(now.at_us))
+    let connected = stats.connected.get() >= shared.connections_at(now.at_us)
         && shared.subscribers.iter().all(|one| one.connected.get() >= u64::from(one.spec.members));
     let Some(before) = before else { return connected };
     let taken = stats.sent.qos0.get() + now.sent_qos1 + stats.overflowed.get();

@@ -160,7 +160,6 @@ pub async fn execute(
     mut stop: watch::Receiver<Stop>,
     more_files: u64,
 ) -> Result<Report, RunError> {
-    let _sampling = sampling::start(shared);
     let (stage, addresses) = Stage::set(plan).await?;
     let just_started = stage.admin().map(|admin| shared.gateway.tell(admin)).is_some();
     shared.gateway.open(shared, just_started).await?;
@@ -180,14 +179,14 @@ pub async fn execute(
     let orders = stage.orders();
     subscriber::spawn_all(&mut subscribers, plan, &addresses.subscribers, shared, &orders, &hear_goodbye);
     let all_subscribed = || shared.subscribers.iter().all(SubscriberState::is_ready);
-    wait_connected(&broker, plan, shared, &mut stop, patience, all_subscribed).await?;
+    wait_connected(&broker, shared, &mut stop, patience, all_subscribed).await?;
 
     let mut devices = JoinSet::new();
     let senders = fleet::spawn_all(&mut devices, plan, &addresses.devices, shared);
     let fleet_size = u64::from(shared.timeline.devices_at(0));
     let ramp = Duration::from_secs_f64(fleet_size as f64 / plan.scenario.fleet.connect_rate);
     let all_connected = || shared.stats.connected.get() >= fleet_size;
-    wait_connected(&broker, plan, shared, &mut stop, ramp + patience, all_connected).await?;
+    wait_connected(&broker, shared, &mut stop, ramp + patience, all_connected).await?;
 
     shared.clock.start();
     shared.enter(Phase::Publishing);
@@ -242,6 +241,9 @@ pub(crate) async fn judged(
 
 /// QoS 0 events missing at subscribers on topics that nothing may be shed of, if the scenario says which may.
 fn shed_elsewhere(plan: &Plan, shared: &Shared) -> u64 {
+    if let Some(told) = shared.ledger.shed_elsewhere() {
+        return told;
+    }
     let Some(filters) = &plan.scenario.expect.shed_only else { return 0 };
     let missing = |identity: fleet::Identity| {
         let mut totals = Totals::new(shared.subscribers.len());
@@ -256,7 +258,6 @@ fn shed_elsewhere(plan: &Plan, shared: &Shared) -> u64 {
 
 async fn wait_connected(
     broker: &str,
-    plan: &Plan,
     shared: &Shared,
     stop: &mut watch::Receiver<Stop>,
     patience: Duration,
@@ -271,7 +272,7 @@ async fn wait_connected(
             return Err(RunError::Stopped);
         }
         if began.elapsed() >= patience {
-            return Err(unreachable(broker, plan, shared, patience, shared.last_error()));
+            return Err(unreachable(broker, shared, patience, shared.last_error()));
         }
         sleep(LOOK).await;
     }
@@ -281,7 +282,6 @@ async fn wait_connected(
 /// Someone never got a connection.
 pub(crate) fn unreachable(
     broker: &str,
-    plan: &Plan,
     shared: &Shared,
     waited: Duration,
     error: Option<String>,
@@ -290,21 +290,13 @@ pub(crate) fn unreachable(
     RunError::Unreachable {
         broker: broker.to_owned(),
         connected: shared.stats.connected.get() + subscribed,
-        wanted: plan.connections(shared) + shared.subscribers.len() as u64,
+        wanted: shared.connections_at(0) + shared.subscribers.len() as u64,
         waited,
         error: error.unwrap_or_else(|| "none yet".to_owned()),
     }
 }
 
 impl Plan {
-    /// Connections of devices that there are to be at the start.
-    fn connections(&self, shared: &Shared) -> u64 {
-        match &self.scenario.fleet.clients {
-            Clients::Honest => shared.timeline.devices_at(0).into(),
-            Clients::Lean(lean) => lean.connections.into(),
-        }
-    }
-
     /// The seed as the streams want it.
     pub fn seed(&self) -> Seed {
         Seed(self.seed)

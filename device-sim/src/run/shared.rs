@@ -201,6 +201,8 @@ pub struct Shared {
     phase: AtomicU8,
     last_error: Mutex<Option<String>>,
     workers: Mutex<Vec<WorkerUsage>>,
+    /// Fewer than devices where devices share them.
+    connections_max: u32,
 }
 
 impl Shared {
@@ -209,15 +211,18 @@ impl Shared {
         let subscribers = &scenario.subscribers;
         // Worker processes keep the ledger of lean clients, and know the topics.
         let is_here = scenario.fleet.clients == Clients::Honest;
-        let topics: Vec<String> =
-            fleet::identities(plan).take_while(|_| is_here).map(|identity| identity.topic).collect();
+        let here: Vec<bool> = (0..subscribers.len()).map(|place| !scenario.is_in_worker(place)).collect();
+        let topics: Vec<String> = fleet::identities(plan)
+            .take_while(|_| here.contains(&true))
+            .map(|identity| identity.topic)
+            .collect();
         Shared {
             clock: RunClock::default(),
             ledger: match is_here {
                 true => {
                     SharedLedger::new(subscribers.len(), topics.iter().map(|name| expectations(plan, name)))
                 }
-                false => SharedLedger::elsewhere(subscribers.len()),
+                false => SharedLedger::elsewhere(scenario.fleet.devices, &here),
             },
             timeline: Timeline::of(scenario),
             stats: Stats::default(),
@@ -232,7 +237,16 @@ impl Shared {
             phase: AtomicU8::new(Phase::Connecting as u8),
             last_error: Mutex::new(None),
             workers: Mutex::default(),
+            connections_max: match &scenario.fleet.clients {
+                Clients::Honest => scenario.fleet.devices,
+                Clients::Lean(lean) => lean.connections,
+            },
         }
+    }
+
+    /// How many connections of devices there are to be at a moment of the run.
+    pub fn connections_at(&self, now_us: u64) -> u64 {
+        self.timeline.devices_at(now_us).min(self.connections_max).into()
     }
 
     /// What worker processes cost, by their numbers; empty without any.

@@ -34,7 +34,9 @@ impl Shared {
             add(&state.disconnects, before.disconnects, one.disconnects);
             add(&state.sessions_lost, before.sessions_lost, one.sessions_lost);
             add(&state.may_come_again, before.may_come_again, one.may_come_again);
-            if one.is_ready {
+            add(&state.connected, before.connected, one.connected);
+            state.delivered_due(one.newest_due_us);
+            if one.is_ready && !before.is_ready {
                 state.granted();
             }
             if let Some(refusal) = &one.refusal {

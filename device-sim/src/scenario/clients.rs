@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::phase::{Disturbance, PhaseSpec};
 use super::section::Section;
-use super::subscriber::{Source, SubscriberSpec};
-use super::{Cohort, DEVICES_MAX, Expect, Fleet, LEAN_DEVICES_MAX};
+use super::{Cohort, DEVICES_MAX, Fleet, LEAN_DEVICES_MAX};
 use crate::payload::Encoder;
 
 /// The most worker processes.
@@ -134,23 +132,8 @@ pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
     Clients::Honest
 }
 
-/// What lean clients cannot do is a fault: they subscribe plainly, and are all there from the start.
-pub(super) fn lean_suffices(
-    section: &Section<'_>,
-    fleet: &Fleet,
-    subscribers: &[SubscriberSpec],
-    phases: &[PhaseSpec],
-    expect: &Expect,
-) {
-    let refuse = |what: &str| section.fault("client", &format!("\"lean\" has no {what}; use \"honest\""));
-    if subscribers.iter().any(|one| one.source != Source::Plain || one.members > 1 || !one.delay.is_zero()) {
-        refuse("subscribers but those of a plain Topic Filter");
-    }
-    let disturbances = phases.iter().filter_map(|phase| phase.disturbance);
-    if disturbances.into_iter().any(|what| !matches!(what, Disturbance::Hog { .. } | Disturbance::Broker(_)))
-    {
-        refuse("phases but those of the load and of the broker");
-    }
+/// What lean clients cannot do is a fault: they publish events, and say nothing beside them.
+pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
     let says_more = |cohort: &Cohort| {
         cohort.status.is_some()
             || cohort.state.is_some()
@@ -158,10 +141,8 @@ pub(super) fn lean_suffices(
             || matches!(*cohort.payload, Encoder::Sparkplug(_))
     };
     if fleet.cohorts.iter().any(|cohort| says_more(cohort)) {
-        refuse("status, state, commands or Sparkplug births");
-    }
-    if expect.shed_only.is_some() {
-        refuse("books per topic, which expect.shed_only needs");
+        let what = "\"lean\" has no status, state, commands or Sparkplug births; use \"honest\"";
+        section.fault("client", what);
     }
 }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 pub use broker::BrokerSpec;
 pub use expect::Expect;
 pub use fault::{Fault, ScenarioFaults};
+use phase::Disturbance;
 pub use phase::PhaseSpec;
 pub use subscriber::{Protocol, SUBSCRIBERS_MAX, SubscriberSpec};
 
@@ -118,6 +119,21 @@ pub struct RunSpec {
 }
 
 impl Scenario {
+    /// Whether a subscriber is a lean one, in a worker: one client that only receives, and that no phase concerns. All others are
+    /// honest clients, whatever the devices are.
+    pub fn is_in_worker(&self, subscriber: usize) -> bool {
+        let Some(spec) = self.subscribers.get(subscriber) else { return false };
+        let is_plain = spec.source == subscriber::Source::Plain && spec.members == 1 && spec.delay.is_zero();
+        let concerns = |phase: &PhaseSpec| match phase.disturbance {
+            Some(
+                Disturbance::SlowConsumer { subscriber: concerned, .. }
+                | Disturbance::Outage { subscriber: concerned },
+            ) => concerned == subscriber,
+            _ => false,
+        };
+        self.fleet.clients != Clients::Honest && is_plain && !self.phases.iter().any(concerns)
+    }
+
     /// Reads a scenario.
     pub fn parse(text: &str) -> Result<Self, ScenarioFaults> {
         read::scenario(text)

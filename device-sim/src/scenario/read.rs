@@ -26,7 +26,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let expect = expect::expect(&expect_section, &subscribers, &phases);
     expect_section.finish();
     if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
-        clients::lean_suffices(&top.section("fleet"), fleet, &subscribers, &phases, &expect);
+        clients::lean_suffices(&top.section("fleet"), fleet);
     }
     let about = top.or("about", String::new());
     top.finish();

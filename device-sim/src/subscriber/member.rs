@@ -235,11 +235,7 @@ async fn take_time(delay: Duration) {
 
 fn enter(shared: &Shared, state: &SubscriberState, place: usize, envelope: Envelope) {
     let Envelope { device, sequence, due_us, qos, .. } = envelope;
-    let delivery = shared
-        .ledger
-        .device(device)
-        .map_or(Delivery::Unknown, |mut ledger| ledger.delivered(place, sequence, qos));
-    match delivery {
+    match shared.ledger.delivered(device, place, sequence, qos) {
         Delivery::First | Delivery::OutOfOrder => {
             state.delivered[qos].add(1);
             state.delivered_due(due_us);

@@ -43,7 +43,7 @@ impl Orders {
     }
 }
 
-/// Starts all subscribers of a plan, each with its orders; they run until they hear `goodbye`.
+/// Starts all subscribers of a plan that are not in workers, each with its orders; they run until they hear `goodbye`.
 pub(crate) fn spawn_all(
     tasks: &mut JoinSet<()>,
     plan: &Plan,
@@ -53,7 +53,7 @@ pub(crate) fn spawn_all(
     goodbye: &watch::Receiver<bool>,
 ) {
     let subscribers = plan.scenario.subscribers.iter().zip(orders).enumerate();
-    for (place, (spec, orders)) in subscribers {
+    for (place, (spec, orders)) in subscribers.filter(|(place, _)| !plan.scenario.is_in_worker(*place)) {
         for member in 0..spec.members {
             let options = LinkOptions {
                 broker: broker.clone(),

@@ -39,11 +39,14 @@ pub(super) struct Assignment {
     pub(super) number: u32,
     /// The scenario's text.
     pub(super) scenario: String,
-    pub(super) broker: SocketAddr,
+    /// Where devices find the broker.
+    pub(super) devices: SocketAddr,
+    /// Where subscribers find it.
+    pub(super) subscribers: SocketAddr,
     pub(super) seed: u64,
     pub(super) epoch: u32,
-    /// The subscribers that it is: from one place in the scenario to before another.
-    pub(super) subscribers: (usize, usize),
+    /// The subscribers that it is, by their places in the scenario.
+    pub(super) checkers: Vec<usize>,
 }
 
 /// What a worker tells.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::frames::{News, Order, Page, Progress};
@@ -13,21 +14,24 @@ use super::team::{Team, TeamError};
 use super::worker::files;
 use crate::fleet::identities;
 use crate::lean::{Tally, Timing, monotonic_us};
-use crate::ledger::{Merger, Outstanding, Totals};
+use crate::ledger::{Merger, Outstanding, Received};
 use crate::mqtt::Broker;
 use crate::process;
-use crate::qos::QoS;
+use crate::qos::{ByQoS, QoS};
 use crate::report::Report;
 use crate::run::{
     Addresses, Conducting, Drain, Phase, Plan, RunError, Shared, Stage, Stop, expectations, judged,
     unreachable,
 };
-use crate::scenario::LeanClients;
+use crate::scenario::{LeanClients, topic};
+use crate::subscriber;
 
 /// How often waiting looks again.
 const LOOK: Duration = Duration::from_millis(20);
 /// How far ahead the moment is at which all workers begin: the order has to reach them.
 const HEAD_START: Duration = Duration::from_millis(50);
+/// How long subscribers may take to say goodbye.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// About what the halves of the devices of one page take, bytes.
 const PAGE_BYTES: u64 = 4 << 20;
 /// How long a page may take to come.
@@ -58,14 +62,19 @@ pub(crate) async fn execute(
     mut stop: watch::Receiver<Stop>,
 ) -> Result<Report, RunError> {
     check_open_files(plan, lean)?;
-    let Broker { host, port } = &addresses.broker;
     let name = addresses.broker.to_string();
-    let Some(broker) = (host.as_str(), *port).to_socket_addrs().ok().and_then(|mut found| found.next())
-    else {
-        let address = format!("there is no address of {host}");
-        return Err(unreachable(&name, plan, shared, Duration::ZERO, Some(address)));
+    let resolve = |broker: &Broker| {
+        let found = (broker.host.as_str(), broker.port).to_socket_addrs().ok();
+        let nowhere = || format!("there is no address of {}", broker.host);
+        found
+            .and_then(|mut found| found.next())
+            .ok_or_else(|| unreachable(&name, shared, Duration::ZERO, Some(nowhere())))
     };
-    let team = Team::start(plan, lean, broker)?;
+    let team = Team::start(plan, lean, resolve(&addresses.devices)?, resolve(&addresses.subscribers)?)?;
+    // The other subscribers are honest clients, here.
+    let (goodbye, hear_goodbye) = watch::channel(false);
+    let mut honest = JoinSet::new();
+    subscriber::spawn_all(&mut honest, plan, &addresses.subscribers, shared, &stage.orders(), &hear_goodbye);
     let count = team.len();
     let mut run = Coordinator {
         plan,
@@ -80,7 +89,7 @@ pub(crate) async fn execute(
     run.wait_connected(&mut stop, patience, |shared| shared.subscribers.iter().all(|one| one.is_ready()))
         .await?;
     run.team.tell(&Order::Connect)?;
-    let wanted = u64::from(lean.connections);
+    let wanted = shared.connections_at(0);
     let ramp = Duration::from_secs_f64(wanted as f64 / plan.scenario.fleet.connect_rate);
     run.wait_connected(&mut stop, ramp + patience, |shared| shared.stats.connected.get() >= wanted).await?;
 
@@ -94,22 +103,26 @@ pub(crate) async fn execute(
     run.drain(&mut stop).await?;
     let (stage, recoveries) = conducting.finish().await?;
     let cpu = shared.workers().iter().map(|worker| worker.cpu_s).sum();
-    let totals = run.collect().await?;
-    for (state, received) in shared.subscribers.iter().zip(&totals.received) {
-        state.corrupt.add(received.qos0.unknown + received.qos1.unknown);
-    }
-    shared.ledger.tell_totals(totals);
+    run.collect().await?;
     let report = Report::new(plan, shared, published_for, Duration::from_secs_f64(cpu));
     let report = judged(report, plan, shared, &name, recoveries).await;
     shared.enter(Phase::Done);
     run.team.dismiss().await;
+    let _ = goodbye.send(true);
+    let farewell = async { while honest.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        honest.shutdown().await;
+    }
     drop(stage);
     Ok(report)
 }
 
+/// Of a worker, and of this process: honest subscribers, and a network that is spoilt runs through it.
 fn check_open_files(plan: &Plan, lean: &LeanClients) -> Result<(), RunError> {
-    let subscribers = plan.scenario.subscribers.len() as u64;
-    let wanted = files(u64::from(lean.connections), u64::from(lean.workers), subscribers);
+    let members = plan.scenario.subscribers.iter().map(|one| u64::from(one.members)).sum();
+    let worker = files(u64::from(lean.connections), u64::from(lean.workers), members);
+    let here = members + Stage::files(plan, lean.connections.into(), members) + files(0, 1, 0);
+    let wanted = worker.max(here);
     process::allow_open_files(wanted).map_err(|limit| RunError::OpenFiles { wanted, limit })
 }
 
@@ -190,13 +203,7 @@ impl Coordinator<'_> {
                 return Err(RunError::Stopped);
             }
             if began.elapsed() >= patience {
-                return Err(unreachable(
-                    self.broker,
-                    self.plan,
-                    self.shared,
-                    patience,
-                    self.shared.last_error(),
-                ));
+                return Err(unreachable(self.broker, self.shared, patience, self.shared.last_error()));
             }
         }
     }
@@ -239,22 +246,23 @@ impl Coordinator<'_> {
         Ok(())
     }
 
-    /// Brings the halves of the ledger together, some devices at a time.
-    async fn collect(&mut self) -> Result<Totals, RunError> {
+    /// Brings the halves of the ledger together, some devices at a time, and tells the sums.
+    async fn collect(&mut self) -> Result<(), RunError> {
         let subscribers = self.shared.subscribers.len();
         let devices = self.plan.scenario.fleet.devices;
         let mut merger = Merger::new(subscribers);
-        let mut expected = identities(self.plan).map(|identity| expectations(self.plan, &identity.topic));
+        let mut identities = identities(self.plan);
+        let may_shed = self.plan.scenario.expect.shed_only.as_ref();
+        let mut shed_elsewhere = 0;
         let bytes: u64 = self.shared.workers().iter().map(|worker| worker.ledger_bytes).sum();
         let each = (bytes / u64::from(devices.max(1))).max(64);
         let at_once = u32::try_from((PAGE_BYTES / each).max(1)).unwrap_or(u32::MAX);
         let mut from = 0;
         while from < devices {
             let to = from.saturating_add(at_once).min(devices);
-            let pages = self.pages(from, to).await?;
             let mut published: HashMap<u32, Vec<u64>> = HashMap::new();
             let mut arrived: Vec<HashMap<u32, Vec<u64>>> = vec![HashMap::new(); subscribers];
-            for page in pages {
+            for page in self.pages(from, to).await? {
                 published.extend(page.published);
                 for (place, rows) in page.arrived {
                     if let Some(arrived) = arrived.get_mut(place) {
@@ -265,16 +273,35 @@ impl Coordinator<'_> {
                     merger.subscriber(*place, counts);
                 }
             }
-            for device in from..to {
-                let Some(expected) = expected.next() else { break };
+            let here = self.shared.ledger.arrived();
+            for (device, identity) in (from..to).zip(&mut identities) {
                 let published = published.get(&device).map_or(&[][..], Vec::as_slice);
-                let arrived: Vec<&[u64]> =
-                    arrived.iter().map(|rows| rows.get(&device).map_or(&[][..], Vec::as_slice)).collect();
-                merger.device(published, &arrived, &expected);
+                let arrived: Vec<&[u64]> = arrived
+                    .iter()
+                    .zip(&here)
+                    .map(|(rows, here)| rows.get(&device).map_or(here.words(device as usize), Vec::as_slice))
+                    .collect();
+                let missing = merger.device(published, &arrived, &expectations(self.plan, &identity.topic));
+                let may = |filter: &String| topic::matches(filter, &identity.topic);
+                if may_shed.is_some_and(|filters| !filters.iter().any(may)) {
+                    shed_elsewhere += missing;
+                }
             }
             from = to;
         }
-        Ok(merger.into_totals())
+        let here = self.shared.ledger.arrived();
+        for (place, half) in here.iter().enumerate() {
+            merger.subscriber(place, half.counts());
+        }
+        let totals = merger.into_totals();
+        let unknown = |sums: &ByQoS<Received>| sums.qos0.unknown + sums.qos1.unknown;
+        for ((state, received), half) in self.shared.subscribers.iter().zip(&totals.received).zip(&here) {
+            // Whoever is here counted at once what no device can have published.
+            state.corrupt.add(unknown(received).saturating_sub(unknown(half.counts())));
+        }
+        drop(here);
+        self.shared.ledger.tell_totals(totals, shed_elsewhere);
+        Ok(())
     }
 
     /// One page of every worker.

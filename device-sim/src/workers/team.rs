@@ -82,10 +82,18 @@ struct Member {
 
 impl Team {
     /// Starts the workers and gives each its part.
-    pub(super) fn start(plan: &Plan, lean: &LeanClients, broker: SocketAddr) -> Result<Self, TeamError> {
+    pub(super) fn start(
+        plan: &Plan,
+        lean: &LeanClients,
+        devices: SocketAddr,
+        subscribers: SocketAddr,
+    ) -> Result<Self, TeamError> {
         let (told, news) = mpsc::channel(LINE);
         let mut team = Team { workers: Vec::new(), news };
-        let (count, subscribers) = (lean.workers as usize, plan.scenario.subscribers.len());
+        let count = lean.workers as usize;
+        let checkers =
+            (0..plan.scenario.subscribers.len()).filter(|place| plan.scenario.is_in_worker(*place));
+        let checkers: Vec<usize> = checkers.collect();
         for number in 0..count {
             let failed = |source| TeamError::Start { number: number + 1, source };
             let member = team.hire(number, told.clone()).map_err(failed)?;
@@ -93,10 +101,12 @@ impl Team {
             let part = Assignment {
                 number: number as u32,
                 scenario: plan.scenario.text.0.to_string(),
-                broker,
+                devices,
+                subscribers,
                 seed: plan.seed,
                 epoch: plan.epoch,
-                subscribers: (subscribers * number / count, subscribers * (number + 1) / count),
+                // The last worker gets the first of them, since it is not the one that begins.
+                checkers: checkers.iter().copied().skip(count - 1 - number).step_by(count).collect(),
             };
             team.tell_one(number, &Order::Assign(Box::new(part)))?;
         }

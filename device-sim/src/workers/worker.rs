@@ -6,7 +6,7 @@ use std::thread;
 
 use super::frames::{self, Assignment, FrameError, News, Order, Page, Progress};
 use super::usage::Meter;
-use crate::lean::{Engine, LeanError, TcpDialer, monotonic_us};
+use crate::lean::{Dialers, Engine, LeanError, TcpDialer, monotonic_us};
 use crate::process;
 use crate::run::Plan;
 use crate::scenario::{Clients, Scenario, ScenarioFaults};
@@ -124,14 +124,15 @@ fn engine(assignment: Assignment) -> Result<Engine, WorkerError> {
     process::allow_open_files(wanted).map_err(|limit| WorkerError::OpenFiles { wanted, limit })?;
     let plan = Plan {
         scenario,
-        host: assignment.broker.ip().to_string(),
-        port: assignment.broker.port(),
+        host: assignment.devices.ip().to_string(),
+        port: assignment.devices.port(),
         seed: assignment.seed,
         epoch: assignment.epoch,
     };
-    let dialer = TcpDialer { broker: assignment.broker, sources: lean.source_addresses.clone() };
-    let (from, to) = assignment.subscribers;
-    Ok(Engine::new(plan, &lean, assignment.number, from..to, Box::new(dialer))?)
+    let dialer = |broker| Box::new(TcpDialer { broker, sources: lean.source_addresses.clone() });
+    let dialers =
+        Dialers { devices: dialer(assignment.devices), subscribers: dialer(assignment.subscribers) };
+    Ok(Engine::new(plan, &lean, assignment.number, &assignment.checkers, dialers)?)
 }
 
 /// Files that a worker needs at most.

@@ -1,41 +1,24 @@
-//! One connection: its socket, what is still to be written, and what came in pieces.
+//! One connection of a benchmark: what it publishes or counts, on a link of the lean client.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 
 use gateway_protocol::codec::{PublishFrame, encode_puback, encode_publish};
-use gateway_protocol::packet::{Connect, Packet, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
-use gateway_protocol::{
-    Decoded, PacketId, Properties, PropertiesBuf, Property, ProtocolVersion, QoS, ReasonCode, TopicFilter,
-    decode, encode,
-};
+use gateway_protocol::packet::{Packet, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
+use gateway_protocol::{PacketId, Properties, ProtocolVersion, QoS, ReasonCode, TopicFilter, encode};
 use hdrhistogram::Histogram;
 
 use super::{LeanError, NUMBER, Role, Wanted};
+use crate::lean::link::{Broken, Introduction, Link, State, WRITE_BYTES, next_packet};
+use crate::lean::poller::{Poller, Ready};
+use crate::lean::transport::Dial;
 
-/// The largest packet a broker may send here.
-const PACKET_BYTES_MAX: usize = 1 << 20;
-/// What a publisher gathers for one write.
-const WRITE_BYTES: usize = 64 << 10;
 /// What a client tells the broker it takes unacknowledged.
 const RECEIVE_MAXIMUM: u16 = 1024;
 /// Longer than any run, so that nobody has to ping; not every broker takes "never".
 const KEEP_ALIVE_SECS: u16 = u16::MAX;
 /// The Packet Identifier of the one SUBSCRIBE.
 const SUBSCRIBE_ID: u16 = 1;
-
-/// How far a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// CONNECT is sent.
-    Connecting,
-    /// SUBSCRIBE is sent.
-    Subscribing,
-    /// Ready.
-    Running,
-}
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,13 +31,9 @@ pub(super) struct Progress {
 
 /// See the module documentation.
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    link: Link,
+    token: u64,
     pub(super) wanted: Wanted,
-    pub(super) state: State,
-    out: Vec<u8>,
-    written: usize,
-    /// The beginning of a packet whose rest has not come.
-    rest: Vec<u8>,
     template: Template,
     /// When what is unacknowledged was due, oldest first.
     unacknowledged: VecDeque<u64>,
@@ -80,11 +59,14 @@ struct Template {
 }
 
 impl Connection {
-    /// Connects (blocking: a loopback handshake is short) and says CONNECT.
-    pub(super) fn open(address: SocketAddr, wanted: Wanted, payload_bytes: usize) -> Result<Self, LeanError> {
-        let stream = TcpStream::connect(address).map_err(LeanError::io("connect"))?;
-        stream.set_nodelay(true).map_err(LeanError::io("set up a socket"))?;
-        stream.set_nonblocking(true).map_err(LeanError::io("set up a socket"))?;
+    /// Begins to connect, the `token`th of its worker.
+    pub(super) fn open(
+        dialer: &dyn Dial,
+        poller: &Poller,
+        token: u64,
+        wanted: Wanted,
+        payload_bytes: usize,
+    ) -> Result<Self, LeanError> {
         let template = match &wanted.role {
             Role::Publisher { topic, topics, qos, .. } => {
                 let mut template = Template::new(topic, *qos, wanted.version, payload_bytes)?;
@@ -94,110 +76,71 @@ impl Connection {
             _ => Template::default(),
         };
         let mut connection = Self {
-            stream,
+            link: Link::new(wanted.version),
+            token,
             wanted,
-            state: State::Connecting,
-            out: Vec::new(),
-            written: 0,
-            rest: Vec::new(),
             template,
             unacknowledged: VecDeque::new(),
             next_id: 1,
         };
-        connection.put_connect()?;
-        connection.flush()?;
+        let opened = connection.link.open(dialer, 0, poller, token);
+        opened.map_err(|source| connection.broken(source))?;
         Ok(connection)
     }
 
-    fn put_connect(&mut self) -> Result<(), LeanError> {
-        let durable = matches!(self.wanted.role, Role::Subscriber { durable: true, .. });
-        let mut properties = PropertiesBuf::new();
-        if self.wanted.version.is_v5() {
-            // Both are legal and new here.
-            let _ = properties.push(Property::ReceiveMaximum(RECEIVE_MAXIMUM));
-            if durable {
-                let _ = properties.push(Property::SessionExpiryInterval(3600));
-            }
-        }
-        let connect = Connect {
-            version: self.wanted.version,
-            clean_start: !durable,
-            keep_alive_secs: KEEP_ALIVE_SECS,
-            properties: properties.as_properties(),
-            client_id: &self.wanted.client_id,
-            will: None,
-            user_name: None,
-            password: None,
-        };
-        Ok(encode(&Packet::Connect(connect), self.wanted.version, &mut self.out)?)
+    /// Writes what the socket takes; when it takes no more, the poller says when it does.
+    pub(super) fn flush(&mut self, poller: &Poller) -> Result<(), LeanError> {
+        self.link.flush(poller, self.token, 0).map_err(|source| self.broken(source))
     }
 
-    /// Whether something is left to be written.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.written < self.out.len()
+    /// The poller has nothing more to tell of it: it is read from time to time.
+    pub(super) fn unwatch(&mut self, poller: &Poller) -> Result<(), LeanError> {
+        self.link.unwatch(poller).map_err(|source| self.broken(source))
     }
 
-    /// Writes what the socket takes.
-    pub(super) fn flush(&mut self) -> Result<(), LeanError> {
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest) {
-                Ok(0) => return Err(self.closed("while it was written to")),
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(LeanError::Io { doing: "write to a connection", source }),
-            }
-        }
-        self.out.clear();
-        self.written = 0;
-        if self.out.capacity() > WRITE_BYTES * 2 || matches!(self.wanted.role, Role::Idle) {
-            self.out = Vec::new();
-        }
-        Ok(())
-    }
-
-    /// One read into the worker's buffer, of at most `into.len()` bytes; answers what came of it.
-    pub(super) fn receive(
+    /// Something happened to it: says CONNECT once it is there, and takes in one read of at most `buffer.len()` bytes.
+    pub(super) fn take_in(
         &mut self,
-        into: &mut [u8],
+        ready: Ready,
+        buffer: &mut [u8],
         recorder: &mut Recorder,
     ) -> Result<Progress, LeanError> {
-        let kept = self.rest.len();
-        if let Some(front) = into.get_mut(..kept) {
-            front.copy_from_slice(&self.rest);
-        }
-        let Some(room) = into.get_mut(kept..).filter(|room| !room.is_empty()) else {
-            return Err(self.closed("after a packet larger than a read buffer"));
-        };
-        let count = loop {
-            match self.stream.read(room) {
-                Ok(0) => return Err(self.closed("unasked")),
-                Ok(count) => break count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::default()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(LeanError::Io { doing: "read from a connection", source }),
-            }
-        };
-        self.rest.clear();
         let mut progress = Progress::default();
-        let mut bytes = into.get(..kept + count).unwrap_or_default();
-        loop {
-            match decode(bytes, self.wanted.version, PACKET_BYTES_MAX) {
-                Ok(Decoded::Packet { packet, consumed }) => {
-                    self.handle(&packet, &mut progress, recorder)?;
-                    bytes = bytes.get(consumed..).unwrap_or_default();
-                }
-                Ok(Decoded::Incomplete { .. }) => break,
-                Err(source) => {
-                    return Err(LeanError::Illegal { client_id: self.wanted.client_id.clone(), source });
-                }
-            }
+        let done = self.try_take_in(ready, buffer, recorder, &mut progress);
+        done.map(|()| progress)
+    }
+
+    fn try_take_in(
+        &mut self,
+        ready: Ready,
+        buffer: &mut [u8],
+        recorder: &mut Recorder,
+        progress: &mut Progress,
+    ) -> Result<(), LeanError> {
+        if ready.writable && self.link.state == State::Opening {
+            let who = Introduction {
+                client_id: &self.wanted.client_id,
+                durable: matches!(self.wanted.role, Role::Subscriber { durable: true, .. }),
+                keep_alive_secs: KEEP_ALIVE_SECS,
+                receive_maximum: Some(RECEIVE_MAXIMUM),
+            };
+            let opened = self.link.opened(&who);
+            opened.map_err(|source| self.broken(source))?;
         }
-        self.rest.extend_from_slice(bytes);
-        if self.rest.is_empty() && matches!(self.wanted.role, Role::Idle) {
-            self.rest = Vec::new();
+        if !ready.readable {
+            return Ok(());
         }
-        Ok(progress)
+        let Some(count) = self.link.read(buffer).map_err(|source| self.broken(source))? else {
+            return Ok(());
+        };
+        let mut bytes = buffer.get(..count).unwrap_or_default();
+        while let Some(packet) =
+            next_packet(&mut bytes, self.wanted.version).map_err(|source| self.broken(source))?
+        {
+            self.handle(&packet, progress, recorder)?;
+        }
+        self.link.keep(bytes);
+        Ok(())
     }
 
     fn handle(
@@ -216,7 +159,7 @@ impl Connection {
                     recorder.delivery.saturating_record(latency);
                 }
                 if let Some(packet_id) = publish.packet_id {
-                    encode_puback(packet_id, ReasonCode::Success, self.wanted.version, &mut self.out);
+                    encode_puback(packet_id, ReasonCode::Success, self.wanted.version, &mut self.link.out);
                 }
             }
             Packet::PubAck(ack) => {
@@ -235,10 +178,10 @@ impl Connection {
                     return Err(self.refused("the CONNECT", connack.reason_code));
                 }
                 if let Role::Subscriber { filters, qos, .. } = &self.wanted.role {
-                    put_subscribe(filters, *qos, self.wanted.version, &mut self.out)?;
-                    self.state = State::Subscribing;
+                    put_subscribe(filters, *qos, self.wanted.version, &mut self.link.out)?;
+                    self.link.state = State::Subscribing;
                 } else {
-                    self.state = State::Running;
+                    self.link.state = State::Up;
                     progress.is_ready = true;
                 }
             }
@@ -248,7 +191,7 @@ impl Connection {
                 {
                     return Err(self.refused("the SUBSCRIBE", reason));
                 }
-                self.state = State::Running;
+                self.link.state = State::Up;
                 progress.is_ready = true;
             }
             Packet::Disconnect(disconnect) => {
@@ -262,10 +205,11 @@ impl Connection {
     /// How many events the window, and the room for one write, allow now.
     pub(super) fn room(&self) -> u64 {
         let Role::Publisher { qos, window, .. } = &self.wanted.role else { return 0 };
-        if self.state != State::Running || self.is_blocked() {
+        if self.link.state != State::Up || self.link.is_blocked() {
             return 0;
         }
-        let fitting = WRITE_BYTES.saturating_sub(self.out.len()).div_ceil(self.template.bytes.len().max(1));
+        let fitting =
+            WRITE_BYTES.saturating_sub(self.link.out.len()).div_ceil(self.template.bytes.len().max(1));
         let open = match qos {
             QoS::AtMostOnce => fitting,
             _ => usize::from(*window).saturating_sub(self.unacknowledged.len()),
@@ -275,22 +219,23 @@ impl Connection {
 
     /// Adds one PUBLISH that was due at `due`; [`Connection::flush`] sends it.
     pub(super) fn publish(&mut self, due: u64) {
-        let start = self.out.len();
-        self.out.extend_from_slice(&self.template.bytes);
+        let out = &mut self.link.out;
+        let start = out.len();
+        out.extend_from_slice(&self.template.bytes);
         if let Some(at) = self.template.packet_id_at {
-            patch(&mut self.out, start + at, &self.next_id.to_be_bytes());
+            patch(out, start + at, &self.next_id.to_be_bytes());
             self.next_id = self.next_id.checked_add(1).unwrap_or(1);
             self.unacknowledged.push_back(due);
         }
-        patch(&mut self.out, start + self.template.payload_at, &due.to_le_bytes());
+        patch(out, start + self.template.payload_at, &due.to_le_bytes());
         if let Some((at, topics, next)) = &mut self.template.turning {
-            patch(&mut self.out, start + *at, &digits(*next));
+            patch(out, start + *at, &digits(*next));
             *next = if *next + 1 < topics.end { *next + 1 } else { topics.start };
         }
     }
 
-    fn closed(&self, when: &'static str) -> LeanError {
-        LeanError::Closed { client_id: self.wanted.client_id.clone(), when }
+    fn broken(&self, source: Broken) -> LeanError {
+        LeanError::Broken { client_id: self.wanted.client_id.clone(), source }
     }
 
     fn refused(&self, what: &'static str, reason: ReasonCode) -> LeanError {

@@ -1,14 +1,13 @@
-//! A lean client: many connections on one thread, on the gateway's own codec, nothing between it and the socket.
+//! The load of a benchmark, on the simulator's lean client ([`crate::lean`]).
 //!
-//! **Why.** A benchmark shares its machine with the broker it measures. A client library with a task, a channel and a timer for each
-//! connection costs more than the fastest brokers, and would measure itself. Here a thread waits for all its sockets at once, a PUBLISH is
-//! a copied template with two fields patched, and counters are added up once for each read.
+//! **Why.** A benchmark shares its machine with the broker it measures, and must not measure itself: a PUBLISH is a copied template with
+//! two fields patched, and counters are added up once for each read.
 //!
 //! **What it is not.** It checks no promise but that every packet is legal and every delivery is counted; `device-sim run` does that. A
 //! broker that closes a connection ends the run with an error.
 //!
-//! [`Role`] says what one connection does, [`worker`] is the thread, [`connection`] the state of one socket, [`shared`] what the threads and
-//! whoever watches them have in common.
+//! [`Role`] says what one connection does, [`worker`] is the thread, [`connection`] what one connection publishes or counts, [`shared`]
+//! what the threads and whoever watches them have in common.
 
 pub(super) mod connection;
 pub(super) mod shared;
@@ -89,21 +88,13 @@ pub(super) enum LeanError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The broker closed a connection.
-    #[error("the broker closed the connection of {client_id} {when}")]
-    Closed {
+    /// A connection came to nothing or broke.
+    #[error("{client_id}: {source}")]
+    Broken {
         /// Whose.
         client_id: String,
-        /// When that was.
-        when: &'static str,
-    },
-    /// The broker sent what is not MQTT.
-    #[error("{client_id} was sent something illegal: {source}")]
-    Illegal {
-        /// To whom.
-        client_id: String,
-        /// What was wrong.
-        source: gateway_protocol::DecodeError,
+        /// How.
+        source: crate::lean::link::Broken,
     },
     /// The broker refused.
     #[error("the broker refused {what} of {client_id}: {reason:?}")]

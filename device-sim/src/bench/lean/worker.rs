@@ -1,24 +1,18 @@
 //! One thread with many connections: waits for all of them at once, and publishes at the pace it was given.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll;
-use rustix::time::Timespec;
-
 use super::connection::{Connection, Recorder};
 use super::shared::{Phase, Shared};
 use super::{LeanError, Pace, Role, Wanted};
+use crate::lean::TcpDialer;
+use crate::lean::link::PACKET_BYTES_MAX;
+use crate::lean::poller::{Poller, Ready};
+use hdrhistogram::Histogram;
 
-/// What one read takes at most.
-const READ_BYTES: usize = 256 << 10;
-/// Events of one wait.
-const EVENTS: usize = 256;
 /// How long a worker waits for sockets before it looks at the phase and the clock again.
 const TICK: Duration = Duration::from_millis(1);
 /// QoS 0, closed loop: what one publisher sends in one turn, so that all of them take part.
@@ -63,7 +57,8 @@ impl Worker {
 
 struct Turning {
     worker: Worker,
-    poller: OwnedFd,
+    poller: Poller,
+    dialer: TcpDialer,
     connections: Vec<Connection>,
     /// Those that are written to, those that read slowly.
     publishers: Vec<usize>,
@@ -81,17 +76,17 @@ struct Turning {
 
 impl Turning {
     fn new(worker: Worker) -> Result<Self, LeanError> {
-        let poller = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|error| LeanError::io("make a poller")(error.into()))?;
+        let poller = Poller::new().map_err(LeanError::io("make a poller"))?;
         let recorder = Recorder::new()
             .map_err(|error| LeanError::io("make a histogram")(std::io::Error::other(error)))?;
         Ok(Self {
+            dialer: TcpDialer { broker: worker.address, sources: Vec::new() },
             worker,
             poller,
             connections: Vec::new(),
             publishers: Vec::new(),
             slow: Vec::new(),
-            buffer: vec![0; READ_BYTES],
+            buffer: vec![0; PACKET_BYTES_MAX],
             recorder,
             due: 0.0,
             turn: 0,
@@ -103,7 +98,7 @@ impl Turning {
 
     fn run(mut self) -> Result<Measured, LeanError> {
         let mut wanted = std::mem::take(&mut self.worker.wanted).into_iter();
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut events = Vec::new();
         loop {
             for wanted in wanted.by_ref().take(OPENED_AT_ONCE) {
                 self.open(wanted)?;
@@ -118,7 +113,7 @@ impl Turning {
                 0 => TICK / 4,
                 _ => Duration::ZERO,
             };
-            self.wait(&mut events, timeout)?;
+            self.poller.wait(timeout, &mut events).map_err(LeanError::io("wait for connections"))?;
             self.read(&events, phase)?;
             self.read_slowly(phase)?;
         }
@@ -130,52 +125,33 @@ impl Turning {
     }
 
     fn open(&mut self, wanted: Wanted) -> Result<(), LeanError> {
-        let connection = Connection::open(self.worker.address, wanted, self.worker.payload_bytes)?;
         let at = self.connections.len();
-        match &connection.wanted.role {
-            Role::Publisher { .. } => self.publishers.push(at),
-            Role::Subscriber { bytes_per_second: Some(rate), .. } => self.slow.push((at, *rate)),
-            _ => {}
-        }
-        if !matches!(&connection.wanted.role, Role::Subscriber { bytes_per_second: Some(_), .. }) {
-            let data = epoll::EventData::new_u64(at as u64);
-            epoll::add(&self.poller, &connection.stream, data, epoll::EventFlags::IN)
-                .map_err(|error| LeanError::io("watch a connection")(error.into()))?;
+        let payload_bytes = self.worker.payload_bytes;
+        let connection = Connection::open(&self.dialer, &self.poller, at as u64, wanted, payload_bytes)?;
+        if matches!(&connection.wanted.role, Role::Publisher { .. }) {
+            self.publishers.push(at);
         }
         self.connections.push(connection);
         Ok(())
     }
 
-    fn wait(&self, events: &mut Vec<epoll::Event>, timeout: Duration) -> Result<(), LeanError> {
-        events.clear();
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
-        match epoll::wait(&self.poller, spare_capacity(events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(LeanError::io("wait for connections")(error.into())),
-        }
-    }
-
-    fn read(&mut self, events: &[epoll::Event], phase: Phase) -> Result<(), LeanError> {
+    fn read(&mut self, events: &[Ready], phase: Phase) -> Result<(), LeanError> {
         self.recorder.now = self.worker.shared.now();
         self.recorder.on = phase == Phase::Measure;
         let (mut acknowledged, mut delivered, mut ready) = (0, 0, 0);
         for event in events {
-            // Copied out: the event is packed.
-            let at = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
-            let flags = event.flags;
+            let at = usize::try_from(event.token).unwrap_or(usize::MAX);
             let Some(connection) = self.connections.get_mut(at) else { continue };
-            if flags.contains(epoll::EventFlags::OUT) {
-                connection.flush()?;
-                if !connection.is_blocked() {
-                    watch(&self.poller, connection, at, epoll::EventFlags::IN)?;
-                }
-            }
-            if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
-                let progress = connection.receive(&mut self.buffer, &mut self.recorder)?;
-                acknowledged += progress.acknowledged;
-                delivered += progress.delivered;
-                ready += u64::from(progress.is_ready);
-                send(&self.poller, connection, at)?;
+            let progress = connection.take_in(*event, &mut self.buffer, &mut self.recorder)?;
+            acknowledged += progress.acknowledged;
+            delivered += progress.delivered;
+            ready += u64::from(progress.is_ready);
+            connection.flush(&self.poller)?;
+            if progress.is_ready
+                && let Role::Subscriber { bytes_per_second: Some(rate), .. } = &connection.wanted.role
+            {
+                self.slow.push((at, *rate));
+                connection.unwatch(&self.poller)?;
             }
         }
         let shared = &self.worker.shared;
@@ -199,11 +175,11 @@ impl Turning {
             let room = share.max(self.worker.payload_bytes * 2 + 1024).min(self.buffer.len());
             let Some(buffer) = self.buffer.get_mut(..room) else { continue };
             self.recorder.on = false;
-            let progress = connection.receive(buffer, &mut self.recorder)?;
+            let ready = Ready { token: *at as u64, readable: true, writable: true };
+            let progress = connection.take_in(ready, buffer, &mut self.recorder)?;
             self.recorder.on = phase == Phase::Measure;
-            connection.flush()?;
             add(&self.worker.shared.delivered_slowly, progress.delivered);
-            add(&self.worker.shared.ready, u64::from(progress.is_ready));
+            connection.flush(&self.poller)?;
         }
         Ok(())
     }
@@ -239,7 +215,7 @@ impl Turning {
             open -= events;
             self.sent += events;
             if events > 0 {
-                send(&self.poller, connection, at)?;
+                connection.flush(&self.poller)?;
             }
         }
         Ok(false)
@@ -272,7 +248,7 @@ impl Turning {
         }
         for at in written {
             if let Some(connection) = self.connections.get_mut(at) {
-                send(&self.poller, connection, at)?;
+                connection.flush(&self.poller)?;
             }
         }
         let lag = (now as f64 - self.due).max(0.0) as u64;
@@ -281,25 +257,6 @@ impl Turning {
         }
         Ok(lag > 0)
     }
-}
-
-/// Writes what is there; when the socket takes no more, the poller says when it does.
-fn send(poller: &OwnedFd, connection: &mut Connection, at: usize) -> Result<(), LeanError> {
-    connection.flush()?;
-    if connection.is_blocked() {
-        watch(poller, connection, at, epoll::EventFlags::IN | epoll::EventFlags::OUT)?;
-    }
-    Ok(())
-}
-
-fn watch(
-    poller: &OwnedFd,
-    connection: &Connection,
-    at: usize,
-    flags: epoll::EventFlags,
-) -> Result<(), LeanError> {
-    epoll::modify(poller, &connection.stream, epoll::EventData::new_u64(at as u64), flags)
-        .map_err(|error| LeanError::io("watch a connection")(error.into()))
 }
 
 fn add(counter: &std::sync::atomic::AtomicU64, count: u64) {
