@@ -145,6 +145,9 @@ pub(super) fn lean_suffices(
     if fleet.cohorts.iter().any(|cohort| matches!(*cohort.payload, Encoder::Sparkplug(_))) {
         refuse("births and deaths, which Sparkplug needs");
     }
+    if fleet.cohorts.iter().any(|cohort| cohort.rhythm.qos2_share > 0.0) {
+        refuse("QoS 2");
+    }
     let disturbances = phases.iter().filter_map(|phase| phase.disturbance);
     if disturbances.into_iter().any(|what| !matches!(what, Disturbance::Hog { .. } | Disturbance::Broker(_)))
     {
