@@ -77,7 +77,6 @@ async fn conduct(
     mut ending: watch::Receiver<Ending>,
     mut patience: Duration,
 ) -> Result<(Stage, Vec<Recovery>), HostError> {
-    let _gateway = stage.follow_gateway(&shared).await;
     let mut steps = VecDeque::from(shared.timeline.steps());
     let mut begun = Vec::new();
     let mut watch = Watch::default();

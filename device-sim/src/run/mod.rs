@@ -160,7 +160,6 @@ pub async fn execute(
     mut stop: watch::Receiver<Stop>,
     more_files: u64,
 ) -> Result<Report, RunError> {
-    let _sampling = sampling::start(shared);
     let (stage, addresses) = Stage::set(plan).await?;
     let just_started = stage.admin().map(|admin| shared.gateway.tell(admin)).is_some();
     shared.gateway.open(shared, just_started).await?;

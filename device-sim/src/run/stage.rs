@@ -1,11 +1,8 @@
 //! What a run plays on: the broker it started itself and the network it may spoil, as far as the scenario needs them.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
-use super::{Plan, RunError, Shared};
-use crate::admin::{self, Follower};
+use super::{Plan, RunError};
 use crate::host::{Host, HostError};
 use crate::mqtt::Broker;
 use crate::network::Proxy;
@@ -62,14 +59,6 @@ impl Stage {
     pub(super) fn files(plan: &Plan, devices: u64, subscribers: u64) -> u64 {
         let of = |side, clients| if spoils(plan, side) { 2 * clients + 1 } else { 0 };
         of(Side::Devices, devices) + of(Side::Subscribers, subscribers)
-    }
-
-    /// Reads how the gateway is, if it is one that the run started; its level and pressures are in the run's series.
-    pub(super) async fn follow_gateway(&self, shared: &Arc<Shared>) -> Option<Follower> {
-        let admin = self.host.as_ref()?.admin();
-        let admin = Broker { host: admin.ip().to_string(), port: admin.port() };
-        let first = admin::read(&admin).await.ok()?;
-        Some(admin::follow(admin, first, Arc::clone(shared)))
     }
 
     /// What each subscriber hears, in the scenario's order.
