@@ -32,9 +32,13 @@ const DOORS: [(&str, &[&str]); 13] = [
     ("hyper_util", &["gateway/src/admin/", "gateway/src/sinks/webhook/"]),
     ("prost_reflect", &["device-sim/src/payload/protobuf.rs", "device-sim/tests/payloads.rs"]),
     ("ring", &["gateway/src/sinks/webhook/"]),
-    ("rustls", &["gateway/src/listener/tls", "gateway/src/sinks/webhook/"]),
+    (
+        "rustls",
+        &["gateway/src/listener/tls", "gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"],
+    ),
     ("sled", &["gateway/storage/"]),
-    ("tokio_postgres", &["gateway/src/sinks/postgres/", "gateway/src/config/sinks.rs"]),
+    ("tokio_postgres", &["gateway/src/sinks/postgres/", "gateway/src/config/"]),
+    ("tokio_postgres_rustls", &["gateway/src/sinks/postgres/"]),
     ("tokio_rustls", &["gateway/src/listener/tls"]),
     ("ureq", &["gateway/src/cli/"]),
 ];

@@ -3,7 +3,7 @@
 //! Promise: a gateway that is slow, gone or killed costs the run nothing; what could not be read is a gap. An answer is read
 //! up to [`ANSWER_BYTES_MAX`] and waited for [`PATIENCE`] at most. [`crate::report::gateway`] says what the numbers mean.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +28,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// Why there is no reading.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AdminError {
+pub enum AdminError {
     /// No connection, or it broke.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -40,29 +40,78 @@ pub(crate) enum AdminError {
     Unexpected(String),
 }
 
-/// Reads once a second, until it is ended.
-pub(crate) struct Follower {
-    end: oneshot::Sender<()>,
+/// Whom a run asks, and who does it.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    admin: Mutex<Option<Broker>>,
+    follower: Mutex<Option<Follower>>,
+}
+
+impl Desk {
+    /// The gateway's admin listener is here.
+    pub(crate) fn tell(&self, admin: Broker) {
+        *self.admin.lock().unwrap_or_else(PoisonError::into_inner) = Some(admin);
+    }
+
+    /// Begins to ask, if there is a gateway that can be asked. One that the run has `just_started` is given time to answer,
+    /// and is not asked if it never does.
+    pub(crate) async fn open(&self, shared: &Arc<Shared>, just_started: bool) -> Result<(), AdminError> {
+        let admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(admin) = admin else { return Ok(()) };
+        let mut first = read(&admin).await;
+        for _ in 0..LOOKS {
+            if first.is_ok() || !just_started {
+                break;
+            }
+            sleep(BETWEEN_LOOKS).await;
+            first = read(&admin).await;
+        }
+        let follower = match first {
+            Ok(first) => follow(admin, first, Arc::clone(shared)),
+            Err(_) if just_started => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
+        Ok(())
+    }
+
+    /// Reads a last time; none if nobody was asked.
+    pub(crate) async fn close(&self) -> Option<Result<Tally, AdminError>> {
+        let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Some(follower?.end().await)
+    }
+}
+
+/// Reads once a second, until it is ended or dropped.
+#[derive(Debug)]
+struct Follower {
+    end: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<Tally, AdminError>>,
 }
 
 /// Reads the counters once.
-pub(crate) async fn read(admin: &Broker) -> Result<Reading, AdminError> {
+async fn read(admin: &Broker) -> Result<Reading, AdminError> {
     let body = timeout(PATIENCE, get(admin)).await.map_err(|_| AdminError::Late)??;
     Ok(Reading::parse(&body))
 }
 
 /// Goes on reading from `first` on, and tells the run's series how the gateway is.
-pub(crate) fn follow(admin: Broker, first: Reading, shared: Arc<Shared>) -> Follower {
+fn follow(admin: Broker, first: Reading, shared: Arc<Shared>) -> Follower {
     let (end, ended) = oneshot::channel();
-    Follower { end, task: tokio::spawn(keep_reading(admin, first, shared, ended)) }
+    Follower { end: Some(end), task: tokio::spawn(keep_reading(admin, first, shared, ended)) }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Follower {
     /// Reads a last time, and waits a little for what is still on its way within the gateway.
-    pub(crate) async fn end(self) -> Result<Tally, AdminError> {
-        drop(self.end);
-        self.task.await.unwrap_or_else(|error| Err(AdminError::Unexpected(error.to_string())))
+    async fn end(mut self) -> Result<Tally, AdminError> {
+        drop(self.end.take());
+        (&mut self.task).await.unwrap_or_else(|error| Err(AdminError::Unexpected(error.to_string())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and what the exit code says.
 
 mod fleets;
+
 mod looking;
 mod report;
 mod scenarios;
@@ -37,10 +38,10 @@ struct Cli {
 enum Command {
     /// Run a scenario against a broker.
     Run(RunArgs),
-    /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
-    Fleets(fleets::FleetsArgs),
     /// Look at the scenarios that come with the program.
     Scenarios(scenarios::ScenariosArgs),
+    /// The fleets that come with the simulator: `[fleet] use = "smart-meters"`.
+    Fleets(fleets::FleetsArgs),
     /// Measure what a broker does, and what that costs it.
     Bench(Box<crate::bench::BenchArgs>),
     /// Be a worker of a run; started by `run` itself, with orders on standard input.
@@ -79,7 +80,7 @@ struct RunArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StartedBroker {
-    /// The program beside this one, or in the search path.
+    /// The program that GATEWAY_BIN names, the one beside this one, or in the search path.
     Gateway,
     /// As Debian installs it, with persistence.
     Mosquitto,
@@ -129,8 +130,8 @@ pub async fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => run_scenario(args).await,
-        Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
         Command::Scenarios(args) => scenarios::run(&args),
+        Command::Fleets(args) => fleets::run(&args).map(|()| Verdict::Kept),
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),
@@ -184,10 +185,9 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
     let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
     let outcome = run::execute(&plan, &shared, listen_for_signals()?, 0).await;
-    let watched = watching.end().await;
+    watching.end().await;
     let mut report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
     report.scenario = name;
-    watched.add_to(&mut report);
     args.reports.write(&report)?;
     Ok(report.verdict)
 }

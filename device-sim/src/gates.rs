@@ -9,8 +9,7 @@ use crate::report::text::{grouped, micros};
 use crate::report::{GateResult, Report};
 use crate::run::LatencySummary;
 use crate::scenario::Scenario;
-use crate::scenario::expect::LatencyBounds;
-use crate::scenario::phase::Disturbance;
+use crate::scenario::expect::{LatencyBounds, undisturbed};
 
 /// What the report does not hold.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +69,7 @@ pub fn judge(scenario: &Scenario, report: &Report, facts: &Facts) -> Vec<GateRes
         gates.push(gate("acknowledged", format!("at least {least}/s"), format!("{got:.0}/s"), got >= least));
     }
     gates.extend(latencies("due to PUBACK", &expect.puback, &[&report.due_to_puback_us]));
-    let undisturbed = undisturbed(scenario);
+    let undisturbed = undisturbed(&scenario.subscribers, &scenario.phases);
     let delivered: Vec<&LatencySummary> = subscribers
         .iter()
         .zip(undisturbed)
@@ -87,20 +86,6 @@ pub fn judge(scenario: &Scenario, report: &Report, facts: &Facts) -> Vec<GateRes
         }));
     }
     gates
-}
-
-/// For each subscriber, whether its latencies are the broker's doing alone.
-pub(crate) fn undisturbed(scenario: &Scenario) -> impl Iterator<Item = bool> {
-    let disturbed = |place: usize| {
-        scenario.phases.iter().any(|phase| match phase.disturbance {
-            Some(Disturbance::SlowConsumer { subscriber, .. } | Disturbance::Outage { subscriber }) => {
-                subscriber == place
-            }
-            _ => false,
-        })
-    };
-    let slow = |place: usize| scenario.subscribers.get(place).is_some_and(|one| !one.delay.is_zero());
-    (0..scenario.subscribers.len()).map(move |place| !disturbed(place) && !slow(place))
 }
 
 /// One gate per bound; the worst of several is what counts.

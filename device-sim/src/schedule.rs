@@ -1,10 +1,10 @@
 //! The open-loop schedule: when each device's events are due, whatever the broker does.
 //!
-//! Promise: the schedule is a function of the seed, the cohorts' rhythms and the devices' rates over time alone. Readings are
-//! laid out in units of one reading per device and read through the device's [`Curve`], so a device's events are the same
-//! ones in the same order whatever the timeline does with their times, as long as none of them comes late. It knows no
-//! clock: the caller asks for what is due up to a moment ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies
-//! are counted from the due time, so a broker that stalls is charged for the whole stall and not for one event of it.
+//! Promise: the schedule is a function of the seed, the cohorts' rhythms and the devices' rates over time alone. Readings are laid
+//! out in units of one per device and read through the device's [`Curve`], so a device's events are the same ones in the same
+//! order whatever a timeline does with their times. It knows no clock: the caller asks for what is due up to a moment
+//! ([`Schedule::pop_due`]) and it neither waits nor skips. Latencies are counted from the due time, so a broker that stalls
+//! is charged for the whole stall and not for one event of it.
 //!
 //! ```text
 //! measured ──awake, in time──────────► due (the device's next sequence number)
@@ -15,12 +15,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use rand_chacha::ChaCha8Rng;
 
 use crate::curve::Curve;
 use crate::qos::QoS;
 use crate::random::{Purpose, Seed, exponential, unit};
+use crate::scenario::Fleet;
 
 /// How a device's readings follow each other. The mean rate is the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,8 +118,7 @@ pub struct SlotDue {
 pub struct Schedule {
     queue: BinaryHeap<Reverse<(u64, u32, Freshness)>>,
     devices: Vec<DeviceSchedule>,
-    /// The rhythms of the devices from a number on.
-    cohorts: Vec<(u32, Rhythm)>,
+    cohorts: Vec<Rhythm>,
     /// Readings per second of one device, for the devices from a number on; sorted by it, and the first one is 0.
     rates: Vec<(u32, Curve)>,
 }
@@ -130,6 +131,7 @@ const FRESH: Freshness = u32::MAX;
 
 struct DeviceSchedule {
     number: u32,
+    cohort: u16,
     rng: ChaCha8Rng,
     qos: ChaCha8Rng,
     /// In readings. Periodic: the phase. Poisson: the last reading's place.
@@ -147,34 +149,56 @@ struct UplinkState {
 }
 
 impl Schedule {
-    /// A schedule of cohorts at constant rates, whose devices are numbered on and on.
-    pub fn new(seed: Seed, cohorts: &[Rhythm]) -> Self {
-        let mut first = 0;
-        let number = |rhythm: &Rhythm| {
-            first += rhythm.devices;
-            (first - rhythm.devices, *rhythm)
-        };
-        let cohorts: Vec<(u32, Rhythm)> = cohorts.iter().map(number).collect();
-        let one = |rhythm: &Rhythm| Curve::constant(rhythm.rate / f64::from(rhythm.devices.max(1)));
-        let rates = cohorts.iter().map(|(first, rhythm)| (*first, one(rhythm))).collect();
-        Schedule::along(seed, 0..first, rates, &cohorts)
+    /// The schedule of a fleet at its rates, without a timeline.
+    pub fn of_fleet(seed: Seed, fleet: &Fleet) -> Self {
+        let rhythms: Vec<Rhythm> = fleet.cohorts.iter().map(|cohort| cohort.rhythm).collect();
+        Self::new(seed, &rhythms)
     }
 
-    /// A schedule along `rates`: readings per second of one device, for the devices from a number on, sorted by it. It is that of
-    /// `some` devices, in rising order: each has the events that it has in the whole fleet. `cohorts` are the rhythms of the
-    /// devices from a number on; their own rates do not count.
-    pub fn along(
+    /// The schedule of `some` of a fleet's devices, in rising order, along `rates`: readings per second of one device, for the
+    /// devices from a number on, sorted by it. Each has the events that it has in the whole fleet.
+    pub fn of_devices(
         seed: Seed,
-        some: impl Iterator<Item = u32>,
+        fleet: &Fleet,
         rates: Vec<(u32, Curve)>,
-        cohorts: &[(u32, Rhythm)],
+        some: impl Iterator<Item = u32>,
     ) -> Self {
+        let rhythms: Vec<Rhythm> = fleet.cohorts.iter().map(|cohort| cohort.rhythm).collect();
+        Self::along(seed, &rhythms, rates, some)
+    }
+
+    /// A schedule of cohorts, whose devices are numbered on and on, each at its own rate.
+    pub fn new(seed: Seed, cohorts: &[Rhythm]) -> Self {
+        let mut devices = 0;
+        let rates = cohorts.iter().map(|rhythm| {
+            let first = devices;
+            devices += rhythm.devices;
+            (first, Curve::constant(rhythm.rate_of_one()))
+        });
+        let rates = rates.collect();
+        Self::along(seed, cohorts, rates, 0..devices)
+    }
+
+    fn along(
+        seed: Seed,
+        cohorts: &[Rhythm],
+        rates: Vec<(u32, Curve)>,
+        some: impl Iterator<Item = u32>,
+    ) -> Self {
+        let ends: Vec<u32> = cohorts
+            .iter()
+            .scan(0, |end, rhythm| {
+                *end += rhythm.devices;
+                Some(*end)
+            })
+            .collect();
         let mut schedule =
             Schedule { queue: BinaryHeap::new(), devices: Vec::new(), cohorts: cohorts.to_vec(), rates };
         for number in some {
-            let Some(rhythm) = schedule.rhythm(number) else { continue };
+            let place = ends.partition_point(|end| *end <= number);
+            let Some(rhythm) = cohorts.get(place) else { break };
             let slot = schedule.devices.len() as u32;
-            schedule.devices.push(DeviceSchedule::new(seed, number, &rhythm));
+            schedule.devices.push(DeviceSchedule::new(seed, number, place as u16, rhythm));
             if let Some(at_us) = schedule.next_reading_us(slot) {
                 schedule.queue.push(Reverse((at_us, slot, FRESH)));
             }
@@ -193,57 +217,51 @@ impl Schedule {
     pub fn pop_due_slot(&mut self, now_us: u64) -> Option<SlotDue> {
         loop {
             let Reverse((at_us, slot, freshness)) = *self.queue.peek().filter(|next| next.0.0 <= now_us)?;
-            if freshness != FRESH {
-                self.queue.pop();
-                let due = self.draw(slot, at_us)?;
-                return Some(SlotDue {
-                    measured_us: at_us.saturating_sub(u64::from(FRESH - freshness)),
-                    ..due
-                });
+            // The device's next reading, in place of this one where that can be: one descent instead of two.
+            let next_us = if freshness == FRESH { self.next_reading_us(slot) } else { None };
+            match (next_us, self.queue.peek_mut()) {
+                (Some(next_us), Some(mut first)) => *first = Reverse((next_us, slot, FRESH)),
+                (None, Some(first)) => drop(PeekMut::pop(first)),
+                (_, None) => {}
             }
-            match self.next_reading_us(slot) {
-                // In place: one descent instead of two.
-                Some(next_us) => {
-                    if let Some(mut first) = self.queue.peek_mut() {
-                        *first = Reverse((next_us, slot, FRESH));
-                    }
-                }
-                None => {
-                    self.queue.pop();
-                }
+            let kept_us = if freshness == FRESH { self.kept_for(slot, at_us) } else { 0 };
+            if kept_us > 0 {
+                self.queue.push(Reverse((at_us + u64::from(kept_us), slot, FRESH - kept_us)));
+                continue;
             }
-            match self.kept_for(slot, at_us) {
-                0 => return self.draw(slot, at_us),
-                kept_us => self.queue.push(Reverse((at_us + u64::from(kept_us), slot, FRESH - kept_us))),
-            }
+            return self.event(slot, at_us, at_us.saturating_sub(u64::from(FRESH - freshness)));
         }
     }
 
     /// A device's next event now, whatever its schedule says: a closed loop.
     pub fn draw(&mut self, slot: u32, due_us: u64) -> Option<SlotDue> {
-        let Rhythm { qos1_share, qos2_share, .. } = self.rhythm(self.devices.get(slot as usize)?.number)?;
-        let state = self.devices.get_mut(slot as usize)?;
-        let sequence = state.next_sequence;
-        state.next_sequence = sequence.wrapping_add(1);
-        let drawn = unit(&mut state.qos);
-        let exactly_once = (qos1_share..qos1_share + qos2_share).contains(&drawn);
-        let qos = match exactly_once || drawn < qos1_share {
-            true => QoS::AtLeastOnce,
-            false => QoS::AtMostOnce,
-        };
-        Some(SlotDue { slot, sequence, due_us, measured_us: due_us, qos, exactly_once })
+        self.event(slot, due_us, due_us)
     }
 
-    /// When the next reading is made or sent, if there is one: no event is due before it.
+    /// When the next event is due, if there is one.
     pub fn next_us(&self) -> Option<u64> {
         self.queue.peek().map(|next| next.0.0)
     }
 
+    fn event(&mut self, slot: u32, due_us: u64, measured_us: u64) -> Option<SlotDue> {
+        let state = self.devices.get_mut(slot as usize)?;
+        let rhythm = self.cohorts.get(usize::from(state.cohort))?;
+        let sequence = state.next_sequence;
+        state.next_sequence = sequence.wrapping_add(1);
+        let drawn = unit(&mut state.qos);
+        let exactly_once = (rhythm.qos1_share..rhythm.qos1_share + rhythm.qos2_share).contains(&drawn);
+        let qos = match exactly_once || drawn < rhythm.qos1_share {
+            true => QoS::AtLeastOnce,
+            false => QoS::AtMostOnce,
+        };
+        Some(SlotDue { slot, sequence, due_us, measured_us, qos, exactly_once })
+    }
+
     /// When a device's next reading is made; none if its rate stays at zero.
     fn next_reading_us(&mut self, slot: u32) -> Option<u64> {
-        let arrivals = self.rhythm(self.devices.get(slot as usize)?.number)?.arrivals;
         let state = self.devices.get_mut(slot as usize)?;
-        let place = match arrivals {
+        let rhythm = self.cohorts.get(usize::from(state.cohort))?;
+        let place = match rhythm.arrivals {
             Arrivals::Periodic { jitter } => {
                 let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
                 state.origin + f64::from(state.next_reading) + moved
@@ -256,21 +274,19 @@ impl Schedule {
         state.next_reading = state.next_reading.wrapping_add(1);
         let after = self.rates.partition_point(|(first, _)| *first <= state.number);
         let (_, curve) = self.rates.get(after.checked_sub(1)?)?;
-        // Above zero: the very first event, too, is due only once there is a rate.
+        // Above zero: the very first one, too, is made only once there is a rate.
         curve.due_us(place.max(f64::MIN_POSITIVE))
     }
 
     /// How long a reading made at `at_us` waits in the device, microseconds; at most a little more than an hour.
     fn kept_for(&mut self, slot: u32, at_us: u64) -> u32 {
-        let number = self.devices.get(slot as usize).map(|state| state.number);
+        let Some(state) = self.devices.get_mut(slot as usize) else { return 0 };
         let Some(Uplink { late, duty }) =
-            number.and_then(|number| self.rhythm(number)).map(|rhythm| rhythm.uplink)
+            self.cohorts.get(usize::from(state.cohort)).map(|rhythm| rhythm.uplink)
         else {
             return 0;
         };
-        let Some(uplink) = self.devices.get_mut(slot as usize).and_then(|state| state.uplink.as_mut()) else {
-            return 0;
-        };
+        let Some(uplink) = &mut state.uplink else { return 0 };
         let mut kept_us = 0;
         if let Some(Lateness { share, mean_us }) = late
             && unit(&mut uplink.rng) < share
@@ -285,15 +301,10 @@ impl Schedule {
         }
         u32::try_from(kept_us).unwrap_or(u32::MAX)
     }
-
-    fn rhythm(&self, device: u32) -> Option<Rhythm> {
-        let after = self.cohorts.partition_point(|(first, _)| *first <= device);
-        self.cohorts.get(after.checked_sub(1)?).map(|(_, rhythm)| *rhythm)
-    }
 }
 
 impl DeviceSchedule {
-    fn new(seed: Seed, number: u32, rhythm: &Rhythm) -> Self {
+    fn new(seed: Seed, number: u32, cohort: u16, rhythm: &Rhythm) -> Self {
         let mut rng = seed.stream(Purpose::Schedule, number);
         let origin = match rhythm.arrivals {
             Arrivals::Periodic { .. } => unit(&mut rng),
@@ -306,7 +317,14 @@ impl DeviceSchedule {
             Box::new(UplinkState { rng, phase_us })
         });
         let qos = seed.stream(Purpose::QoS, number);
-        DeviceSchedule { number, rng, qos, origin, next_reading: 0, next_sequence: 0, uplink }
+        DeviceSchedule { number, cohort, rng, qos, origin, next_reading: 0, next_sequence: 0, uplink }
+    }
+}
+
+impl Rhythm {
+    /// Readings per second of one device.
+    pub fn rate_of_one(&self) -> f64 {
+        self.rate / f64::from(self.devices.max(1))
     }
 }
 
@@ -430,11 +448,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_due_before_its_time() {
+        let mut schedule = schedule(1, Arrivals::Periodic { jitter: 0.2 });
+        for tick in 0..200 {
+            for due in all_until(&mut schedule, tick * 5_000) {
+                assert!(due.due_us <= tick * 5_000);
+            }
+        }
+    }
+
+    #[test]
     fn a_timeline_moves_events_and_changes_nothing_else() {
         let ramp = Curve::new([crate::curve::Stretch { length_us: 4 * SECOND_US, from: 0.0, to: 40.0 }], 0.0);
         let rates = vec![(0, ramp), (40, Curve::constant(0.0)), (45, Curve::constant(20.0))];
         for arrivals in [Arrivals::Periodic { jitter: 0.3 }, Arrivals::Poisson] {
-            let mut along = Schedule::along(Seed(7), 0..50, rates.clone(), &[(0, rhythm(arrivals))]);
+            let mut along = Schedule::along(Seed(7), &[rhythm(arrivals)], rates.clone(), 0..50);
             let events = all_until(&mut along, 4 * SECOND_US);
             let of = |device, events: &[Due]| -> Vec<(u32, QoS)> {
                 events.iter().filter(|due| due.device == device).map(|due| (due.sequence, due.qos)).collect()
@@ -464,24 +492,14 @@ mod tests {
             parts.extend(all_until(
                 &mut Schedule::along(
                     Seed(5),
-                    of(rest),
+                    &[rhythm(arrivals)],
                     vec![(0, Curve::constant(20.0))],
-                    &[(0, rhythm(arrivals))],
+                    of(rest),
                 ),
                 SECOND_US,
             ));
         }
         parts.sort_by_key(|due| (due.due_us, due.device));
         assert_eq!(parts, whole);
-    }
-
-    #[test]
-    fn nothing_is_due_before_its_time() {
-        let mut schedule = schedule(1, Arrivals::Periodic { jitter: 0.2 });
-        for tick in 0..200 {
-            for due in all_until(&mut schedule, tick * 5_000) {
-                assert!(due.due_us <= tick * 5_000);
-            }
-        }
     }
 }

@@ -103,8 +103,7 @@ impl Timeline {
         };
         let hogs: Vec<Hog> = phases.iter().filter_map(Hog::of).collect();
         let mut firsts = vec![0];
-        let cohorts = scenario.fleet.rhythms();
-        firsts.extend(cohorts.iter().map(|(first, _)| *first));
+        firsts.extend(scenario.fleet.cohorts.iter().map(|cohort| cohort.first));
         firsts.extend(hogs.iter().map(|hog| hog.devices).chain(crowd.map(|crowd| crowd.first)));
         firsts.retain(|first| *first < devices);
         firsts.sort_unstable();
@@ -112,11 +111,7 @@ impl Timeline {
         let rates = firsts.into_iter().map(|first| {
             let hogs = hogs.iter().filter(|hog| first < hog.devices);
             let absent_until = crowd.filter(|crowd| first >= crowd.first).map_or(0, |crowd| crowd.at_us);
-            let cohort = cohorts.iter().rev().find(|(cohort, _)| *cohort <= first);
-            let part = cohort.map_or(0.0, |(_, rhythm)| {
-                rhythm.rate / scenario.fleet.rate / f64::from(rhythm.devices.max(1))
-            });
-            (first, rate_of_one(&load, part, &hogs.collect::<Vec<_>>(), absent_until))
+            (first, rate_of_one(&load, part_of_one(scenario, first), &hogs.collect::<Vec<_>>(), absent_until))
         });
         Timeline { rates: rates.collect(), phases, crowd, devices }
     }
@@ -234,7 +229,14 @@ impl Hog {
     }
 }
 
-/// One device's `part` of the load, with what it adds and without what it is not there for.
+/// The part of the fleet's load that one device has, 0 to 1, as its cohort's rate says.
+fn part_of_one(scenario: &Scenario, device: u32) -> f64 {
+    let fleet = &scenario.fleet;
+    let rate = fleet.cohort_of(device).map(|(_, cohort)| cohort.rhythm.rate_of_one());
+    rate.map_or(0.0, |rate| rate / fleet.rate)
+}
+
+/// The load's part of one device, with what it adds and without what it is not there for.
 fn rate_of_one(load: &Curve, part: f64, hogs: &[&Hog], absent_until_us: u64) -> Curve {
     let mut corners: Vec<u64> = load.corners_us().chain([0, absent_until_us]).collect();
     corners.extend(hogs.iter().flat_map(|hog| [hog.start_us, hog.end_us]));
@@ -313,7 +315,7 @@ mod tests {
 
     fn due(scenario: &Scenario) -> Vec<Due> {
         let rates = Timeline::of(scenario).rates();
-        let mut schedule = Schedule::along(Seed(1), 0..100, rates, &scenario.fleet.rhythms());
+        let mut schedule = Schedule::of_devices(Seed(1), &scenario.fleet, rates, 0..100);
         let end_us = micros(scenario.run.duration.unwrap());
         std::iter::from_fn(|| schedule.pop_due(end_us)).collect()
     }

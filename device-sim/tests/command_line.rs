@@ -46,9 +46,13 @@ fn a_faulty_scenario_ends_with_2_and_names_every_fault() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path =
         written(directory.path(), &SCENARIO.replace("devices = 2", "device = 2").replace("1s", "1 day"));
-    let output = device_sim(&["run", &path]);
+    let broker = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    broker.set_nonblocking(true).expect("a socket");
+    let address = broker.local_addr().expect("an address").to_string();
+    let output = device_sim(&["run", &path, "--broker", &address]);
     let said = standard_error(&output);
     assert_eq!(output.status.code(), Some(2));
+    assert!(broker.accept().is_err(), "not even a connection was made");
     assert!(
         said.contains(&format!("{path}:3:5: fleet.device: there is no such key; did you mean `devices`?")),
         "{said}"
@@ -72,4 +76,37 @@ fn an_unreachable_broker_ends_with_3() {
     );
     assert!(said.contains("refused"), "{said}");
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn scenarios_come_with_the_program() {
+    let list = device_sim(&["scenarios", "list"]);
+    let listed = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert_eq!(list.status.code(), Some(0));
+    assert!(
+        listed.lines().count() >= 12 && listed.contains("\nkill-9             kill -9 and restart"),
+        "{listed}"
+    );
+    for line in listed.lines() {
+        let name = line.split(' ').next().expect("a name");
+        let shown = device_sim(&["scenarios", "show", name]);
+        assert!(shown.stdout.starts_with(b"# ") || shown.stdout.starts_with(b"about = "), "{name}");
+    }
+    let output = device_sim(&["run", "kill9"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = standard_error(&output);
+    assert!(said.contains("there is no file and no scenario `kill9`; did you mean `kill-9`?"), "{said}");
+}
+
+#[test]
+fn what_the_command_line_cannot_do_to_a_scenario_is_said() {
+    let output = device_sim(&["run", "kill-9", "--broker", "127.0.0.1:1883"]);
+    let said = standard_error(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("`first kill` does something to the broker's process"), "{said}");
+    let output = device_sim(&["run", "kill-9", "--duration", "1s"]);
+    let said = standard_error(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--duration is for scenarios without phases"), "{said}");
+    assert_eq!(device_sim(&["run", "first", "--start", "gateway", "--broker", "a:1"]).status.code(), Some(2));
 }

@@ -254,6 +254,31 @@ fn faults_of_timelines_and_gates_are_named() {
 }
 
 #[test]
+fn gates_that_nothing_could_miss_or_meet_are_faults() {
+    let text = r#"
+        [fleet]
+        devices = 1
+        rate = 1
+        [[subscriber]]
+        name = "a"
+        filter = "devices/#"
+        delay = "1ms"
+        [run]
+        duration = "1s"
+        [expect]
+        recovery = "1s"
+        delivery = { p99 = "1s" }
+    "#;
+    assert_eq!(
+        faults(text),
+        [
+            "expect.recovery: no phase disturbs anything",
+            "expect.delivery: every subscriber is slowed down or taken away, by itself or by a phase",
+        ]
+    );
+}
+
+#[test]
 fn subscriptions_of_every_kind_are_understood() {
     let text = r#"
         [fleet]

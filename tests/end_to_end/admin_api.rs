@@ -294,3 +294,39 @@ fn a_page_in_a_browser_can_not_be_talked_into_anything() {
     let paused = request(gateway.admin(), "POST", "/v1/consumers/press/pause", &[json, &own], &json!({}));
     assert_eq!((paused.0, &paused.1["paused"]), (200, &json!(true)));
 }
+
+#[test]
+fn the_figures_of_what_is_removed_go_to_zero() {
+    let gateway = Gateway::start();
+    let (status, _) = send(
+        &gateway,
+        "PUT",
+        "/v1/streams/plant",
+        json!({"topics": ["plant/#"], "max_age": "1h", "max_bytes": "1MiB"}),
+    );
+    assert_eq!(status, 201);
+    let (status, _) =
+        send(&gateway, "PUT", "/v1/consumers/shift", json!({"stream": "plant", "from": "earliest"}));
+    assert_eq!(status, 201);
+    publish_with_mosquitto(&gateway, "mqttv5", "1", "plant/1", "x");
+    take(&gateway, "shift", 1);
+    let (bytes, events) =
+        (r#"gateway_stream_bytes{stream="plant"}"#, r#"gateway_stream_events{stream="plant"}"#);
+    let gauges =
+        [(events, 1.0), (r#"gateway_consumer_open{consumer="shift"}"#, 1.0), (r#"gateway_consumers"#, 1.0)];
+    for (gauge, value) in gauges {
+        gateway.await_gauge(gauge, value);
+    }
+    assert!(gateway.metrics().find(bytes).is_some_and(|bytes| bytes > 0.0));
+    for path in ["/v1/consumers/shift", "/v1/streams/plant"] {
+        assert_eq!(request(gateway.admin(), "DELETE", path, &[], &Value::Null).0, 204, "{path}");
+    }
+    for (gauge, _) in gauges {
+        gateway.await_gauge(gauge, 0.0);
+    }
+    gateway.await_gauge(bytes, 0.0);
+    for gauge in ["lag_events", "lag_bytes", "workers", "oldest_open_seconds"] {
+        gateway.await_gauge(&format!("gateway_consumer_{gauge}{{consumer=\"shift\"}}"), 0.0);
+    }
+    gateway.assert_sound();
+}

@@ -34,6 +34,8 @@ fn every_scenario_with_publishers_delivers_all_of_it() {
         &["fan-out", "--subscribers", "20"],
         &["durable", "--publishers", "10"],
         &["fan-in", "--publishers", "10", "--rate", "2000", "--v3"],
+        &["shared", "--publishers", "10"],
+        &["consumer", "--publishers", "10"],
     ] {
         for figures in bench(arguments) {
             assert!(figures["delivered_per_second"].as_f64().unwrap() > 100.0, "{figures}");
@@ -41,6 +43,39 @@ fn every_scenario_with_publishers_delivers_all_of_it() {
             assert!(figures["resident_bytes"].as_u64().unwrap() > 1 << 20, "{figures}");
             assert_eq!(figures["undelivered"], 0, "{figures}");
         }
+    }
+}
+
+#[test]
+fn what_is_retained_reaches_everybody_who_comes() {
+    let figures = bench(&["retained", "--subscribers", "3"]);
+    assert!(figures[0]["delivered_per_second"].as_f64().unwrap() > 100.0, "{figures:?}");
+    assert_eq!(figures[0]["undelivered"], 0, "{figures:?}");
+}
+
+#[test]
+fn a_broker_that_runs_is_set_beside_the_gateway_with_its_process() {
+    let other = gateway_tests::Gateway::start();
+    let url = format!("mqtt://{}", other.mqtt());
+    let compared = json(&[
+        "fan-in",
+        "--qos",
+        "1",
+        "--publishers",
+        "10",
+        "--compare",
+        &url,
+        "--rounds",
+        "1",
+        "--duration",
+        "300ms",
+    ]);
+    assert_eq!(compared["brokers"][0][0], "gateway", "{compared}");
+    assert_eq!(compared["brokers"][1][1], format!("(process {})", other.process_id()), "{compared}");
+    for figures in compared["scenarios"][0][1].as_array().unwrap() {
+        assert!(figures["cpu_us_per_delivery"].as_f64().is_some(), "{figures}");
+        assert!(figures["resident_bytes"].as_u64().unwrap() > 1 << 20, "{figures}");
+        assert_eq!(figures["undelivered"], 0, "{figures}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`workers`]: what consumers promise while their workers, or the program, are killed.
 //! - [`large_store`]: the program is killed with gigabytes in its store, and is ready again soon.
 //! - [`database`]: the program writes to a database, and either is killed.
+//! - [`scenario`]: the same scenario of the fleet simulator, with a kill in it, against the gateway and against Mosquitto.
 //! - [`full_disk`]: the program on a file system that is really full.
 //! - [`power`], [`failing_disk`], [`endings`], [`stalls`], [`flips`]: a gateway in this process on a disk of the test's own
 //!   ([`lab`]), which loses what was not synced, fails, takes its time, or has a bit flipped.
@@ -55,6 +56,7 @@ mod lab;
 mod large_store;
 mod named;
 mod power;
+mod scenario;
 mod sending;
 mod stalls;
 mod tally;

@@ -1,6 +1,8 @@
 //! A PostgreSQL server of the test's own: Debian's, on a directory and a port of its own, without a password, on loopback.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -32,6 +34,39 @@ impl Postgres {
     /// When PostgreSQL is not installed, or does not start.
     #[must_use]
     pub fn start() -> Self {
+        let mut server = Self::make();
+        server.restart();
+        server
+    }
+
+    /// A server that answers over TLS alone, with this certificate and key in PEM.
+    ///
+    /// # Panics
+    /// When PostgreSQL is not installed, or does not start.
+    #[must_use]
+    pub fn start_with_tls(certificate: &str, key: &str) -> Self {
+        let mut server = Self::make();
+        let mut settings = std::fs::read_to_string(server.data().join("postgresql.conf")).expect("settings");
+        settings.push_str("\nssl = on\n");
+        for (name, text) in [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n"),
+            ("postgresql.conf", &settings),
+        ] {
+            let path = server.data().join(name);
+            std::fs::write(&path, text).expect("a file");
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its mode");
+            if geteuid().is_root() {
+                assert!(run(Command::new("chown").arg(USER).arg(&path)).status.success());
+            }
+        }
+        server.restart();
+        server
+    }
+
+    /// A server that is not started.
+    fn make() -> Self {
         let versions = std::fs::read_dir(VERSIONS).expect("Debian's package postgresql is installed");
         let newest = versions
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
@@ -45,7 +80,7 @@ impl Postgres {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
-        let mut server = Self { programs, dir, port, child: None };
+        let server = Self { programs, dir, port, child: None };
         let mut initdb = server.command("initdb");
         initdb.args([
             "--auth=trust",
@@ -58,7 +93,6 @@ impl Postgres {
         ]);
         let made = run(initdb.arg(server.data()));
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        server.restart();
         server
     }
 
@@ -96,6 +130,12 @@ impl Postgres {
     #[must_use]
     pub fn url(&self) -> String {
         format!("postgresql://{USER}@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Its port on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The rows that `sql` finds, columns separated by tabs.

@@ -99,6 +99,15 @@ impl Peer {
 
     /// Starts it with an empty data directory; the gateway with these settings (`section.key=value`).
     pub(super) fn start(&self, settings: &[&str]) -> Result<Running, CommandError> {
+        self.start_with(settings, None)
+    }
+
+    /// The same; the gateway with this configuration file besides.
+    pub(super) fn start_with(
+        &self,
+        settings: &[&str],
+        config: Option<&str>,
+    ) -> Result<Running, CommandError> {
         let cannot = |what: &str, error: std::io::Error| {
             CommandError::CouldNotRun(format!("{what} {}: {error}", self.program.display()))
         };
@@ -110,6 +119,11 @@ impl Peer {
             command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"]);
             command.arg(dir.join("data")).args(["--set", "log.level=error"]).stdout(Stdio::piped());
             command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+            if let Some(config) = config {
+                let file = dir.join("gateway.toml");
+                std::fs::write(&file, config).map_err(|error| cannot("no configuration for", error))?;
+                command.arg("--config").arg(file);
+            }
         } else {
             let address = free_address().map_err(|error| cannot("no port for", error))?;
             let config = self.config(address, &dir);

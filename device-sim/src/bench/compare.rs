@@ -6,43 +6,50 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
+use serde::Serialize;
+
 use super::broker::{Kind, Peer};
 use super::figures::{Figures, Percentiles, middle};
-use super::load;
 use super::scenario::{Scenario, Sizes};
+use super::side::Side;
 use super::table::{HEADINGS, aligned, line};
 use crate::cli::CommandError;
 
 /// What a comparison brought.
+#[derive(Serialize)]
 pub(super) struct Comparison {
-    /// The gateway and the peers that are installed, with their versions.
-    pub(super) brokers: Vec<(Kind, String)>,
+    /// The names of the gateway and the peers that are installed, with their versions.
+    pub(super) brokers: Vec<(String, String)>,
     /// Peers that are not.
     pub(super) missing: Vec<Kind>,
     /// The medians of each broker, in their order; absent for what one could not do.
     pub(super) scenarios: Vec<(Scenario, Vec<Option<Figures>>)>,
 }
 
+/// The gateway and those of its peers that are installed; and which are not.
+pub(super) fn peers(gateway: &Peer, wanted: &[Kind]) -> (Vec<Side>, Vec<Kind>) {
+    let (mut sides, mut missing) = (vec![Side::Started(gateway.clone())], Vec::new());
+    for kind in wanted {
+        match Peer::find(*kind) {
+            Some(peer) => sides.push(Side::Started(peer)),
+            None => missing.push(*kind),
+        }
+    }
+    (sides, missing)
+}
+
 /// Runs everything.
 pub(super) fn run(
-    gateway: &Peer,
-    wanted: &[Kind],
+    (sides, missing): (Vec<Side>, Vec<Kind>),
     scenarios: &[Scenario],
     sizes: &Sizes,
     count: u32,
 ) -> Result<Comparison, CommandError> {
-    let (mut peers, mut missing) = (vec![gateway.clone()], Vec::new());
-    for kind in wanted {
-        match Peer::find(*kind) {
-            Some(peer) => peers.push(peer),
-            None => missing.push(*kind),
-        }
-    }
-    let brokers = peers.iter().map(|peer| (peer.kind, peer.version())).collect();
+    let brokers = sides.iter().map(|side| (side.name().to_owned(), side.version())).collect();
     let mut found = Vec::new();
     for scenario in scenarios {
-        let rounds = rounds(*scenario, &peers, sizes, count)?;
-        let medians = (0..peers.len()).map(|number| rounds.get(&number).map(|all| median(all)));
+        let rounds = rounds(*scenario, &sides, sizes, count)?;
+        let medians = (0..sides.len()).map(|number| rounds.get(&number).map(|all| median(all)));
         found.push((*scenario, medians.collect()));
     }
     Ok(Comparison { brokers, missing, scenarios: found })
@@ -52,7 +59,7 @@ impl Comparison {
     /// Names and versions.
     pub(super) fn versions(&self) -> String {
         let said: Vec<String> =
-            self.brokers.iter().map(|(kind, version)| format!("{} {version}", kind.name())).collect();
+            self.brokers.iter().map(|(name, version)| format!("{name} {version}")).collect();
         said.join(", ")
     }
 
@@ -69,19 +76,19 @@ impl Comparison {
     /// One scenario as a table, a line for each broker.
     pub(super) fn side_by_side(&self, medians: &[Option<Figures>]) -> Vec<Vec<String>> {
         let mut headings = HEADINGS.map(str::to_owned).to_vec();
-        headings.push("CPU, times the gateway's".to_owned());
+        headings.push("CPU, times the first's".to_owned());
         let mut lines = vec![headings];
         let own = medians.first().and_then(Option::as_ref).and_then(cost);
-        for ((kind, _), figures) in self.brokers.iter().zip(medians) {
+        for ((broker, _), figures) in self.brokers.iter().zip(medians) {
             let Some(figures) = figures else {
                 let mut cells = vec![String::new(); HEADINGS.len() + 1];
                 if let Some([name, outcome]) = cells.get_mut(..2) {
-                    (*name, *outcome) = (kind.name().to_owned(), "failed".to_owned());
+                    (*name, *outcome) = (broker.clone(), "failed".to_owned());
                 }
                 lines.push(cells);
                 continue;
             };
-            let mut cells = line(kind.name(), figures);
+            let mut cells = line(broker, figures);
             cells.push(match (cost(figures), own) {
                 (Some(cost), Some(own)) if own > 0.0 => format!("{:.1}", cost / own),
                 _ => String::new(),
@@ -92,21 +99,23 @@ impl Comparison {
     }
 }
 
-/// The figures of each peer, in the order of the rounds.
+/// The figures of each side, in the order of the rounds: A B A B.
 fn rounds(
     scenario: Scenario,
-    peers: &[Peer],
+    sides: &[Side],
     sizes: &Sizes,
     rounds: u32,
 ) -> Result<BTreeMap<usize, Vec<Figures>>, CommandError> {
     let mut all: BTreeMap<usize, Vec<Figures>> = BTreeMap::new();
     for round in 1..=rounds {
-        for (number, peer) in peers.iter().enumerate() {
+        for (number, side) in sides.iter().enumerate() {
+            if number > 0 && scenario.is_of_the_gateway() {
+                continue;
+            }
             let mut sizes = *sizes;
-            sizes.is_v3 |= !peer.kind.speaks_v5();
-            let running = peer.start(&[])?;
-            let outcome = load::run(&scenario.load(&sizes), running.address, Some(running.pid()));
-            let name = peer.kind.name();
+            sizes.is_v3 |= !side.speaks_v5();
+            let outcome = side.measure(scenario, &sizes);
+            let name = side.name();
             // A person who waits wants to know what for.
             let _ = match &outcome {
                 Ok(_) => writeln!(io::stderr(), "{} {round}/{rounds}: {name}", scenario.name()),
@@ -114,8 +123,8 @@ fn rounds(
             };
             match outcome {
                 Ok(figures) => all.entry(number).or_default().push(figures),
-                // What a peer cannot do is part of the comparison; what the gateway cannot do ends it.
-                Err(error) if peer.kind == Kind::Gateway => return Err(error),
+                // What a peer cannot do is part of the comparison; what the first cannot do ends it.
+                Err(error) if number == 0 => return Err(error),
                 Err(_) => {}
             }
         }

@@ -152,7 +152,10 @@ fn watch(
         figures.cost(to.cpu - from.cpu, seconds);
         figures.resident_bytes = Some(resident_max);
     }
-    figures.undelivered = drain(load, shared);
+    figures.undelivered = match load.until {
+        Until::Delivered(wanted) => wanted.saturating_sub(Counts::read(shared).delivered),
+        _ => drain(load, shared),
+    };
     Ok(figures)
 }
 

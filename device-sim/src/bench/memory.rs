@@ -8,7 +8,6 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::broker::Peer;
-use super::load;
 use super::scenario::{Scenario, Sizes};
 use crate::cli::CommandError;
 use crate::report::text::grouped;
@@ -47,7 +46,7 @@ pub(super) fn run(gateway: &Peer, sizes: &Sizes, connections_max: u32) -> Result
         let _ = writeln!(io::stderr(), "idle connections: {}", grouped(connections.into()));
         let sizes = Sizes { connections: Some(connections), ..*sizes };
         let running = gateway.start(&[])?;
-        let figures = load::run(&Scenario::Connect.load(&sizes), running.address, Some(running.pid()))?;
+        let figures = Scenario::Connect.measure(&sizes, running.address, Some(running.pid()))?;
         points.push(Point {
             connections,
             resident_bytes: figures.resident_bytes.unwrap_or_default(),

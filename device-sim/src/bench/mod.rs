@@ -1,6 +1,7 @@
 //! `device-sim bench`: how much a broker does, and what that costs it.
 //!
-//! Five scenarios ([`Scenario`]), each against one broker or, with `--compare`, against several in turn; curves of the cost of a message
+//! Ten scenarios ([`Scenario`]), each against one broker or, with `--compare`, against several in turn; the highest rate that keeps an
+//! SLO ([`find_max`]); curves of the cost of a message
 //! when there is more of something ([`scaling`]); the weight of an idle connection ([`memory`]); and a document with all of it
 //! ([`report`]). CPU time and memory are those of the broker's process, read from the system; rates and latencies are the client's.
 //! Everything shares one machine, so only figures of one run can be compared with each other, and CPU for each message says more than
@@ -9,16 +10,20 @@
 mod broker;
 mod compare;
 mod figures;
+mod find_max;
 mod lean;
+mod listening;
 mod load;
 mod memory;
 mod report;
+mod retained;
 mod scaling;
 mod scenario;
+mod side;
+mod slo;
 mod table;
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +33,8 @@ use self::broker::{Kind, Peer};
 use self::report::{Places, Report};
 use self::scaling::{Curve, Effort};
 use self::scenario::{Scenario, Sizes};
+use self::side::Side;
+use self::slo::Slo;
 use crate::cli::CommandError;
 use crate::process;
 use crate::report::Verdict;
@@ -35,6 +42,8 @@ use crate::scenario::duration;
 
 /// File descriptors for other than connections.
 const OTHER_FILES: u64 = 128;
+/// Events/s that a search begins with.
+const FIND_FROM: f64 = 1_000.0;
 /// Largest points of curves: a backlog in bytes, and the same where time is no matter.
 const SIZE_MAX: u64 = 1 << 30;
 const FULL_SIZE_MAX: u64 = 10 << 30;
@@ -46,14 +55,22 @@ pub(crate) struct BenchArgs {
     #[arg(value_enum, default_value_t = Wanted::All)]
     scenario: Wanted,
     /// A broker that runs already. Without it the gateway beside this program is started for the time of the run.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "compare")]
+    #[arg(long, value_name = "HOST:PORT")]
     broker: Option<String>,
-    /// The process of that broker, whose CPU time and memory are read.
+    /// The process of that broker, whose CPU time and memory are read. Without it, the one that listens there on this machine.
     #[arg(long, value_name = "PID", requires = "broker")]
     pid: Option<u32>,
-    /// Run the gateway and its peers in turn, A B A B, and set them side by side.
-    #[arg(long)]
-    compare: bool,
+    /// Run the gateway (or --broker) and another broker that runs already in turn, A B A B, and set them side by side; CPU time and
+    /// memory of a process of this machine are read. Without a URL: the gateway and its --peers, each started for the run.
+    #[arg(long, value_name = "BROKER_URL", num_args = 0..=1)]
+    compare: Option<Option<String>>,
+    /// Search for the highest rate that keeps --slo.
+    #[arg(long, requires = "slo", conflicts_with = "compare")]
+    find_max: bool,
+    /// What a rate has to keep: p50, p99, p999 or max <TIME (of deliveries if there are any; `puback.p99`, `delivery.p99` for one
+    /// of both), loss=0, loss<0.1%. At least 97 % of the rate has to be reached.
+    #[arg(long, value_name = "BOUNDS", requires = "find_max")]
+    slo: Option<Slo>,
     /// With --compare: the peers. Those that are not installed are named and left out.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Mosquitto, Kind::Nats, Kind::Rumqttd])]
     peers: Vec<Kind>,
@@ -97,7 +114,8 @@ pub(crate) struct BenchArgs {
     /// QoS 1: what a publisher may have unacknowledged.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     window: u16,
-    /// Open loop: so many events in a second, whatever the broker does. Without it, as fast as it goes.
+    /// Open loop: so many events in a second, whatever the broker does. Without it, as fast as it goes. With --find-max: where
+    /// to begin, 1,000 if it is not given.
     #[arg(long, value_name = "EVENTS/S", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
     /// How long to measure.
@@ -128,6 +146,12 @@ enum Wanted {
     Durable,
     /// Fan-out with one subscriber that hardly reads.
     SlowSubscriber,
+    /// Fan-in at QoS 1 to a group of 4 that share a subscription.
+    Shared,
+    /// Subscribers that come and are sent 10,000 Retained Messages each.
+    Retained,
+    /// Fan-in at QoS 1 into a stream, and 4 workers of one consumer. The gateway only.
+    Consumer,
     /// What a message costs with more topics, filters, connections, backlog. The gateway only.
     Scaling,
     /// What idle connections weigh, in steps up to 18,000. The gateway only.
@@ -148,6 +172,9 @@ impl Wanted {
             Self::Connect => vec![Scenario::Connect],
             Self::Durable => vec![Scenario::Durable],
             Self::SlowSubscriber => vec![Scenario::SlowSubscriber],
+            Self::Shared => vec![Scenario::Shared],
+            Self::Retained => vec![Scenario::Retained],
+            Self::Consumer => vec![Scenario::Consumer],
             Self::Scaling | Self::Memory => Vec::new(),
         }
     }
@@ -163,7 +190,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Verdict, CommandError> {
     })?;
     let gateway = Peer::gateway(args.gateway.as_deref())?;
     let text = match args.scenario {
-        Wanted::Scaling | Wanted::Memory if args.broker.is_some() || args.compare => {
+        Wanted::Scaling | Wanted::Memory
+            if args.broker.is_some() || args.compare.is_some() || args.find_max =>
+        {
             return Err(CommandError::Usage("scaling and memory are of the gateway alone".to_owned()));
         }
         Wanted::Scaling => {
@@ -176,20 +205,19 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Verdict, CommandError> {
             let growth = memory::run(&gateway, &sizes, args.connections_max())?;
             args.form(&growth, || format!("{}\n{}\n", table::aligned(&growth.lines()), growth.sentence()))?
         }
-        _ if args.compare => compare(&gateway, &scenarios, &sizes, args)?,
+        _ if args.compare.is_some() => compare(&gateway, &scenarios, &sizes, args)?,
         _ => {
-            let mut rows = Vec::new();
-            for scenario in scenarios {
-                let figures = match &args.broker {
-                    Some(broker) => load::run(&scenario.load(&sizes), resolve(broker)?, args.pid)?,
-                    None => {
-                        let running = gateway.start(&[])?;
-                        load::run(&scenario.load(&sizes), running.address, Some(running.pid()))?
+            let side = args.side(gateway)?;
+            match &args.slo {
+                Some(slo) => find_max(&side, &scenarios, &sizes, slo, args)?,
+                None => {
+                    let mut rows = Vec::new();
+                    for scenario in scenarios {
+                        rows.push(table::Row { scenario, figures: side.measure(scenario, &sizes)? });
                     }
-                };
-                rows.push(table::Row { scenario, figures });
+                    args.form(&rows, || table::of_one(&rows))?
+                }
             }
-            args.form(&rows, || table::of_one(&rows))?
         }
     };
     io::stdout()
@@ -205,8 +233,17 @@ fn compare(
     sizes: &Sizes,
     args: &BenchArgs,
 ) -> Result<String, CommandError> {
-    let comparison = compare::run(gateway, &args.peers, scenarios, sizes, args.rounds)?;
-    let mut text = comparison.text();
+    let sides = match args.compare.as_ref().and_then(Option::as_ref) {
+        Some(url) => (vec![args.side(gateway.clone())?, Side::there(url, None)?], Vec::new()),
+        None if args.broker.is_some() => {
+            return Err(CommandError::Usage(
+                "--compare with --broker needs the URL of another broker".to_owned(),
+            ));
+        }
+        None => compare::peers(gateway, &args.peers),
+    };
+    let comparison = compare::run(sides, scenarios, sizes, args.rounds)?;
+    let mut text = args.form(&comparison, || comparison.text())?;
     let Some(document) = &args.write else { return Ok(text) };
     let places = Places { document, plots: args.plots.as_deref() };
     let mut report = Report { comparison, curves: Vec::new(), growth: None };
@@ -225,7 +262,45 @@ fn compare(
     Ok(text)
 }
 
+/// Searches in each scenario, one after the other.
+fn find_max(
+    side: &Side,
+    scenarios: &[Scenario],
+    sizes: &Sizes,
+    slo: &Slo,
+    args: &BenchArgs,
+) -> Result<String, CommandError> {
+    if let Some(scenario) =
+        scenarios.iter().find(|scenario| !scenario.has_a_rate()).filter(|_| scenarios.len() == 1)
+    {
+        return Err(CommandError::Usage(format!(
+            "`{}` has no rate that could be searched for",
+            scenario.name()
+        )));
+    }
+    let mut all = Vec::new();
+    for scenario in scenarios.iter().filter(|scenario| scenario.has_a_rate()) {
+        let start = sizes.rate.unwrap_or(FIND_FROM);
+        let seconds = sizes.duration.as_secs_f64();
+        let found = find_max::search(slo, start, seconds, |rate| {
+            side.measure(*scenario, &Sizes { rate: Some(rate), ..*sizes })
+        })?;
+        all.push((*scenario, found));
+    }
+    args.form(&all, || {
+        all.iter().map(|(scenario, found)| format!("{}: {}\n", scenario.name(), found.sentence())).collect()
+    })
+}
+
 impl BenchArgs {
+    /// Who is measured: the broker that was named, or the gateway, started for the run.
+    fn side(&self, gateway: Peer) -> Result<Side, CommandError> {
+        match &self.broker {
+            Some(broker) => Side::there(broker, self.pid),
+            None => Ok(Side::Started(gateway)),
+        }
+    }
+
     fn sizes(&self) -> Sizes {
         Sizes {
             publishers: self.publishers,
@@ -275,10 +350,4 @@ impl BenchArgs {
             .map(|text| text + "\n")
             .map_err(|error| CommandError::CouldNotRun(format!("cannot write the report: {error}")))
     }
-}
-
-fn resolve(broker: &str) -> Result<SocketAddr, CommandError> {
-    let wrong = |why: String| CommandError::Usage(format!("`{broker}` is not HOST:PORT: {why}"));
-    let mut found = broker.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    found.next().ok_or_else(|| wrong("it has no address".to_owned()))
 }

@@ -1,18 +1,27 @@
 //! What is measured: who connects, what they do, and what one event is expected to bring.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway_protocol::{ProtocolVersion, QoS};
 use serde::Serialize;
 
+use super::figures::Figures;
 use super::lean::{Pace, Role, Wanted};
-use super::load::{Load, Until};
+use super::load::{self, Load, Until};
+use super::retained;
+use crate::cli::CommandError;
 
 /// Threads that publish and threads that subscribe. On a small machine the broker needs the rest.
 const PUBLISHING_THREADS: usize = 1;
 const SUBSCRIBING_THREADS: usize = 1;
 /// Events of a closed loop at QoS 0 that may be on their way at one time.
 const IN_FLIGHT_MAX: u64 = 20_000;
+/// Retained Messages of `retained`, one on each topic, and how long fetching them may take.
+const RETAINED: u64 = 10_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// In front of the topics of most scenarios.
+const ROOT: &str = "bench";
 /// What the slow subscriber reads in a second.
 const SLOW_BYTES_PER_SECOND: u64 = 64 << 10;
 
@@ -32,6 +41,12 @@ pub(super) enum Scenario {
     Durable,
     /// Fan-out to 20, one of which hardly reads, at a paced rate.
     SlowSubscriber,
+    /// Fan-in at QoS 1 to a group of subscribers that share it.
+    Shared,
+    /// Subscribers that come and are sent what is retained.
+    Retained,
+    /// Fan-in at QoS 1 into a stream, and workers of one consumer. The gateway only.
+    Consumer,
     /// 10,000 events/s at QoS 1: what acknowledgement and delivery take when nobody is in a hurry.
     Paced,
 }
@@ -51,13 +66,16 @@ pub(super) struct Sizes {
 }
 
 impl Scenario {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::FanInQos0,
         Self::FanInQos1,
         Self::FanOut,
         Self::Durable,
         Self::Paced,
         Self::SlowSubscriber,
+        Self::Shared,
+        Self::Retained,
+        Self::Consumer,
         Self::Connect,
     ];
 
@@ -70,6 +88,9 @@ impl Scenario {
             Self::Connect => "connect and idle",
             Self::Durable => "durable, QoS 1",
             Self::SlowSubscriber => "slow subscriber",
+            Self::Shared => "shared, QoS 1",
+            Self::Retained => "retained",
+            Self::Consumer => "consumer, QoS 1",
             Self::Paced => "paced, QoS 1",
         }
     }
@@ -79,7 +100,30 @@ impl Scenario {
             Self::FanInQos0 | Self::FanInQos1 | Self::Durable | Self::Paced => (100, 1),
             Self::FanOut => (5, 200),
             Self::SlowSubscriber => (5, 20),
+            Self::Shared | Self::Consumer => (100, 4),
+            Self::Retained => (0, 20),
             Self::Connect => (0, 0),
+        }
+    }
+
+    /// Whether other brokers have such a thing at all.
+    pub(super) const fn is_of_the_gateway(self) -> bool {
+        matches!(self, Self::Consumer)
+    }
+
+    /// Whether there is a rate at which it can be asked for, and something that says whether that was too much.
+    pub(super) const fn has_a_rate(self) -> bool {
+        !matches!(self, Self::Connect | Self::Retained)
+    }
+
+    /// What the gateway is configured with for it.
+    pub(super) const fn config(self) -> Option<&'static str> {
+        match self {
+            Self::Consumer => Some(
+                "[[stream]]\nname = \"bench\"\ntopics = [\"devices/#\"]\nmax_age = \"1d\"\nmax_bytes = \"4GiB\"\n\
+                 [[consumer]]\nname = \"bench\"\nstream = \"bench\"\nmax_ack_pending = 100000\n",
+            ),
+            _ => None,
         }
     }
 
@@ -96,6 +140,7 @@ impl Scenario {
         let (publishers, subscribers) = self.defaults();
         match self {
             Self::Connect => (0, 0),
+            Self::Retained => (0, sizes.subscribers.unwrap_or(subscribers)),
             _ => (sizes.publishers.unwrap_or(publishers), sizes.subscribers.unwrap_or(subscribers)),
         }
     }
@@ -103,18 +148,46 @@ impl Scenario {
     const fn qos(self) -> QoS {
         match self {
             Self::FanInQos0 | Self::FanOut | Self::Connect | Self::SlowSubscriber => QoS::AtMostOnce,
-            Self::FanInQos1 | Self::Durable | Self::Paced => QoS::AtLeastOnce,
+            Self::FanInQos1
+            | Self::Durable
+            | Self::Paced
+            | Self::Shared
+            | Self::Retained
+            | Self::Consumer => QoS::AtLeastOnce,
         }
     }
 
+    /// Puts it on the broker at `address`, whose process is `pid` if that is known.
+    pub(super) fn measure(
+        self,
+        sizes: &Sizes,
+        address: SocketAddr,
+        pid: Option<u32>,
+    ) -> Result<Figures, CommandError> {
+        if self == Self::Retained {
+            retained::fill(address, ROOT, RETAINED, sizes)?;
+        }
+        let mut figures = load::run(&self.load(sizes), address, pid)?;
+        if self == Self::Retained {
+            // What was retained was due long before anybody asked for it.
+            figures.delivery = None;
+        }
+        Ok(figures)
+    }
+
     /// The load to put on a broker.
-    pub(super) fn load(self, sizes: &Sizes) -> Load {
+    fn load(self, sizes: &Sizes) -> Load {
         let version = if sizes.is_v3 { ProtocolVersion::V3_1_1 } else { ProtocolVersion::V5 };
         let wanted = |client_id: String, role: Role| Wanted { client_id, version, role };
         let (publishers, subscribers) = self.counts(sizes);
         let qos = self.qos();
-        // The default configuration of the gateway has a stream on devices/#: only `durable` is to meet it.
-        let root = if self == Self::Durable { "devices" } else { "bench" };
+        // The default configuration of the gateway has a stream on devices/#: few are to meet it.
+        let root = if matches!(self, Self::Durable | Self::Consumer) { "devices" } else { ROOT };
+        let filter = match self {
+            Self::Shared => format!("$share/bench/{root}/#"),
+            Self::Consumer => "$consumer/bench".to_owned(),
+            _ => format!("{root}/#"),
+        };
         let mut publishing: Vec<Wanted> = (0..publishers)
             .map(|number| {
                 let topic = format!("{root}/{number}/telemetry");
@@ -128,7 +201,7 @@ impl Scenario {
         let mut subscribing: Vec<Wanted> = (0..subscribers)
             .map(|number| {
                 let role = Role::Subscriber {
-                    filters: vec![format!("{root}/#")],
+                    filters: vec![filter.clone()],
                     qos,
                     durable: self == Self::Durable,
                     bytes_per_second: is_slow(number).then_some(SLOW_BYTES_PER_SECOND),
@@ -143,7 +216,11 @@ impl Scenario {
             subscribing = (1..count).step_by(2).map(idle).collect();
         }
         let slow = u64::from(self == Self::SlowSubscriber);
-        let fan_out = u64::from(subscribers).saturating_sub(slow);
+        let fan_out = match self {
+            // One of them gets it.
+            Self::Shared | Self::Consumer => 1,
+            _ => u64::from(subscribers).saturating_sub(slow),
+        };
         let rate = sizes.rate.or(match self {
             Self::Paced => Some(10_000.0),
             Self::SlowSubscriber => Some(2_000.0),
@@ -171,8 +248,11 @@ impl Scenario {
             fan_out,
             payload_bytes: sizes.payload_bytes,
             warm_up: sizes.warm_up,
-            duration: sizes.duration,
-            until: Until::Time,
+            duration: if self == Self::Retained { PATIENCE } else { sizes.duration },
+            until: match self {
+                Self::Retained => Until::Delivered(RETAINED * u64::from(subscribers)),
+                _ => Until::Time,
+            },
         }
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct Link {
     rest: Vec<u8>,
     out: Vec<u8>,
     wrote_at: Instant,
+    /// What the peer takes unacknowledged.
+    receive_maximum: u16,
 }
 
 impl Link {
@@ -81,7 +83,14 @@ impl Link {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut link = Link { stream, version, rest: Vec::new(), out: Vec::new(), wrote_at: Instant::now() };
+        let mut link = Link {
+            stream,
+            version,
+            rest: Vec::new(),
+            out: Vec::new(),
+            wrote_at: Instant::now(),
+            receive_maximum: u16::MAX,
+        };
         let mut properties = PropertiesBuf::new();
         if version.is_v5() {
             // Both are legal and new here.
@@ -98,10 +107,12 @@ impl Link {
             user_name: None,
             password: None,
         }))?;
-        let reason = link.wait_for(|packet| match packet {
-            Packet::ConnAck(connack) => Some(connack.reason_code),
+        let (reason, receive_maximum) = link.wait_for(|packet| match packet {
+            Packet::ConnAck(connack) => Some((connack.reason_code, connack.properties.receive_maximum())),
             _ => None,
         })?;
+        // Without a word of it there is no limit but that of Packet Identifiers.
+        link.receive_maximum = receive_maximum.unwrap_or(u16::MAX);
         if reason.is_error() {
             return Err(LinkError::Refused { what: "the connection", reason });
         }
@@ -154,6 +165,11 @@ impl Link {
     /// How many bytes wait for [`Link::flush`].
     pub(crate) fn unwritten(&self) -> usize {
         self.out.len()
+    }
+
+    /// How many publishes at QoS 1 and 2 the broker takes unacknowledged [MQTT-3.3.4-9].
+    pub(crate) fn receive_maximum(&self) -> u16 {
+        self.receive_maximum
     }
 
     /// Which version it speaks.

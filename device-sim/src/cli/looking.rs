@@ -1,6 +1,6 @@
-//! What looks on while a scenario runs: the live view, the metrics, and the gateway's own counters.
+//! What looks on while a scenario runs: the live view and the metrics; and which gateway is asked for its counters.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,18 +9,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{BrokerAddress, CommandError, parse_broker};
-use crate::admin::{self, Follower};
 use crate::live::screen;
 use crate::live::view::{View, Words};
 use crate::metrics::{self, Server};
 use crate::mqtt::Broker;
-use crate::report::Report;
-use crate::report::gateway::{Tally, compare};
 use crate::run::{Plan, Shared};
 
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
-    /// The gateway's admin listener: its level and pressure are shown and reported, its counters compared with the ledger.
+    /// The gateway's admin listener: its level and pressure are shown and reported, its counters compared with the ledger. A
+    /// gateway that the scenario starts is asked anyway.
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_broker)]
     admin: Option<BrokerAddress>,
     /// Serve the run's own figures to Prometheus here.
@@ -35,12 +33,8 @@ pub(super) struct WatchArgs {
 pub(super) struct Watching {
     end_view: Option<oneshot::Sender<()>>,
     drawing: Option<JoinHandle<()>>,
-    follower: Option<Follower>,
     _server: Option<Server>,
 }
-
-/// What was seen.
-pub(super) struct Watched(Option<Tally>);
 
 impl WatchArgs {
     /// Starts looking.
@@ -50,23 +44,20 @@ impl WatchArgs {
         shared: &Arc<Shared>,
         scenario: &str,
     ) -> Result<Watching, CommandError> {
-        let follower = match &self.admin {
-            Some(BrokerAddress { host, port }) => {
-                let admin = Broker { host: host.clone(), port: *port };
-                let first = admin::read(&admin).await.map_err(|error| {
-                    CommandError::CouldNotRun(format!("cannot read the counters at {host}:{port}: {error}"))
-                })?;
-                Some(admin::follow(admin, first, Arc::clone(shared)))
-            }
-            None => None,
-        };
+        if let Some(BrokerAddress { host, port }) = &self.admin {
+            shared.gateway.tell(Broker { host: host.clone(), port: *port });
+        }
         let server = match self.metrics {
             Some(address) => Some(metrics::serve(address, Arc::clone(shared)).await.map_err(|error| {
                 CommandError::CouldNotRun(format!("cannot serve metrics at {address}: {error}"))
             })?),
             None => None,
         };
-        let mut notes = vec![format!("broker    {}:{}", plan.host, plan.port)];
+        let broker = match plan.scenario.broker {
+            Some(_) => "started for the run".to_owned(),
+            None => format!("{}:{}", plan.host, plan.port),
+        };
+        let mut notes = vec![format!("broker    {broker}")];
         notes.extend(server.as_ref().map(|server| format!("metrics   http://{}/metrics", server.address)));
         let (end_view, view_ends) = oneshot::channel();
         let drawing = (!self.quiet).then(|| {
@@ -74,37 +65,17 @@ impl WatchArgs {
             let view = View::new(Arc::clone(shared), plan, words);
             tokio::spawn(screen::show(view, Box::new(io::stderr()), io::stderr().is_terminal(), view_ends))
         });
-        Ok(Watching { end_view: Some(end_view), drawing, follower, _server: server })
+        Ok(Watching { end_view: Some(end_view), drawing, _server: server })
     }
 }
 
 impl Watching {
     /// Stops looking.
-    pub(super) async fn end(mut self) -> Watched {
+    pub(super) async fn end(mut self) {
         drop(self.end_view.take());
         if let Some(drawing) = self.drawing.take() {
             // The view ends when its channel does; it has nothing to report.
             let _ = drawing.await;
-        }
-        let Some(follower) = self.follower.take() else { return Watched(None) };
-        let tally = follower.end().await;
-        Watched(tally.map_or_else(
-            |error| {
-                let _ =
-                    writeln!(io::stderr(), "device-sim: the gateway's counters are not compared: {error}");
-                None
-            },
-            Some,
-        ))
-    }
-}
-
-impl Watched {
-    /// Adds what was seen to the report.
-    pub(super) fn add_to(&self, report: &mut Report) {
-        if let Some(tally) = &self.0 {
-            report.gateway = Some(compare(report, tally));
-            report.judge();
         }
     }
 }

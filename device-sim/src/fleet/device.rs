@@ -326,7 +326,8 @@ impl Books {
             stats.disconnects.add(1);
             stats.in_flight_at_disconnect.add(self.inflight.unacknowledged() as u64);
         }
-        if self.connected {
+        // Who has said goodbye has left in peace, whichever side closed first.
+        if self.connected && !self.said_goodbye {
             stats.connected.subtract(1);
         }
         self.connected = false;

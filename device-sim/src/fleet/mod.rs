@@ -66,16 +66,16 @@ pub(crate) fn identities(plan: &Plan) -> impl Iterator<Item = Identity> {
     (0..plan.scenario.fleet.devices).filter_map(|number| identity(plan, number))
 }
 
-/// One of the fleet's devices; none if there is none with this number.
+/// One of the fleet's devices; none for a number that it does not have.
 pub(crate) fn identity(plan: &Plan, number: u32) -> Option<Identity> {
     let fleet = &plan.scenario.fleet;
-    let cohort = Arc::clone(fleet.cohort_of(number)?.1);
+    let (_, cohort) = fleet.cohort_of(number)?;
     let client_id = format!("{}{number:05}", cohort.client_id_prefix);
     let site = number % fleet.sites;
-    let topic = fill(&cohort.topic, &cohort, site, &client_id);
+    let topic = fill(&cohort.topic, cohort, site, &client_id);
     let modern = unit(&mut plan.seed().stream(Purpose::Fleet, number)) < cohort.v5_share;
     let protocol = if modern { Protocol::V5 } else { Protocol::V3_1_1 };
-    Some(Identity { number, site, client_id, topic, protocol, cohort })
+    Some(Identity { number, site, client_id, topic, protocol, cohort: Arc::clone(cohort) })
 }
 
 fn fill(template: &TopicTemplate, cohort: &Cohort, site: u32, device: &str) -> String {

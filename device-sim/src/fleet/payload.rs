@@ -187,7 +187,7 @@ mod tests {
         let plan = Plan { scenario, host: String::new(), port: 0, seed, epoch: 9 };
         let mut devices: Vec<(Identity, Payloads)> =
             identities(&plan).map(|identity| (identity.clone(), Payloads::new(&plan, &identity))).collect();
-        let mut schedule = Schedule::new(plan.seed(), &[plan.scenario.fleet.cohorts[0].rhythm]);
+        let mut schedule = Schedule::of_fleet(plan.seed(), &plan.scenario.fleet);
         let mut events = Vec::new();
         while let Some(due) = schedule.pop_due(3_000_000) {
             let (identity, payloads) = &mut devices[due.device as usize];

@@ -20,6 +20,7 @@ use tokio::time::sleep;
 
 use crate::process;
 use crate::scenario::BrokerSpec;
+use crate::scenario::broker::Program;
 use crate::timeline::BrokerStep;
 use disk::Disk;
 
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     command: Vec<String>,
     dir: PathBuf,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     child: Option<Child>,
     disk: Option<Disk>,
 }
@@ -97,14 +99,16 @@ impl Host {
         let dir = std::env::temp_dir().join(format!("device-sim-broker-{:016x}", process::fresh_number()));
         let prepare = |error| HostError::Prepare { path: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(prepare)?;
-        let (address, admin) = free_addresses().map_err(prepare)?;
-        let mut host = Host { command: Vec::new(), dir: dir.clone(), address, child: None, disk: None };
+        let (address, admin_address) = free_addresses().map_err(prepare)?;
+        let admin = matches!(spec.program, Program::Gateway { .. }).then_some(admin_address);
+        let mut host =
+            Host { command: Vec::new(), dir: dir.clone(), address, admin, child: None, disk: None };
         if needs_disk || spec.disk_bytes.is_some() {
             host.disk = Some(Disk::mount(&dir, spec.disk_bytes)?);
         }
         let fill_in = |text: &str| {
             text.replace("{port}", &address.port().to_string())
-                .replace("{admin}", &admin.port().to_string())
+                .replace("{admin}", &admin_address.port().to_string())
                 .replace("{dir}", &dir.display().to_string())
         };
         let (command, files) = program::command(spec);
@@ -120,6 +124,11 @@ impl Host {
     /// Where it listens for MQTT.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its admin listener is, if it is a gateway.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Does something to it. A start is over when the process exists; whether it listens is for clients to find out.

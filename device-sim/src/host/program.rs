@@ -24,7 +24,8 @@ pub(super) fn command(spec: &BrokerSpec) -> (Vec<String>, Vec<(String, String)>)
                 "--data-dir",
                 "{dir}/data",
             ];
-            let mut command = vec![find("gateway").display().to_string()];
+            let given = std::env::var_os("GATEWAY_BIN").map(PathBuf::from);
+            let mut command = vec![given.unwrap_or_else(|| find("gateway")).display().to_string()];
             command.extend(arguments.map(str::to_owned));
             command.extend(["--set", "log.level=warn"].map(str::to_owned));
             if files.iter().any(|(name, _)| name == "gateway.toml") {

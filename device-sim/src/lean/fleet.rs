@@ -33,8 +33,6 @@ struct Device {
     payloads: Payloads,
     /// Which subscribers hear of it, see [`Groups`].
     group: u16,
-    /// Whether the session of the connection that begins with it outlives that.
-    durable: bool,
 }
 
 /// See the module documentation.
@@ -78,23 +76,24 @@ impl Fleet {
         for number in numbers() {
             let Some(identity) = fleet::identity(&common.plan, number) else { continue };
             if number < lean.connections {
-                publishers.push(Publisher::new(match identity.protocol {
+                let version = match identity.protocol {
                     Protocol::V3_1_1 => ProtocolVersion::V3_1_1,
                     Protocol::V5 => ProtocolVersion::V5,
-                }));
+                };
+                // Devices that share a connection share its session: that of the first one.
+                publishers.push(Publisher::new(version, identity.cohort.durable));
             }
             let group = groups.group_of(subscribers_of(common, &identity.topic));
             let payloads = Payloads::new(&common.plan, &identity);
-            let durable = identity.cohort.durable;
-            devices.push(Device { number, topic: identity.topic.into(), payloads, group, durable });
+            devices.push(Device { number, topic: identity.topic.into(), payloads, group });
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         Fleet {
-            schedule: Schedule::along(
+            schedule: Schedule::of_devices(
                 common.plan.seed(),
-                numbers(),
+                spec,
                 Timeline::of(&common.plan.scenario).rates(),
-                &spec.rhythms(),
+                numbers(),
             ),
             half: PublisherHalf::new(devices.len()),
             publishers,
@@ -336,7 +335,7 @@ impl Fleet {
             return Ok(());
         };
         self.half.sent(due.slot as usize, due.sequence, due.qos)?;
-        publisher.write(&due, &device.topic, &payload, now_us, device.durable)?;
+        publisher.write(&due, &device.topic, &payload, now_us)?;
         common.tally.sent[due.qos] += 1;
         if due.qos == QoS::AtMostOnce {
             self.groups.expect(device.group, due.qos);
@@ -355,7 +354,7 @@ impl Fleet {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
             let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
-            let durable = identity.cohort.durable;
+            let durable = publisher.durable;
             let who = Introduction { client_id: &identity.client_id, durable, subscribes: false };
             publisher.link.opened(&who)?;
         }

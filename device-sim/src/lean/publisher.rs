@@ -16,6 +16,8 @@ const DUP: u8 = 0x08;
 /// See the module documentation.
 pub(super) struct Publisher {
     pub(super) link: Link,
+    /// Its session outlives its connections.
+    pub(super) durable: bool,
     /// Due, and not written yet, in the order of being due.
     queue: VecDeque<SlotDue>,
     /// QoS 1: written and not acknowledged, in the order of writing.
@@ -51,8 +53,9 @@ pub(super) struct Acknowledged {
 }
 
 impl Publisher {
-    pub(super) fn new(version: ProtocolVersion) -> Self {
+    pub(super) fn new(version: ProtocolVersion, durable: bool) -> Self {
         Publisher {
+            durable,
             link: Link::new(version),
             queue: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -134,7 +137,6 @@ impl Publisher {
         topic: &str,
         payload: &[u8],
         now_us: u64,
-        durable: bool,
     ) -> Result<(), Broken> {
         let id = match due.qos {
             QoS::AtMostOnce => None,
@@ -156,7 +158,7 @@ impl Publisher {
         let start = self.link.out.len();
         encode_publish(&frame, self.link.version, &mut self.link.out)?;
         if let Some(id) = id {
-            let written = self.link.out.get(start..).filter(|_| durable).unwrap_or_default();
+            let written = self.link.out.get(start..).filter(|_| self.durable).unwrap_or_default();
             self.in_flight.push_back(InFlight {
                 id,
                 slot: due.slot,

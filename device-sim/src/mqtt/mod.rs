@@ -98,11 +98,11 @@ pub(crate) enum LinkEvent {
     Acknowledged { id: u16, accepted: bool },
     /// A PUBLISH came in.
     Delivered { topic: Bytes, payload: Bytes },
-    /// A PUBLISH with a Response Topic came in.
-    Requested { topic: Bytes, payload: Bytes, response_topic: String, correlation: Option<Bytes> },
     /// A PUBLISH came in that waits for an answer, if it has an identifier: 0 for QoS 0. `offset` is its place in the
     /// gateway's log, if it says so.
     Handed { id: u16, offset: Option<u64>, topic: Bytes, payload: Bytes },
+    /// A PUBLISH with a Response Topic came in.
+    Requested { topic: Bytes, payload: Bytes, response_topic: String, correlation: Option<Bytes> },
     /// SUBACK: the granted QoS, or a refusal.
     Subscribed(Result<QoS, String>),
     /// DISCONNECT was written.
@@ -226,6 +226,15 @@ impl Link {
         }
     }
 
+    /// Answers a delivery; to be written by the next polls. What was not written when the connection breaks is forgotten:
+    /// the delivery comes again.
+    pub(crate) fn answer(&mut self, id: u16, answer: Answer) {
+        match self {
+            Link::V4(link) => link.answer(id, answer),
+            Link::V5(link) => link.answer(id, answer),
+        }
+    }
+
     /// The Will Message of the next connection.
     pub(crate) fn set_will(&mut self, will: Message) {
         match self {
@@ -240,15 +249,6 @@ impl Link {
         match self {
             Link::V4(link) => link.unsent.retain(|_| keep()),
             Link::V5(link) => link.unsent.retain(|_| keep()),
-        }
-    }
-
-    /// Answers a delivery; to be written by the next polls. What was not written when the connection breaks is forgotten:
-    /// the delivery comes again.
-    pub(crate) fn answer(&mut self, id: u16, answer: Answer) {
-        match self {
-            Link::V4(link) => link.answer(id, answer),
-            Link::V5(link) => link.answer(id, answer),
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Sender {
     number: u16,
     link: Link,
     books: Books,
+    /// What may be unacknowledged, as the broker allows.
+    window: u16,
     next_id: u16,
 }
 
@@ -110,7 +112,8 @@ impl Sender {
         let client_id = format!("device-sim-replay-{:08x}", process::fresh_number() as u32);
         let link = Link::connect(plan.address, &client_id, plan.version).map_err(could_not)?;
         let books = Books { in_flight: HashMap::new(), sent: Sent::new()? };
-        Ok(Sender { plan, number, link, books, next_id: 0 })
+        let window = plan.window.min(link.receive_maximum());
+        Ok(Sender { plan, number, link, books, window, next_id: 0 })
     }
 
     /// Publishes what is this connection's, until the capture ends or someone stops it.
@@ -165,7 +168,7 @@ impl Sender {
         let mut free_since = due;
         loop {
             let left = due.saturating_duration_since(Instant::now());
-            let is_full = self.books.in_flight.len() >= usize::from(self.plan.window);
+            let is_full = self.books.in_flight.len() >= usize::from(self.window);
             if left.is_zero() && !is_full {
                 break;
             }

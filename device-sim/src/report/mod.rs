@@ -75,6 +75,8 @@ pub struct Report {
     pub gates: Vec<GateResult>,
     /// The gateway's own counters beside the ledger, if they were read.
     pub gateway: Option<CounterComparison>,
+    /// Why they were not, if they were to be.
+    pub gateway_unread: Option<String>,
     /// What happened second by second.
     pub series: SeriesReport,
     /// Latencies as distributions.
@@ -292,6 +294,7 @@ impl Report {
             promises: Vec::new(),
             gates: Vec::new(),
             gateway: None,
+            gateway_unread: None,
             series: shared.series.report(),
             distributions: distributions(shared),
         };

@@ -36,8 +36,6 @@ struct Inner {
     step_s: f64,
     /// When publishing began, seconds after the series did.
     publishing_s: Option<f64>,
-    /// The phase's name, if a timeline gives one.
-    phase: Option<String>,
     gateway: Option<(Duration, GatewaySample)>,
     last_at: Duration,
     last: Counters,
@@ -147,7 +145,6 @@ impl Series {
             samples: Vec::new(),
             step_s: 1.0,
             publishing_s: None,
-            phase: None,
             gateway: None,
             last_at: Duration::ZERO,
             last: Counters::default(),
@@ -164,11 +161,6 @@ impl Series {
     /// Takes the last sample, however little time it covers, so that what is plotted adds up to what is counted.
     pub fn close(&self, shared: &Shared) {
         self.sample_at(shared, self.began.elapsed(), Duration::from_nanos(1));
-    }
-
-    /// Samples from now on are of this phase of a timeline.
-    pub fn enter(&self, phase: &str) {
-        self.lock().phase = Some(phase.to_owned());
     }
 
     /// How the gateway is now.
@@ -210,7 +202,7 @@ impl Series {
         let sample = Sample {
             t_s: now.as_secs_f64(),
             span_s: rounded(seconds),
-            phase: inner.phase_of(shared.phase()),
+            phase: phase_name(shared, published_us),
             connected: shared.stats.connected.get(),
             disconnects: counters.disconnects.saturating_sub(before.disconnects),
             due_per_s: per_second(counters.due, before.due),
@@ -263,13 +255,12 @@ impl Inner {
         self.samples = halved;
         self.step_s *= 2.0;
     }
+}
 
-    fn phase_of(&self, phase: Phase) -> String {
-        match (phase, &self.phase) {
-            (Phase::Publishing, Some(name)) => name.clone(),
-            (phase, _) => phase.name().to_owned(),
-        }
-    }
+/// The phase's name: that of the timeline while it has one.
+fn phase_name(shared: &Shared, now_us: u64) -> String {
+    let named = shared.timeline.phase_at(now_us).filter(|_| shared.phase() == Phase::Publishing);
+    named.unwrap_or_else(|| shared.phase().name()).to_owned()
 }
 
 impl Counters {

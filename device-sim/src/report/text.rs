@@ -173,6 +173,9 @@ fn write_connections(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn write_counters(out: &mut String, report: &Report) -> fmt::Result {
+    if let Some(why) = &report.gateway_unread {
+        writeln!(out, "\nthe gateway's own counters are not compared: {why}")?;
+    }
     let Some(gateway) = &report.gateway else { return Ok(()) };
     let differences: Vec<&CounterLine> = gateway.lines.iter().filter(|line| line.difference() != 0).collect();
     if differences.is_empty() {

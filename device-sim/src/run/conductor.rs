@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::stage::Stage;
 use super::{RunError, Shared};
@@ -25,8 +25,14 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Between looks at what runs have to come back to, which costs a walk over the ledger.
 const LOOK_BACK_US: u64 = 50_000;
 
+/// How long after the drain a run is still given to come back: a client's longest pause before it connects again, twice.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What waits for longer has not been worked off.
 const BEHIND_US: u64 = 1_000_000;
+
+/// A recovery is not believed sooner: clients need that long to notice that anything happened.
+const SETTLE_US: u64 = 100_000;
 
 /// What the run tells its conductor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +55,7 @@ impl Conducting {
     /// Begins with the timeline.
     pub(crate) fn begin(stage: Stage, shared: &Arc<Shared>) -> Self {
         let (end, hear_end) = watch::channel(Ending::No);
-        Conducting { end, task: tokio::spawn(conduct(stage, Arc::clone(shared), hear_end)) }
+        Conducting { end, task: tokio::spawn(conduct(stage, Arc::clone(shared), hear_end, LAST_PATIENCE)) }
     }
 
     /// No more events come, sooner than planned.
@@ -69,10 +75,12 @@ async fn conduct(
     mut stage: Stage,
     shared: Arc<Shared>,
     mut ending: watch::Receiver<Ending>,
+    mut patience: Duration,
 ) -> Result<(Stage, Vec<Recovery>), HostError> {
     let mut steps = VecDeque::from(shared.timeline.steps());
     let mut begun = Vec::new();
     let mut watch = Watch::default();
+    let mut over_since = None;
     loop {
         let now_us = shared.clock.now_us();
         let told = *ending.borrow_and_update();
@@ -87,9 +95,15 @@ async fn conduct(
             }
             stage.make(change).await?;
         }
-        watch.look(&shared);
-        if told == Ending::Over {
+        watch.look(&shared, told == Ending::Over);
+        let over =
+            told == Ending::Over && *over_since.get_or_insert_with(Instant::now) + patience <= Instant::now();
+        if over || (told == Ending::Over && watch.pending.is_empty()) {
             return Ok((stage, watch.recoveries));
+        }
+        if told == Ending::CutShort {
+            // Somebody wants out: what has not come back by the end of the drain is not waited for.
+            patience = Duration::ZERO;
         }
         sleep(LOOK).await;
     }
@@ -120,9 +134,10 @@ impl Watch {
         self.recoveries.push(Recovery { phase: name.to_owned(), took: None });
     }
 
-    fn look(&mut self, shared: &Shared) {
+    /// Nothing but connections can still come back once the run is `over`.
+    fn look(&mut self, shared: &Shared, over: bool) {
         let now_us = shared.clock.now_us();
-        if self.past.back().is_some_and(|last| now_us < last.at_us + LOOK_BACK_US) {
+        if !over && self.past.back().is_some_and(|last| now_us < last.at_us + LOOK_BACK_US) {
             return;
         }
         let now = Past::of(shared, now_us);
@@ -135,10 +150,9 @@ impl Watch {
         if self.pending.is_empty() || !is_back(shared, now, before) {
             return;
         }
-        // Two looks in a row could still be the one just before clients notice that they were cut off.
         for (place, since_us) in std::mem::take(&mut self.pending) {
             match self.recoveries.get_mut(place) {
-                Some(recovery) if now_us >= since_us + SETTLE_US => {
+                Some(recovery) if over || now_us >= since_us + SETTLE_US => {
                     recovery.took = Some(Duration::from_micros(now_us - since_us));
                 }
                 _ => self.pending.push((place, since_us)),
@@ -146,9 +160,6 @@ impl Watch {
         }
     }
 }
-
-/// A recovery is not believed sooner: clients need that long to notice that anything happened.
-const SETTLE_US: u64 = 100_000;
 
 impl Past {
     fn of(shared: &Shared, at_us: u64) -> Self {

@@ -40,6 +40,7 @@ pub(crate) use shared::{LateDeliveries, expectations};
 pub(crate) use conductor::Conducting;
 pub(crate) use stage::{Addresses, Stage};
 
+pub use crate::admin::AdminError;
 use crate::fleet;
 use crate::gates::{self, Facts, Recovery};
 pub use crate::host::HostError;
@@ -47,6 +48,7 @@ use crate::ledger::Totals;
 use crate::process;
 use crate::random::Seed;
 use crate::report::Report;
+use crate::report::gateway::compare;
 use crate::scenario::{Clients, Scenario, topic};
 use crate::subscriber;
 use crate::workers::{self, TeamError};
@@ -129,6 +131,9 @@ pub enum RunError {
     /// The broker that the run was to start or to spoil.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// The gateway's counters were to be read.
+    #[error("cannot read the gateway's counters: {0}")]
+    Admin(#[from] AdminError),
     /// No port for the network that is to be spoilt.
     #[error("cannot listen for the fleet: {0}")]
     Proxy(io::Error),
@@ -155,8 +160,10 @@ pub async fn execute(
     mut stop: watch::Receiver<Stop>,
     more_files: u64,
 ) -> Result<Report, RunError> {
-    let _sampling = sampling::start(shared);
     let (stage, addresses) = Stage::set(plan).await?;
+    let just_started = stage.admin().map(|admin| shared.gateway.tell(admin)).is_some();
+    shared.gateway.open(shared, just_started).await?;
+    let _sampling = sampling::start(shared);
     if let Clients::Lean(lean) = &plan.scenario.fleet.clients {
         return workers::execute(plan, lean, shared, stage, &addresses, stop).await;
     }
@@ -194,7 +201,8 @@ pub async fn execute(
     drain::run(shared, plan.scenario.run.drain_timeout, &mut stop).await;
     let (stage, recoveries) = conducting.finish().await?;
     let cpu = process::cpu_time().saturating_sub(cpu_before);
-    let report = judged(Report::new(plan, shared, published_for, cpu), plan, shared, &broker, recoveries);
+    let report =
+        judged(Report::new(plan, shared, published_for, cpu), plan, shared, &broker, recoveries).await;
     shared.enter(Phase::Done);
 
     // A device that is cut off before its DISCONNECT leaves a Will Message behind.
@@ -211,8 +219,8 @@ pub async fn execute(
     Ok(report)
 }
 
-/// The report of a run that was made against `broker`, with its gates and its verdict.
-pub(crate) fn judged(
+/// The report of a run that was made against `broker`, with its gates, the gateway's counters and its verdict.
+pub(crate) async fn judged(
     mut report: Report,
     plan: &Plan,
     shared: &Shared,
@@ -222,6 +230,11 @@ pub(crate) fn judged(
     broker.clone_into(&mut report.broker);
     let facts = Facts { recoveries, shed_elsewhere: shed_elsewhere(plan, shared) };
     report.gates = gates::judge(&plan.scenario, &report, &facts);
+    match shared.gateway.close().await {
+        Some(Ok(tally)) => report.gateway = Some(compare(&report, &tally)),
+        Some(Err(error)) => report.gateway_unread = Some(error.to_string()),
+        None => {}
+    }
     report.judge();
     report
 }

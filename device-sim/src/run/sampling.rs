@@ -21,9 +21,6 @@ pub(super) fn start(shared: &Arc<Shared>) -> Sampling {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             seconds.tick().await;
-            if let Some(phase) = shared.timeline.phase_at(shared.clock.now_us()) {
-                shared.series.enter(phase);
-            }
             shared.series.sample(&shared);
         }
     }))

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Plan;
 use super::clock::RunClock;
 use super::latency::Latencies;
+use crate::admin::Desk;
 use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
@@ -191,6 +192,8 @@ pub struct Shared {
     pub sent_to_puback: Latencies,
     /// What happened second by second.
     pub series: Series,
+    /// Whom to ask about the gateway.
+    pub(crate) gateway: Desk,
     /// The topics of this fleet: what arrives on one of them must be an event of ours.
     pub(crate) topics: HashSet<String>,
     /// Events due before this, microseconds, are the warm-up.
@@ -223,6 +226,7 @@ impl Shared {
             due_to_puback: Latencies::new(),
             sent_to_puback: Latencies::new(),
             series: Series::new(),
+            gateway: Desk::default(),
             topics: topics.into_iter().collect(),
             warm_up_us: scenario.run.warm_up.as_micros() as u64,
             phase: AtomicU8::new(Phase::Connecting as u8),

@@ -49,6 +49,12 @@ impl Stage {
         Ok((Stage { host, devices, subscribers, orders }, addresses))
     }
 
+    /// Where the gateway that it started has its admin listener.
+    pub(super) fn admin(&self) -> Option<Broker> {
+        let admin = self.host.as_ref()?.admin()?;
+        Some(Broker { host: admin.ip().to_string(), port: admin.port() })
+    }
+
     /// The descriptors it needs for so many devices and subscribers, the listeners included.
     pub(super) fn files(plan: &Plan, devices: u64, subscribers: u64) -> u64 {
         let of = |side, clients| if spoils(plan, side) { 2 * clients + 1 } else { 0 };

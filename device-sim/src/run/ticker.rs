@@ -22,8 +22,8 @@ pub(super) async fn run(
     stop: &mut watch::Receiver<Stop>,
 ) -> Duration {
     let fleet = &plan.scenario.fleet;
-    let mut schedule =
-        Schedule::along(plan.seed(), 0..fleet.devices, shared.timeline.rates(), &fleet.rhythms());
+    let rates = shared.timeline.rates();
+    let mut schedule = Schedule::of_devices(plan.seed(), fleet, rates, 0..fleet.devices);
     let end_us = plan.scenario.run.duration.map_or(u64::MAX, |duration| duration.as_micros() as u64);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);

@@ -159,11 +159,16 @@ pub(super) fn uplink(keys: &Layers<'_, '_>) -> Uplink {
 }
 
 pub(super) fn template(keys: &Layers<'_, '_>, key: &'static str) -> Option<TopicTemplate> {
-    template_in(keys.at(key), key)
+    if is_off(keys, key) { None } else { template_in(keys.at(key), key) }
+}
+
+/// `status = false`: not even if the fleet below has one.
+fn is_off(keys: &Layers<'_, '_>, key: &'static str) -> bool {
+    keys.at(key).raw(key).is_some_and(|value| value.as_bool() == Some(false))
 }
 
 pub(super) fn state(keys: &Layers<'_, '_>) -> Option<StateTopic> {
-    if !keys.has("state") {
+    if !keys.has("state") || is_off(keys, "state") {
         return None;
     }
     let section = keys.section("state");
@@ -175,7 +180,7 @@ pub(super) fn state(keys: &Layers<'_, '_>) -> Option<StateTopic> {
 }
 
 pub(super) fn commands(keys: &Layers<'_, '_>) -> Option<CommandTopics> {
-    if !keys.has("commands") {
+    if !keys.has("commands") || is_off(keys, "commands") {
         return None;
     }
     let section = keys.section("commands");

@@ -21,7 +21,7 @@ pub struct BrokerSpec {
 /// `{dir}` for the broker's own directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
-    /// This product's gateway: the program beside this one, or in the search path.
+    /// This product's gateway: the program that `GATEWAY_BIN` names, the one beside this one, or in the search path.
     Gateway {
         /// `section.key=value` each.
         settings: Vec<String>,

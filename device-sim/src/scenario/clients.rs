@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::layers::Layers;
 use super::phase::{Disturbance, PhaseSpec};
 use super::section::Section;
 use super::subscriber::{Source, SubscriberSpec};
-use super::{DEVICES_MAX, Expect, Fleet, LEAN_DEVICES_MAX};
+use super::{Cohort, DEVICES_MAX, Expect, Fleet, LEAN_DEVICES_MAX};
 use crate::payload::Encoder;
 
 /// The most worker processes.
@@ -89,13 +88,18 @@ pub fn source_of(ranges: &[SourceRange], connection: u32) -> Option<IpAddr> {
     Some(range.address(connection / count))
 }
 
-/// The keys `devices`, `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
-/// speaks for them. `devices` are those of a file that does not say.
-pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) {
-    let is_lean = section.choice("client", &[("honest", false), ("lean", true)], false);
-    let devices_max = if is_lean { LEAN_DEVICES_MAX } else { DEVICES_MAX };
-    let devices =
-        section.count("devices", devices.clamp(1, devices_max.into()), 1, devices_max.into()) as u32;
+/// The most devices there may be, by who speaks for them.
+pub(super) fn devices_max(section: &Section<'_>) -> u64 {
+    if is_lean(section) { LEAN_DEVICES_MAX.into() } else { DEVICES_MAX.into() }
+}
+
+fn is_lean(section: &Section<'_>) -> bool {
+    section.choice("client", &[("honest", false), ("lean", true)], false)
+}
+
+/// The keys `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
+/// speaks for them.
+pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
     let workers = section.count("workers", 1, 1, WORKERS_MAX) as u32;
     let connections = section.count("connections", u64::from(devices), 1, u64::from(devices).max(1)) as u32;
     let sources = section.or("source_addresses", Vec::<String>::new());
@@ -115,8 +119,8 @@ pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) 
             ),
         }
     }
-    if is_lean {
-        return (devices, Clients::Lean(LeanClients { workers, connections, source_addresses, pace }));
+    if is_lean(section) {
+        return Clients::Lean(LeanClients { workers, connections, source_addresses, pace });
     }
     let lean_only = [
         ("workers", workers > 1),
@@ -127,7 +131,7 @@ pub(super) fn clients(section: &Layers<'_, '_>, devices: u64) -> (u32, Clients) 
     for (key, _) in lean_only.iter().filter(|(_, is_set)| *is_set) {
         section.fault(key, "needs client = \"lean\"");
     }
-    (devices, Clients::Honest)
+    Clients::Honest
 }
 
 /// What lean clients cannot do is a fault: they subscribe plainly, and are all there from the start.
@@ -142,9 +146,6 @@ pub(super) fn lean_suffices(
     if subscribers.iter().any(|one| one.source != Source::Plain || one.members > 1 || !one.delay.is_zero()) {
         refuse("subscribers but those of a plain Topic Filter");
     }
-    if fleet.cohorts.iter().any(|cohort| matches!(*cohort.payload, Encoder::Sparkplug(_))) {
-        refuse("births and deaths, which Sparkplug needs");
-    }
     if fleet.cohorts.iter().any(|cohort| cohort.rhythm.qos2_share > 0.0) {
         refuse("QoS 2");
     }
@@ -152,6 +153,15 @@ pub(super) fn lean_suffices(
     if disturbances.into_iter().any(|what| !matches!(what, Disturbance::Hog { .. } | Disturbance::Broker(_)))
     {
         refuse("phases but those of the load and of the broker");
+    }
+    let says_more = |cohort: &Cohort| {
+        cohort.status.is_some()
+            || cohort.state.is_some()
+            || cohort.commands.is_some()
+            || matches!(*cohort.payload, Encoder::Sparkplug(_))
+    };
+    if fleet.cohorts.iter().any(|cohort| says_more(cohort)) {
+        refuse("status, state, commands or Sparkplug births");
     }
     if expect.shed_only.is_some() {
         refuse("books per topic, which expect.shed_only needs");

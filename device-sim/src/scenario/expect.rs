@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::SubscriberSpec;
+use super::phase::{Disturbance, PhaseSpec};
 use super::section::Section;
 
 /// What a run must come to; what is not written is not asked.
@@ -54,7 +56,7 @@ pub struct LatencyBounds {
     pub max: Option<Duration>,
 }
 
-pub(super) fn expect(section: &Section<'_>) -> Expect {
+pub(super) fn expect(section: &Section<'_>, subscribers: &[SubscriberSpec], phases: &[PhaseSpec]) -> Expect {
     let optional = |key, least, most| section.has(key).then(|| section.number(key, least, least, most));
     let expect = Expect {
         loss: section.optional("loss"),
@@ -72,12 +74,35 @@ pub(super) fn expect(section: &Section<'_>) -> Expect {
         recovery: section.optional("recovery"),
         shed_only: section.optional("shed_only"),
     };
+    // A gate that nothing could ever meet, or miss, is a mistake.
+    if expect.delivery != LatencyBounds::default() && !undisturbed(subscribers, phases).any(|calm| calm) {
+        section.fault("delivery", "every subscriber is slowed down or taken away, by itself or by a phase");
+    }
+    if expect.recovery.is_some() && !phases.iter().any(PhaseSpec::is_recovered_from) {
+        section.fault("recovery", "no phase disturbs anything");
+    }
     for filter in expect.shed_only.iter().flatten() {
         if !rumqttc::valid_filter(filter) {
             section.fault("shed_only", &format!("`{filter}` is not a Topic Filter"));
         }
     }
     expect
+}
+
+/// For each subscriber, whether its latencies are the broker's doing alone.
+pub(crate) fn undisturbed(
+    subscribers: &[SubscriberSpec],
+    phases: &[PhaseSpec],
+) -> impl Iterator<Item = bool> {
+    let disturbed = |place: usize| {
+        phases.iter().any(|phase| match phase.disturbance {
+            Some(Disturbance::SlowConsumer { subscriber, .. } | Disturbance::Outage { subscriber }) => {
+                subscriber == place
+            }
+            _ => false,
+        })
+    };
+    subscribers.iter().enumerate().map(move |(place, one)| one.delay.is_zero() && !disturbed(place))
 }
 
 fn bounds(section: Section<'_>) -> LatencyBounds {

@@ -57,7 +57,7 @@ pub(super) fn read(top: &Section<'_>, faults: &Faults) -> Option<Fleet> {
     if own.len() > COHORTS_MAX {
         top.fault("cohort", &format!("at most {COHORTS_MAX} are possible"));
     }
-    let fleet = fleet(&fleet_layers, cohorts);
+    let fleet = fleet(&section, &fleet_layers, cohorts);
     // Cohorts that are replaced were never read.
     let read = if own.is_empty() { base_cohorts } else { own };
     read.into_iter().for_each(Section::finish);
@@ -105,14 +105,14 @@ enum Pace {
     Cohort(f64),
 }
 
-fn fleet(keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option<Fleet> {
+fn fleet(own: &Section<'_>, keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option<Fleet> {
     let fixed: u64 = drafts.iter().filter_map(|draft| draft.devices).map(u64::from).sum();
     let all_fixed = !drafts.is_empty() && drafts.iter().all(|draft| draft.devices.is_some());
     if !keys.has("devices") && !all_fixed {
         keys.fault("devices", "is missing");
     }
-    let (count, clients) = clients::clients(keys, fixed);
-    let devices = u64::from(count);
+    let most = clients::devices_max(own);
+    let devices = keys.count("devices", fixed.clamp(1, most), 1, most);
     if all_fixed && fixed != devices {
         keys.fault("devices", &format!("{devices} is not the sum of the cohorts' devices, {fixed}"));
     } else if fixed > devices {
@@ -124,10 +124,11 @@ fn fleet(keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option<Fleet> {
     if rate.is_none() && !paced {
         keys.fault("rate", "is missing");
     }
-    let cohorts = placed(drafts, count, fixed.min(devices) as u32, rate);
+    let cohorts = placed(drafts, devices as u32, fixed.min(devices) as u32, rate);
+    let clients = clients::clients(own, devices as u32);
     Some(Fleet {
-        devices: cohorts.last().map_or(0, |cohort| cohort.end()),
         clients,
+        devices: cohorts.last().map_or(0, Cohort::end),
         sites: keys.count("sites", 10, 1, 10_000) as u32,
         rate: cohorts.iter().map(|cohort| cohort.rhythm.rate).sum(),
         client_id_prefix: client_id_prefix(keys),
@@ -205,7 +206,7 @@ fn draft(
     let (devices, share) = match of_fleet {
         true => (None, 1.0),
         false => (
-            own.raw("devices").map(|_| own.count("devices", 1, 1, u64::from(LEAN_DEVICES_MAX)) as u32),
+            own.raw("devices").map(|_| own.count("devices", 1, 1, LEAN_DEVICES_MAX.into()) as u32),
             own.number("share", 1.0, 0.0, 1e9),
         ),
     };

@@ -3,8 +3,8 @@
 //! Promise: a [`Scenario`] can be run; every fault of a file is reported at once and in sentences, unknown keys with the
 //! nearest known one, at their line and column. This module knows no clock and no socket. The commented first form is
 //! `scenarios/first.toml`; `source` knows where keys stand, `section` is the generic reader, `read` the keys, [`phase`],
-//! [`subscriber`], [`expect`] and [`broker`] those of their tables, `fleet` and `behaviour` those of the devices, [`cohort`]
-//! what these come to, [`topic`] the topic template, [`builtin`] the scenarios that come with the program.
+//! [`subscriber`], [`expect`] and [`broker`] those of their tables, `fleet` and `behaviour` those of the devices, [`cohort`] what these come to, [`topic`] the topic template, [`builtin`] the scenarios
+//! that come with the program.
 
 mod behaviour;
 pub mod broker;
@@ -33,7 +33,6 @@ pub use fault::{Fault, ScenarioFaults};
 pub use phase::PhaseSpec;
 pub use subscriber::{Protocol, SUBSCRIBERS_MAX, SubscriberSpec};
 
-use crate::schedule::Rhythm;
 pub use clients::{Clients, LeanClients, Pace, SourceRange, source_of};
 pub use cohort::Cohort;
 
@@ -130,10 +129,5 @@ impl Fleet {
     pub fn cohort_of(&self, device: u32) -> Option<(usize, &Arc<Cohort>)> {
         let place = self.cohorts.partition_point(|cohort| cohort.end() <= device);
         self.cohorts.get(place).map(|cohort| (place, cohort))
-    }
-
-    /// The cohorts' rhythms, each with the number of its first device.
-    pub fn rhythms(&self) -> Vec<(u32, Rhythm)> {
-        self.cohorts.iter().map(|cohort| (cohort.first, cohort.rhythm)).collect()
     }
 }

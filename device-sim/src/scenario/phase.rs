@@ -175,6 +175,11 @@ pub enum BrokerFault {
 }
 
 impl PhaseSpec {
+    /// Whether a run has something to come back from after it.
+    pub fn is_recovered_from(&self) -> bool {
+        !matches!(self.disturbance, None | Some(Disturbance::Poison { .. }))
+    }
+
     /// When it is over.
     pub fn end(&self) -> Duration {
         self.start + self.duration

@@ -23,7 +23,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let run = run(&run_section, (!phases.is_empty()).then_some(phases_last));
     run_section.finish();
     let expect_section = top.section("expect");
-    let expect = expect::expect(&expect_section);
+    let expect = expect::expect(&expect_section, &subscribers, &phases);
     expect_section.finish();
     if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
         clients::lean_suffices(&top.section("fleet"), fleet, &subscribers, &phases, &expect);

@@ -100,7 +100,7 @@ pub(crate) async fn execute(
     }
     shared.ledger.tell_totals(totals);
     let report = Report::new(plan, shared, published_for, Duration::from_secs_f64(cpu));
-    let report = judged(report, plan, shared, &name, recoveries);
+    let report = judged(report, plan, shared, &name, recoveries).await;
     shared.enter(Phase::Done);
     run.team.dismiss().await;
     drop(stage);

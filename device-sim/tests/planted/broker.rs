@@ -123,7 +123,8 @@ impl State {
     fn next(&self) -> Fault {
         let number = self.events.fetch_add(1, Relaxed) + 1;
         let Plant { fault, first, every, times } = self.plant;
-        let is_it = number >= first && (number - first) % every == 0 && (number - first) / every < times;
+        let is_it =
+            number >= first && (number - first).is_multiple_of(every) && (number - first) / every < times;
         if !is_it || fault == Fault::None {
             return Fault::None;
         }

@@ -1,17 +1,24 @@
 //! Planted faults: a broker that spoils one event in so many, each time in one way. The ledger catches every one of them,
 //! counts it exactly and names it, and nothing else is named with it.
 //!
-//! `DEVICE_SIM_PLANTED=1000000` makes it one event in a million, which takes about a minute for each fault.
-#![expect(clippy::expect_used, reason = "a test helper; a failure fails the test")]
+//! `DEVICE_SIM_PLANTED=1000000` makes it one event in a million, by lean clients, which takes about three minutes for each
+//! fault; `DEVICE_SIM_BIN` then names the program, best a release build.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test helper; a failure fails the test"
+)]
 
 mod broker;
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use broker::{Broker, Fault, Plant};
-use device_sim::report::{Report, Verdict, text};
 use device_sim::run::{self, Plan, Stop};
 use device_sim::scenario::Scenario;
+use serde_json::Value;
 use tokio::sync::watch;
 
 /// Spoilt events of a run.
@@ -25,10 +32,14 @@ fn every() -> u64 {
     std::env::var("DEVICE_SIM_PLANTED").map_or(200, |every| every.parse().expect("a number of events"))
 }
 
+fn is_long() -> bool {
+    every() >= 10_000
+}
+
 fn scenario(qos: u8, fault: Fault) -> String {
     let every = every();
     // As many as are spoilt, and one more time as many, so that each comes in the middle of others.
-    let rate = if every < 10_000 { 1_200 } else { 20_000 };
+    let (rate, clients) = if is_long() { (60_000, "client = \"lean\"") } else { (1_200, "") };
     let (drain, latency) = match fault {
         Fault::Stall => ("4s", "puback = { max = \"2s\" }"),
         _ => ("300ms", ""),
@@ -42,6 +53,7 @@ fn scenario(qos: u8, fault: Fault) -> String {
         qos = {qos}
         protocol = "5"
         queue_max = 50000
+        {clients}
         [[subscriber]]
         name = "archive"
         filter = "devices/#"
@@ -64,21 +76,51 @@ fn scenario(qos: u8, fault: Fault) -> String {
     )
 }
 
-fn run(qos: u8, fault: Fault, seed: u64) -> Report {
+/// The report of a run, as JSON has it.
+fn run(qos: u8, fault: Fault, seed: u64) -> Value {
     let every = every();
     // A second one could come while the subscriber is still on its way back from the first.
     let times = if fault == Fault::Forget { 1 } else { TIMES };
     let broker = Broker::start(Plant { fault, first: 1 + seed * 7_919 % every, every, times });
-    let scenario = Scenario::parse(&scenario(qos, fault)).expect("a valid scenario");
-    let plan = Plan { scenario, host: "127.0.0.1".to_owned(), port: broker.port(), seed, epoch: 5 };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let report = runtime.expect("a runtime").block_on(async {
-        let (_stop, stopped) = watch::channel(Stop::No);
-        run::execute(&plan, &run::prepare(&plan), stopped, 200).await.expect("the run takes place")
-    });
+    let scenario = scenario(qos, fault);
+    let report = if is_long() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("scenario.toml");
+        std::fs::write(&path, scenario).expect("a scenario is written");
+        parse(&program(&path, broker.port(), seed))
+    } else {
+        let scenario = Scenario::parse(&scenario).expect("a valid scenario");
+        let plan = Plan { scenario, host: "127.0.0.1".to_owned(), port: broker.port(), seed, epoch: 5 };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let report = runtime.expect("a runtime").block_on(async {
+            let (_stop, stopped) = watch::channel(Stop::No);
+            run::execute(&plan, &run::prepare(&plan), stopped, 200).await.expect("the run takes place")
+        });
+        serde_json::to_value(report).expect("a report in JSON")
+    };
     let wanted = if fault == Fault::None { 0 } else { times };
     assert_eq!(broker.spoilt(), wanted, "the broker did what it was to do");
     report
+}
+
+/// The same by the program.
+fn program(scenario: &Path, port: u16, seed: u64) -> Output {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_device-sim"));
+    Command::new(std::env::var_os("DEVICE_SIM_BIN").filter(|_| is_long()).map_or(built, PathBuf::from))
+        .arg("run")
+        .arg(scenario)
+        .args(["--report", "json", "--broker", &format!("127.0.0.1:{port}"), "--seed", &seed.to_string()])
+        .output()
+        .expect("the program runs")
+}
+
+fn parse(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("no report: {error}; {said}"))
+}
+
+fn broken(report: &Value) -> Vec<String> {
+    serde_json::from_value(report["broken"].clone()).expect("a list of sentences")
 }
 
 /// What was named, for every seed the same.
@@ -86,10 +128,10 @@ fn named(qos: u8, fault: Fault) -> Vec<String> {
     let mut reports = SEEDS.map(|seed| run(qos, fault, seed)).into_iter();
     let first = reports.next().expect("a run");
     for report in reports {
-        assert_eq!(report.broken, first.broken, "{fault:?}: caught every time\n{}", text::render(&report));
+        assert_eq!(broken(&report), broken(&first), "{fault:?}: caught every time\n{report:#}");
     }
-    assert_eq!(first.verdict == Verdict::Kept, first.broken.is_empty());
-    first.broken
+    assert_eq!(first["verdict"] == "kept", broken(&first).is_empty());
+    broken(&first)
 }
 
 #[test]
@@ -111,8 +153,9 @@ fn a_lost_event_is_a_loss() {
 fn a_lost_event_without_a_promise_is_a_gate() {
     for seed in SEEDS {
         let report = run(0, Fault::Lose, seed);
-        assert_eq!(report.qos.qos0.lost, 2);
-        let [named] = report.broken.as_slice() else { panic!("{:?}", report.broken) };
+        assert_eq!(report["qos"]["0"]["lost"], 2);
+        let broken = broken(&report);
+        let [named] = broken.as_slice() else { panic!("{broken:?}") };
         assert!(named.starts_with("QoS 0 loss: wanted at most 0.000 %, got 0."), "{named}");
     }
 }
@@ -152,7 +195,7 @@ fn a_damaged_or_moved_event_is_corrupt_and_the_one_it_was_is_lost() {
     ];
     assert_eq!(named(1, Fault::Corrupt), both);
     for fault in [Fault::Cut, Fault::Move] {
-        assert_eq!(run(1, fault, 4).broken, both, "{fault:?}");
+        assert_eq!(broken(&run(1, fault, 4)), both, "{fault:?}");
     }
 }
 
@@ -161,22 +204,22 @@ fn an_event_without_an_answer_and_one_that_is_refused_are_gates() {
     assert_eq!(named(1, Fault::Refuse), ["rejected: wanted at most 0, got 2"]);
     for seed in SEEDS {
         // What is behind it in the client's window may be stuck there as well.
-        let broken = run(1, Fault::Mute, seed).broken;
+        let broken = broken(&run(1, Fault::Mute, seed));
         assert!(broken.contains(&"unacknowledged: wanted at most 0, got 2".to_owned()), "{broken:?}");
     }
 }
 
 #[test]
 fn a_late_answer_is_a_latency() {
-    let report = run(1, Fault::Stall, 1);
-    let [named] = report.broken.as_slice() else { panic!("{:?}", report.broken) };
+    let broken = broken(&run(1, Fault::Stall, 1));
+    let [named] = broken.as_slice() else { panic!("{broken:?}") };
     assert!(named.starts_with("due to PUBACK max: wanted under 2.00 s, got 2."), "{named}");
 }
 
 #[test]
 fn a_forgotten_session_is_named_beside_what_it_cost() {
     for seed in SEEDS {
-        let broken = run(1, Fault::Forget, seed).broken;
+        let broken = broken(&run(1, Fault::Forget, seed));
         assert!(
             broken.contains(&"archive: 1 times its durable session was gone when it came back".to_owned()),
             "{broken:?}"
@@ -193,14 +236,9 @@ fn the_exit_code_and_the_report_say_it() {
     std::fs::write(&path, scenario(1, Fault::None)).expect("a scenario is written");
     for (fault, code, held) in [(Fault::None, 0, true), (Fault::Lose, 1, false)] {
         let broker = Broker::start(Plant { fault, first: 100, every: every(), times: TIMES });
-        let output = Command::new(env!("CARGO_BIN_EXE_device-sim"))
-            .args(["run", path.to_str().expect("a path in UTF-8"), "--report", "json", "--broker"])
-            .arg(format!("127.0.0.1:{}", broker.port()))
-            .output()
-            .expect("the program runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report in JSON");
+        let output = program(&path, broker.port(), 1);
+        let report = parse(&output);
+        assert_eq!(output.status.code(), Some(code), "{report:#}");
         let loss = &report["gates"][0];
         let got = if held { "0" } else { "2" };
         assert_eq!(

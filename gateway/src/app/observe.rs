@@ -54,6 +54,7 @@ pub(super) fn describe() {
         engine::metrics::describe,
         stream::metrics::describe,
         decisions::metrics::describe,
+        super::pressure::describe,
         describe_sampled,
     ]);
 }
@@ -143,6 +144,12 @@ fn show(name: &str, [events, bytes, workers]: [u64; 3], oldest: Duration) {
     gauge!("gateway_consumer_oldest_open_seconds", "consumer" => name()).set(oldest.as_secs_f64());
 }
 
+/// The figures of one stream.
+fn show_stream(name: &str, bytes: u64, events: u64) {
+    gauge!("gateway_stream_bytes", "stream" => name.to_owned()).set(bytes as f64);
+    gauge!("gateway_stream_events", "stream" => name.to_owned()).set(events as f64);
+}
+
 /// Carries what was last seen of totals that are kept elsewhere.
 #[derive(Default)]
 pub(super) struct Sampler {
@@ -151,6 +158,8 @@ pub(super) struct Sampler {
     last_dedup: DedupStats,
     /// Consumers whose figures are shown.
     consumers: HashSet<Box<str>>,
+    /// Streams whose figures are shown.
+    streams: HashSet<String>,
     /// Names forgotten early that the gateway's log does not tell of yet, and when it last did.
     unsaid: u64,
     said_at: Option<Instant>,
@@ -234,10 +243,19 @@ impl Sampler {
             .increment(report.checkpoint_failures - self.last_retention.checkpoint_failures);
         gauge!("gateway_view_failed").set(f64::from(u8::from(engine.view_error().is_some())));
         gauge!("gateway_view_waits_for_space").set(f64::from(u8::from(engine.view_waits_for_space())));
-        for (stream, bytes, events) in engine.stream_usage() {
-            gauge!("gateway_stream_bytes", "stream" => stream.clone()).set(bytes as f64);
-            gauge!("gateway_stream_events", "stream" => stream).set(events as f64);
-        }
+        self.sample_streams(engine);
         self.last_retention = report;
+    }
+
+    fn sample_streams(&mut self, engine: &Engine) {
+        let mut gone = std::mem::take(&mut self.streams);
+        for (stream, bytes, events) in engine.stream_usage() {
+            gone.remove(&stream);
+            show_stream(&stream, bytes, events);
+            self.streams.insert(stream);
+        }
+        for stream in gone {
+            show_stream(&stream, 0, 0);
+        }
     }
 }

@@ -17,6 +17,7 @@ mod consumers;
 mod decisions;
 mod fault;
 mod pace;
+mod postgres;
 mod raw;
 mod reader;
 mod resolve;
@@ -35,6 +36,7 @@ pub use consumers::{ConsumerConfig, ConsumerOrder, ConsumerStart, ConsumersConfi
 pub use decisions::DecisionsConfig;
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use pace::Pace;
+pub use postgres::PostgresTls;
 pub use settings::{Setting, Settings};
 pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use types::{

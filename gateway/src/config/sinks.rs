@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::consumers::{ConsumerStart, filter, start, word};
 use super::fault::FaultKind;
+use super::postgres::{self, PostgresTls};
 use super::reader::{Reader, Refusal, Section};
 use super::types::StreamConfig;
 
@@ -63,6 +64,8 @@ pub struct WebhookConfig {
 pub struct PostgresConfig {
     /// Where the database is and who connects.
     pub connection: tokio_postgres::Config,
+    /// What of the connection is protected.
+    pub tls: PostgresTls,
     /// The table, with its schema if it is not the default one: letters, digits and underscores.
     pub table: String,
     /// Whether the table is made when it is not there.
@@ -96,7 +99,7 @@ pub(super) fn sink(mut section: Section<'_>) -> Option<SinkConfig> {
     let batch_bytes = section.size_in_memory("batch_bytes", 1 << 10..=64 << 20);
     let target = match kind {
         Some(Kind::Webhook) => webhook(&mut section),
-        Some(Kind::Postgres) => postgres(&mut section),
+        Some(Kind::Postgres) => database(&mut section),
         None => {
             // Which keys there are depends on it, so none is said to be unknown.
             section.skip(&["url", "secret", "timeout", "table", "create_table"]);
@@ -125,16 +128,16 @@ fn webhook(section: &mut Section<'_>) -> Option<SinkTarget> {
     Some(SinkTarget::Webhook(WebhookConfig { url: url?, secret: secret?, timeout: timeout? }))
 }
 
-fn postgres(section: &mut Section<'_>) -> Option<SinkTarget> {
+fn database(section: &mut Section<'_>) -> Option<SinkTarget> {
     section.default("create_table", true);
     section.default("table", "gateway_events");
-    let accepted = "postgresql://user:password@host:port/database, or key=value pairs";
-    let connection = section.string("url", accepted, postgres_url, |_| HIDDEN.into());
+    let accepted = "postgresql://user:password@host:port/database?sslmode=verify-full, or key=value pairs";
+    let connection = section.string("url", accepted, postgres::parse, |_| HIDDEN.into());
     let accepted = "letters, digits and underscores, with a schema before a full stop if there is one";
     let table = section.string("table", accepted, table, |table| table.clone().into());
     let create_table = section.bool("create_table");
-    let (connection, table, create_table) = (connection?, table?, create_table?);
-    Some(SinkTarget::Postgres(Box::new(PostgresConfig { connection, table, create_table })))
+    let ((connection, tls), table, create_table) = (connection?, table?, create_table?);
+    Some(SinkTarget::Postgres(Box::new(PostgresConfig { connection, tls, table, create_table })))
 }
 
 /// Names are unique, and streams are there.
@@ -169,25 +172,6 @@ fn http_url(text: &str) -> Result<String, Refusal> {
 #[expect(clippy::unnecessary_wraps, reason = "the form of a parser")]
 fn secret(text: &str) -> Result<Option<String>, Refusal> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
-}
-
-fn postgres_url(text: &str) -> Result<tokio_postgres::Config, Refusal> {
-    let mut config: tokio_postgres::Config = text
-        .parse()
-        .map_err(|error: tokio_postgres::Error| Refusal::new(FaultKind::Invalid, error.to_string()))?;
-    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-        return Err(Refusal::new(
-            FaultKind::Invalid,
-            "asks for TLS, which this version does not speak to databases",
-        ));
-    }
-    if config.get_hosts().is_empty() {
-        return Err(Refusal::new(FaultKind::Invalid, "names no host"));
-    }
-    // A host that swallows packets is not waited for as long as the kernel would.
-    config.connect_timeout(Duration::from_secs(5)).application_name("mqtt-gateway");
-    config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(20));
-    Ok(config)
 }
 
 fn table(text: &str) -> Result<String, Refusal> {
@@ -246,7 +230,7 @@ mod tests {
             "type='webhook', url='http://x/', timeout='1ms'",
             "type='postgres', url='postgresql://localhost/x', table='a; drop table b'",
             "type='postgres', url='postgresql://localhost/x', table='a.b.c'",
-            "type='postgres', url='postgresql://localhost/x?sslmode=require'",
+            "type='postgres', url='postgresql://localhost/x?sslmode=prefer'",
             "type='postgres', url='host='",
             "type='postgres', url='postgresql://localhost/x', secret='x'",
             "type='webhook', url='http://x/', stream='nothing'",

@@ -52,8 +52,8 @@ pub enum SinkStartError {
         /// Why not.
         reason: String,
     },
-    /// The certificates of this machine cannot be read.
-    #[error("the sink {name} cannot read the certificates of this machine: {source}")]
+    /// The certificates of those that it trusts cannot be read.
+    #[error("the sink {name} cannot read the certificates of those that it trusts: {source}")]
     Certificates {
         /// The sink.
         name: Box<str>,
@@ -115,7 +115,9 @@ impl Sinks {
                     );
                 }
                 SinkTarget::Postgres(options) => {
-                    let target = Postgres::new(&config.name, (**options).clone());
+                    let target = Postgres::new(&config.name, (**options).clone()).map_err(|source| {
+                        SinkStartError::Certificates { name: config.name.as_str().into(), source }
+                    })?;
                     tasks.spawn(
                         Runner {
                             engine,

@@ -88,7 +88,7 @@ impl Report {
     /// CPU in multiples of the gateway's, scenario by scenario.
     fn summary(&self) -> String {
         let mut headings = vec!["CPU µs/message".to_owned()];
-        headings.extend(self.comparison.brokers.iter().map(|(kind, _)| kind.name().to_owned()));
+        headings.extend(self.comparison.brokers.iter().map(|(name, _)| name.clone()));
         let mut lines = vec![headings];
         for (scenario, medians) in &self.comparison.scenarios {
             let own = medians.first().and_then(Option::as_ref).and_then(cost);
@@ -108,7 +108,7 @@ impl Report {
     }
 
     fn names(&self) -> Vec<String> {
-        self.comparison.brokers.iter().map(|(kind, _)| kind.name().to_owned()).collect()
+        self.comparison.brokers.iter().map(|(name, _)| name.clone()).collect()
     }
 
     fn cpu(&self) -> String {
@@ -209,6 +209,15 @@ impl Scenario {
             }
             Self::Paced => {
                 "100 publishers, 10,000 events/s in all at QoS 1: what it takes when nobody is in a hurry."
+            }
+            Self::Shared => {
+                "100 publishers at QoS 1, a group of 4 subscribers that share all of their topics."
+            }
+            Self::Retained => {
+                "20 subscribers come and are sent 10,000 Retained Messages each, at QoS 1. CPU is from their first connection on."
+            }
+            Self::Consumer => {
+                "100 publishers at QoS 1 into a stream, 4 workers of one consumer that acknowledge what they are handed."
             }
             Self::SlowSubscriber => "2,000 events/s to 20 subscribers, one of which reads 64 KiB/s.",
             Self::Connect => {

@@ -160,7 +160,10 @@ fn item(out: &mut String, class: &str, name: &str, word: &str, detail: &str) {
 
 /// The gateway's counters beside the ledger.
 pub(super) fn counters(report: &Report) -> String {
-    let Some(gateway) = &report.gateway else { return String::new() };
+    let Some(gateway) = &report.gateway else {
+        let why = report.gateway_unread.as_deref();
+        return why.map(|why| format!("<p>Not compared: {}</p>\n", escaped(why))).unwrap_or_default();
+    };
     let mut out = match gateway.restarts {
         0 => String::new(),
         1 => "<p>The gateway was restarted once.</p>\n".to_owned(),

@@ -10,6 +10,7 @@
 
 mod rows;
 mod schema;
+mod tls;
 
 use super::target::{Failure, Outage, OutageKind, Row, Target};
 use crate::config::PostgresConfig;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Transaction};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long one statement, or a connection being made, may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,6 +27,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The target of a PostgreSQL sink.
 pub(super) struct Postgres {
     config: PostgresConfig,
+    /// `None`: in the clear.
+    tls: Option<MakeRustlsConnect>,
     /// The sink's name: the key of its row.
     name: Box<str>,
     /// Whose offsets they are: a consumer that was made anew counts in another log, or from elsewhere.
@@ -34,7 +38,7 @@ pub(super) struct Postgres {
 
 struct Connected {
     client: Client,
-    driver: JoinHandle<Result<(), tokio_postgres::Error>>,
+    driver: Driver,
     /// Up to where the table has everything.
     next: Offset,
 }
@@ -46,14 +50,21 @@ impl Drop for Connected {
 }
 
 impl Postgres {
-    pub(super) fn new(name: &str, config: PostgresConfig) -> Self {
-        Self { config, name: name.into(), generation: 0, connected: None }
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// The certificates of those that are trusted cannot be read.
+    pub(super) fn new(name: &str, config: PostgresConfig) -> std::io::Result<Self> {
+        let tls = tls::connector(&config.tls)?;
+        Ok(Self { config, tls, name: name.into(), generation: 0, connected: None })
     }
 
     async fn connect(&self) -> Result<Connected, Outage> {
-        let (client, connection) =
-            self.config.connection.connect(NoTls).await.map_err(|error| outage(&error))?;
-        let driver = tokio::spawn(connection);
+        let (client, driver) = match &self.tls {
+            Some(tls) => self.config.connection.connect(tls.clone()).await.map(started),
+            None => self.config.connection.connect(NoTls).await.map(started),
+        }
+        .map_err(|error| outage(&error))?;
         // Whatever fails from here on drops it, which ends the driver.
         let mut connected = Connected { client, driver, next: Offset::ZERO };
         let client = &mut connected.client;
@@ -95,6 +106,16 @@ impl Postgres {
             }
         }
     }
+}
+
+type Driver = JoinHandle<Result<(), tokio_postgres::Error>>;
+
+/// A connection is driven by a task of its own.
+fn started<C>((client, connection): (Client, C)) -> (Client, Driver)
+where
+    C: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+{
+    (client, tokio::spawn(connection))
 }
 
 enum WriteError {

@@ -24,6 +24,9 @@ struct Plan {
     /// Bytes until the disk is full.
     space: Option<u64>,
     stall: bool,
+    /// The next sync is to hang, and one does.
+    stall_one: bool,
+    holds_one: bool,
     stalled: bool,
     writes: u64,
     syncs: u64,
@@ -76,9 +79,16 @@ impl Faults {
         self.lock().stall = true;
     }
 
-    /// Lets a hanging sync, and all later ones, go on.
+    /// The next sync hangs, and no other, until [`Faults::release_sync`].
+    pub fn stall_one_sync(&self) {
+        self.lock().stall_one = true;
+    }
+
+    /// Lets hanging syncs, and all later ones, go on.
     pub fn release_sync(&self) {
-        self.lock().stall = false;
+        let mut plan = self.lock();
+        (plan.stall, plan.stall_one, plan.holds_one) = (false, false, false);
+        drop(plan);
         self.0.changed.notify_all();
     }
 
@@ -139,12 +149,14 @@ impl Faults {
     pub(crate) fn on_sync(&self) -> io::Result<()> {
         let mut plan = self.lock();
         plan.syncs += 1;
-        while plan.stall {
+        let is_the_one = std::mem::take(&mut plan.stall_one);
+        plan.holds_one |= is_the_one;
+        while plan.stall || (is_the_one && plan.holds_one) {
             plan.stalled = true;
             self.0.changed.notify_all();
             plan = self.0.changed.wait(plan).unwrap_or_else(PoisonError::into_inner);
         }
-        plan.stalled = false;
+        plan.stalled = plan.holds_one;
         count_down(&mut plan.sync, "injected sync failure")
     }
 

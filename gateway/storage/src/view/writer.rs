@@ -71,6 +71,7 @@ struct State {
     error: Option<Arc<ViewError>>,
     checkpoints: CheckpointState,
     space: SpaceState,
+    refused: u64,
 }
 
 #[derive(Debug)]
@@ -130,6 +131,7 @@ impl ViewWriter {
     pub fn try_save(&self, changes: Changes, applied: Offset) -> Result<(), Changes> {
         let mut state = self.shared.lock();
         if state.saving || !self.shared.takes_on(&state) {
+            state.refused += 1;
             return Err(changes);
         }
         state.saving = true;
@@ -162,6 +164,11 @@ impl ViewWriter {
     /// How it gets along with a full disk.
     pub fn space_state(&self) -> SpaceState {
         self.shared.lock().space
+    }
+
+    /// Saves that were not taken on.
+    pub fn refused(&self) -> u64 {
+        self.shared.lock().refused
     }
 
     /// The view, for reading. While it is being opened again, reads end in [`ViewError::Closed`].

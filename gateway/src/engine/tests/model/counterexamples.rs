@@ -1,7 +1,7 @@
 //! Cases that have failed, as short as they were found.
 
 use super::Case;
-use super::ops::{End, Op, Publish, ViewFate};
+use super::ops::{End, Op, Publish, ViewFate, Which};
 use crate::engine::{BacklogLimits, LetterLimits, Rules, ShareStrategy, WhenFull};
 
 const RULES: Rules = Rules {
@@ -82,6 +82,25 @@ fn a_replay_passes_on_what_was_passed_on_whatever_was_sent_meanwhile() {
         published(0),
     ];
     holds(ends_sessions_at(2), ops.to_vec());
+}
+
+/// What the view's thread was too busy to take was not saved with what came later, and no later start knew of it.
+#[test]
+fn a_save_that_was_refused_is_made_up_for() {
+    let events = |topic| vec![Publish { topic, qos: 1, retain: true, len: 70 }];
+    let busy = Op::BusySave { events: events(0), client: 0, which: Which::Oldest(1000), more: events(1) };
+    let ops =
+        vec![opened(0), subscribed(0, 0, 1), published(0), Op::Checkpoint, published(1), busy, published(0)];
+    // With the view as it was saved, and without it.
+    let kept = Op::Restart {
+        end: End::Crash,
+        view: ViewFate::Kept,
+        damages_checkpoint: false,
+        rules: RULES,
+        saves: true,
+    };
+    holds(RULES, [ops.clone(), vec![kept]].concat());
+    holds(RULES, ops);
 }
 
 /// What the log was to be trimmed of was given up first, and went to nobody.

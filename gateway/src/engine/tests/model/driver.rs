@@ -27,6 +27,8 @@ pub(super) struct Stats {
     pub(super) rebuilt: u64,
     pub(super) checkpoints: u64,
     pub(super) trimmed_segments: u64,
+    /// Saves of the view that were refused, and made up for.
+    pub(super) refused: u64,
 }
 
 impl Stats {
@@ -41,6 +43,7 @@ impl Stats {
         self.rebuilt += more.rebuilt;
         self.checkpoints += more.checkpoints;
         self.trimmed_segments += more.trimmed_segments;
+        self.refused += more.refused;
     }
 }
 
@@ -99,19 +102,47 @@ impl Driver {
                 let setup = Setup { rules: *rules, saves: *saves };
                 self.restart(end, *view, *damages_checkpoint, setup)?;
             }
+            Op::BusySave { events, client, which, more } => {
+                self.save_when_busy(events, (*client, *which), more)?;
+            }
             _ => {
                 let entries = self.entries(op);
-                // Where it is looked up who of a group has a message, it must not be gone again by then.
-                let one_by_one =
-                    self.plain.has_groups() && self.plain.rules.when_full != WhenFull::DropNewest;
-                let size = if one_by_one { 1 } else { entries.len().max(1) };
-                for group in entries.chunks(size) {
-                    self.rig()?.commit(group)?;
-                    self.catch_up(group, true)?;
-                }
+                self.commit(&entries)?;
             }
         }
         compare::view(&self.plain, self.rig()?)
+    }
+
+    fn commit(&mut self, entries: &[Owned]) -> Result<(), Wrong> {
+        // Where it is looked up who of a group has a message, it must not be gone again by then.
+        let one_by_one = self.plain.has_groups() && self.plain.rules.when_full != WhenFull::DropNewest;
+        let size = if one_by_one { 1 } else { entries.len().max(1) };
+        for group in entries.chunks(size) {
+            self.rig()?.commit(group)?;
+            self.catch_up(group, true)?;
+        }
+        Ok(())
+    }
+
+    fn save_when_busy(
+        &mut self,
+        events: &[Publish],
+        (client, which): (usize, Which),
+        more: &[Publish],
+    ) -> Result<(), Wrong> {
+        let is_busy = self.rig()?.keep_view_busy()?;
+        let refused = self.rig()?.engine().view.refused();
+        let first = self.events(client, events);
+        self.commit(&first)?;
+        if is_busy {
+            self.rig()?.await_refused_save(refused)?;
+            self.stats.refused += 1;
+        }
+        let mut second =
+            vec![Owned::Acknowledged { client: CLIENTS[client].to_owned(), runs: self.runs(client, which) }];
+        second.extend(self.events(client, more));
+        self.commit(&second)?;
+        if is_busy { self.rig()?.let_go_of_view() } else { Ok(()) }
     }
 
     fn upkeep(&mut self, op: &Op) -> Result<(), Wrong> {

@@ -118,5 +118,6 @@ fn log_view_and_sessions_follow_the_plain_model_through_crashes_and_faults() {
     eprintln!("{stats:?}");
     if cases >= CASES {
         assert!(stats.crashes > 0 && stats.trimmed_segments > 0 && stats.rebuilt > 0, "{stats:?}");
+        assert!(stats.refused > 0, "{stats:?}");
     }
 }

@@ -125,6 +125,14 @@ pub(super) enum Op {
         client: usize,
     },
     Save,
+    /// Events are stored while the view's thread is busy with a checkpoint, and so are an acknowledgement and more events, once it has
+    /// refused to save the first.
+    BusySave {
+        events: Vec<Publish>,
+        client: usize,
+        which: Which,
+        more: Vec<Publish>,
+    },
     Checkpoint,
     /// One turn of upkeep.
     Retain {
@@ -271,7 +279,13 @@ impl Random {
             70 => Op::WillCleared { client },
             71 => Op::RetainedRemoved { topic: self.below(TOPICS.len()), is_stale: self.one_in(3) },
             72..74 => Op::Cut { client, permille: self.below(1001) as u64 },
-            74..76 => Op::Sent { client },
+            74 => Op::Sent { client },
+            75 => Op::BusySave {
+                events: self.publishes(4),
+                client,
+                which: self.which(),
+                more: self.publishes(4),
+            },
             76 => Op::Save,
             77..80 => Op::Checkpoint,
             80..88 => Op::Retain { checkpoints: self.one_in(2), fails: self.one_in(5) },

@@ -300,6 +300,38 @@ impl Rig {
         Ok(())
     }
 
+    /// Has a checkpoint hang, so that nothing is saved until [`Rig::let_go_of_view`]. False where there is nothing to write, or this one
+    /// does not save.
+    pub(super) fn keep_view_busy(&self) -> Result<bool, Wrong> {
+        self.save()?;
+        if !self.setup.saves || self.engine().checkpoints().newest == Some(self.engine().view.saved()) {
+            return Ok(false);
+        }
+        let faults = self.disk.faults();
+        faults.stall_one_sync();
+        self.wait("a checkpoint", |engine| engine.view.try_checkpoint())?;
+        self.wait("a checkpoint to be written", |engine| {
+            let known = engine.checkpoints();
+            faults.is_stalled() || known.newest == Some(engine.view.saved())
+        })?;
+        let hangs = faults.is_stalled();
+        if !hangs {
+            faults.release_sync();
+        }
+        Ok(hangs)
+    }
+
+    /// Waits until one more save was refused.
+    pub(super) fn await_refused_save(&self, before: u64) -> Result<(), Wrong> {
+        self.wait("a save to be refused", |engine| engine.view.refused() > before)
+    }
+
+    pub(super) fn let_go_of_view(&self) -> Result<(), Wrong> {
+        self.disk.faults().release_sync();
+        self.engine().view.wait_idle();
+        self.save()
+    }
+
     /// One turn of upkeep, and what it asked for.
     pub(super) fn retain(&mut self) -> Result<(), Wrong> {
         self.save()?;
