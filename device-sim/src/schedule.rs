@@ -47,6 +47,8 @@ pub struct Rhythm {
     pub arrivals: Arrivals,
     /// The share of events published with QoS 1, 0 to 1.
     pub qos1_share: f64,
+    /// The share of events published with QoS 2; with that of QoS 1 at most 1.
+    pub qos2_share: f64,
     /// What lies between a reading and its event.
     pub uplink: Uplink,
 }
@@ -89,8 +91,10 @@ pub struct Due {
     pub due_us: u64,
     /// When it was measured; not after it was due.
     pub measured_us: u64,
-    /// What it is to be published with.
+    /// What is promised about it: QoS 1 for QoS 2 too.
     pub qos: QoS,
+    /// Whether it is to be published with QoS 2.
+    pub exactly_once: bool,
 }
 
 /// The same among some of the devices, told apart by their place among these.
@@ -106,6 +110,8 @@ pub struct SlotDue {
     pub measured_us: u64,
     /// As in [`Due`].
     pub qos: QoS,
+    /// As in [`Due`].
+    pub exactly_once: bool,
 }
 
 /// The events of a fleet, or of some of its devices, in the order in which they are due.
@@ -202,9 +208,9 @@ impl Schedule {
 
     /// The next event due at or before `now_us`, if there is one.
     pub fn pop_due(&mut self, now_us: u64) -> Option<Due> {
-        let SlotDue { slot, sequence, due_us, measured_us, qos } = self.pop_due_slot(now_us)?;
+        let SlotDue { slot, sequence, due_us, measured_us, qos, exactly_once } = self.pop_due_slot(now_us)?;
         let device = self.devices.get(slot as usize)?.number;
-        Some(Due { device, sequence, due_us, measured_us, qos })
+        Some(Due { device, sequence, due_us, measured_us, qos, exactly_once })
     }
 
     /// The same, by the device's place.
@@ -242,11 +248,13 @@ impl Schedule {
         let rhythm = self.cohorts.get(usize::from(state.cohort))?;
         let sequence = state.next_sequence;
         state.next_sequence = sequence.wrapping_add(1);
-        let qos = match unit(&mut state.qos) < rhythm.qos1_share {
+        let drawn = unit(&mut state.qos);
+        let exactly_once = (rhythm.qos1_share..rhythm.qos1_share + rhythm.qos2_share).contains(&drawn);
+        let qos = match exactly_once || drawn < rhythm.qos1_share {
             true => QoS::AtLeastOnce,
             false => QoS::AtMostOnce,
         };
-        Some(SlotDue { slot, sequence, due_us, measured_us, qos })
+        Some(SlotDue { slot, sequence, due_us, measured_us, qos, exactly_once })
     }
 
     /// When a device's next reading is made; none if its rate stays at zero.
@@ -331,7 +339,14 @@ mod tests {
     }
 
     fn rhythm(arrivals: Arrivals) -> Rhythm {
-        Rhythm { devices: 50, rate: 1_000.0, arrivals, qos1_share: 0.75, uplink: Uplink::default() }
+        Rhythm {
+            devices: 50,
+            rate: 1_000.0,
+            arrivals,
+            qos1_share: 0.75,
+            qos2_share: 0.0,
+            uplink: Uplink::default(),
+        }
     }
 
     fn schedule(seed: u64, arrivals: Arrivals) -> Schedule {
@@ -348,6 +363,20 @@ mod tests {
         assert!((19_000..21_000).contains(&second.len()), "{}", second.len());
         assert!(first.iter().all(|due| due.qos == QoS::AtMostOnce));
         assert_eq!(second.iter().map(|due| due.device).max(), Some(59));
+    }
+
+    #[test]
+    fn qos_2_has_its_share_and_moves_no_other_event() {
+        let arrivals = Arrivals::Poisson;
+        let mixed = Rhythm { qos1_share: 0.5, qos2_share: 0.25, ..rhythm(arrivals) };
+        let events = all_until(&mut Schedule::new(Seed(1), &[mixed]), 20 * SECOND_US);
+        let exactly_once = events.iter().filter(|due| due.exactly_once).count() as f64 / events.len() as f64;
+        assert!((exactly_once - 0.25).abs() < 0.02, "{exactly_once}");
+        assert!(events.iter().all(|due| !due.exactly_once || due.qos == QoS::AtLeastOnce));
+        let without = all_until(&mut schedule(1, arrivals), 20 * SECOND_US);
+        let promises =
+            |events: &[Due]| -> Vec<(u64, QoS)> { events.iter().map(|due| (due.due_us, due.qos)).collect() };
+        assert_eq!(promises(&events), promises(&without), "a part of what had QoS 1 has QoS 2");
     }
 
     #[test]

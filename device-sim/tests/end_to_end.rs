@@ -153,3 +153,37 @@ async fn broken_connections_lose_nothing_that_was_acknowledged() {
     assert_eq!(report.qos.qos1.due, report.qos.qos1.acknowledged, "{text}");
     assert_eq!(report.qos.qos1.delivered.get("old-archive"), Some(&report.qos.qos1.due), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qos_2_among_others_comes_through_broken_connections() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let gateway = start_gateway(&directory).await;
+    let (cut, cuts) = watch::channel(0);
+    let proxy = cutting_proxy(gateway.mqtt_addr(), cuts).await;
+    let plan = plan(
+        r#"
+        [fleet]
+        devices = 20
+        rate = 800
+        qos = { "0" = 1, "1" = 2, "2" = 3 }
+        queue_max = 10000
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        durable = true
+        [run]
+        duration = "3s"
+        "#,
+        proxy,
+    );
+    let shared = run::prepare(&plan);
+    let cutting = tokio::spawn(cut_every(500, 2, Arc::clone(&shared), cut));
+    let report = execute(&plan, &shared).await;
+    cutting.await.expect("both cuts were made");
+    gateway.shutdown().await;
+    let text = text::render(&report);
+    assert_eq!(report.verdict, Verdict::Kept, "{text}");
+    assert!(report.fleet.disconnects >= 40, "{text}");
+    assert_eq!(report.fleet.given_up, 0, "{text}");
+    assert_eq!(report.qos.qos1.due, report.qos.qos1.acknowledged, "{text}");
+}

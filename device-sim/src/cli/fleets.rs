@@ -11,7 +11,7 @@ use crate::fleets;
 use crate::payload::protobuf;
 use crate::run::Plan;
 use crate::scenario::Scenario;
-use crate::schedule::{Rhythm, Schedule};
+use crate::schedule::Schedule;
 
 /// The most events of a sample.
 const SAMPLE_MAX: u64 = 1_000_000;
@@ -98,8 +98,7 @@ fn sample(args: &SampleArgs) -> Result<String, CommandError> {
     let mut devices: Vec<(String, Payloads)> = fleet::identities(&plan)
         .map(|identity| (identity.topic.clone(), Payloads::new(&plan, &identity)))
         .collect();
-    let rhythms: Vec<Rhythm> = plan.scenario.fleet.cohorts.iter().map(|cohort| cohort.rhythm).collect();
-    let mut schedule = Schedule::new(plan.seed(), &rhythms);
+    let mut schedule = Schedule::of_fleet(plan.seed(), &plan.scenario.fleet);
     let (mut text, mut events) = (String::new(), 0);
     while let Some(due) = schedule.pop_due(u64::MAX) {
         let Some((topic, payloads)) = devices.get_mut(due.device as usize) else { continue };

@@ -126,7 +126,7 @@ impl Device {
 
 impl Books {
     fn has_room(&self) -> bool {
-        self.connected && !self.nothing_more_due && self.inflight.len() < self.window
+        self.connected && !self.nothing_more_due && self.inflight.may_hand_over(self.window)
     }
 
     fn say_goodbye_when_done(&mut self) {
@@ -149,7 +149,7 @@ impl Books {
 
     fn hand_over(&mut self, token: Token) {
         let now_us = self.shared.clock.now_us();
-        let Token { sequence, due_us, qos, .. } = token;
+        let Token { sequence, due_us, qos, exactly_once, .. } = token;
         // What waited for the broker is the broker's doing; the rest of the delay is this simulator's own.
         let own_lag_us = now_us.saturating_sub(due_us.max(self.free_since_us));
         self.shared.lag.record(own_lag_us, due_us >= self.shared.warm_up_us);
@@ -163,9 +163,22 @@ impl Books {
             ledger.issue(sequence, qos);
         }
         // The channel is longer than the window, so this fails only if the connection's half is gone.
-        if self.handle.publish(&self.identity.topic, qos, payload) {
-            let order = 0;
-            self.inflight.hand_over(Handed { sequence, due_us, sent_us: now_us, qos, aside: false, order });
+        let topic = &self.identity.topic;
+        let is_handed = match exactly_once {
+            true => self.handle.publish_exactly_once(topic, payload),
+            false => self.handle.publish(topic, qos, payload),
+        };
+        if is_handed {
+            let (aside, order) = (false, 0);
+            self.inflight.hand_over(Handed {
+                sequence,
+                due_us,
+                sent_us: now_us,
+                qos,
+                aside,
+                exactly_once,
+                order,
+            });
         }
         let state = self.presence.as_mut().and_then(|presence| presence.state(&mut self.payloads, now_us));
         if let Some(state) = state {
@@ -178,8 +191,15 @@ impl Books {
         let now_us = self.shared.clock.now_us();
         let qos = message.qos;
         if self.handle.say(message) {
-            let aside = Handed { sequence: 0, due_us: now_us, sent_us: now_us, qos, aside: true, order: 0 };
-            self.inflight.hand_over(aside);
+            self.inflight.hand_over(Handed {
+                sequence: 0,
+                due_us: now_us,
+                sent_us: now_us,
+                qos,
+                aside: true,
+                exactly_once: false,
+                order: 0,
+            });
         }
     }
 

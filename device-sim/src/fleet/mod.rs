@@ -31,12 +31,13 @@ pub(crate) struct Token {
     pub due_us: u64,
     pub measured_us: u64,
     pub qos: QoS,
+    pub exactly_once: bool,
 }
 
 impl From<Due> for Token {
     fn from(due: Due) -> Self {
-        let Due { sequence, due_us, measured_us, qos, .. } = due;
-        Token { sequence, due_us, measured_us, qos }
+        let Due { sequence, due_us, measured_us, qos, exactly_once, .. } = due;
+        Token { sequence, due_us, measured_us, qos, exactly_once }
     }
 }
 

@@ -335,8 +335,8 @@ impl Fleet {
         // What waited for the broker is the broker's doing; the rest of the delay is this simulator's own.
         let own_lag_us = now_us.saturating_sub(due.due_us.max(publisher.free_since_us));
         common.lag.record(own_lag_us, common.counts(due.due_us));
-        let SlotDue { sequence, due_us, measured_us, qos, .. } = due;
-        let token = Token { sequence, due_us, measured_us, qos };
+        let SlotDue { sequence, due_us, measured_us, qos, exactly_once, .. } = due;
+        let token = Token { sequence, due_us, measured_us, qos, exactly_once };
         let Some(payload) = device.payloads.next(token, &device.topic) else {
             // Nothing worth an event: none was due.
             common.tally.due[qos] -= 1;

@@ -124,6 +124,7 @@ pub struct DeviceModel {
     values: Box<[f64]>,
     route: Option<Box<Route>>,
     site: Arc<Site>,
+    sees_weather: bool,
     clock: DeviceClock,
     last_s: Option<f64>,
 }
@@ -163,21 +164,19 @@ impl DeviceModel {
         let values = vec![0.0; sources.len()].into();
         let here = (site.latitude, site.longitude);
         let route = spec.route.as_ref().map(|route| Box::new(Route::new(route, here, &mut rng)));
-        DeviceModel { rng, sources, values, route, site: Arc::new(site), clock, last_s: None }
+        let sees_weather = sources.iter().any(Source::sees_weather);
+        DeviceModel { rng, sources, values, route, site: Arc::new(site), sees_weather, clock, last_s: None }
     }
 
     /// Moves to a later moment, seconds from the start of the simulated world.
     pub fn advance(&mut self, now_s: f64) {
         let elapsed_s = self.last_s.map_or(0.0, |last_s| (now_s - last_s).max(0.0));
         self.last_s = Some(now_s);
-        let DeviceModel { rng, sources, values, route, site, .. } = self;
+        let DeviceModel { rng, sources, values, route, site, sees_weather, .. } = self;
         if let Some(route) = route {
             route.advance(elapsed_s, rng);
         }
-        let weather = match sources.iter().any(Source::sees_weather) {
-            true => site.weather(now_s),
-            false => Weather::default(),
-        };
+        let weather = if *sees_weather { site.weather(now_s) } else { Weather::default() };
         for (place, source) in sources.iter_mut().enumerate() {
             let now = Now { s: now_s, elapsed_s, weather: &weather, route: route.as_deref(), values };
             let value = match source {

@@ -13,6 +13,9 @@ use std::collections::VecDeque;
 
 use crate::qos::QoS;
 
+/// How far ahead of the oldest QoS 2 event others may be: within the identifiers of any broker, whose Receive Maximum may be 20.
+const ORDERS_APART_MAX: u32 = 16;
+
 /// An event on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handed {
@@ -22,6 +25,8 @@ pub(crate) struct Handed {
     pub qos: QoS,
     /// Whether it is said beside the schedule, so that the ledger does not know it.
     pub aside: bool,
+    /// Whether it has QoS 2.
+    pub exactly_once: bool,
     /// Its place among all that was handed over.
     pub order: u32,
 }
@@ -102,6 +107,15 @@ impl Inflight {
         self.unacknowledged.iter().flatten().filter(|event| !event.aside).count()
     }
 
+    /// Whether one more may be handed over. With QoS 2 under way, nothing that could be given a Packet Identifier whose
+    /// PUBREL is out: identifiers go round, and the client library takes that one for free.
+    pub(crate) fn may_hand_over(&self, window: usize) -> bool {
+        let exactly_once = |event: &&Handed| event.exactly_once;
+        let oldest = self.unacknowledged.iter().flatten().filter(exactly_once).map(|event| event.order).min();
+        let far = oldest.is_some_and(|oldest| self.next_order.wrapping_sub(oldest) >= ORDERS_APART_MAX);
+        self.len() < window && !far
+    }
+
     /// Handed over or in flight.
     pub(crate) fn len(&self) -> usize {
         self.handed.len() + self.count
@@ -121,6 +135,7 @@ mod tests {
                 sent_us: 0,
                 qos: QoS::AtLeastOnce,
                 aside: false,
+                exactly_once: false,
                 order: 0,
             };
             inflight.hand_over(event);
@@ -142,6 +157,31 @@ mod tests {
         assert_eq!(inflight.acknowledged(4).map(|event| (event.sequence, event.sent_us)), Some((12, 5)));
         assert_eq!(inflight.acknowledged(4), None);
         assert_eq!(inflight.order_of(3), 0);
+    }
+
+    #[test]
+    fn nothing_meets_an_identifier_that_is_still_to_be_completed() {
+        let mut inflight = Inflight::new(32);
+        let event = |exactly_once| Handed {
+            sequence: 0,
+            due_us: 0,
+            sent_us: 0,
+            qos: QoS::AtLeastOnce,
+            aside: false,
+            exactly_once,
+            order: 0,
+        };
+        inflight.hand_over(event(true));
+        inflight.published(1, 0);
+        for id in 2..17 {
+            assert!(inflight.may_hand_over(32), "{id}");
+            inflight.hand_over(event(false));
+            inflight.published(id, 0);
+            inflight.acknowledged(id);
+        }
+        assert!(!inflight.may_hand_over(32));
+        inflight.acknowledged(1);
+        assert!(inflight.may_hand_over(32));
     }
 
     #[test]

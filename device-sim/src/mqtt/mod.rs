@@ -12,6 +12,9 @@
 //! - Reconnecting is immediate: the caller waits ([`backoff`]).
 //! - The version 5 half allocates for 65,535 Packet Identifiers (some 13 MB per connection) unless it is limited, and
 //!   its identifiers run past the end when a new connection has a smaller Receive Maximum: its state is made anew.
+//! - What was released at QoS 2 and not completed must be released again, in order: [`Link::recover`] keeps it.
+//! - A Packet Identifier whose PUBREL is out is taken for free: [`inflight`] hands over nothing that could meet it.
+//! - The version 5 half never gives back the place of an event that a PUBREC refused; the next connection does.
 //! - Nagle's algorithm is on by default.
 //!
 //! Which acknowledgement belongs to which event is [`inflight`]'s business.
@@ -91,7 +94,7 @@ pub(crate) enum LinkEvent {
     Connected { session_present: bool },
     /// A PUBLISH was written: the Packet Identifier, or 0 for QoS 0.
     Published(u16),
-    /// PUBACK; not accepted if its Reason Code is 0x80 or more.
+    /// PUBACK, or the last of QoS 2: PUBCOMP, or a PUBREC that refuses. Not accepted if the Reason Code is 0x80 or more.
     Acknowledged { id: u16, accepted: bool },
     /// A PUBLISH came in.
     Delivered { topic: Bytes, payload: Bytes },
@@ -164,6 +167,19 @@ impl Handle {
         match self {
             Handle::V4(client) => client.try_publish(topic, qos.of_client_v4(), false, payload).is_ok(),
             Handle::V5(client) => client.try_publish(topic, qos.of_client_v5(), false, payload).is_ok(),
+        }
+    }
+
+    /// The same with QoS 2.
+    pub(crate) fn publish_exactly_once(&self, topic: &str, payload: Vec<u8>) -> bool {
+        match self {
+            Handle::V4(client) => {
+                client.try_publish(topic, rumqttc::QoS::ExactlyOnce, false, payload).is_ok()
+            }
+            Handle::V5(client) => {
+                let qos = rumqttc::v5::mqttbytes::QoS::ExactlyOnce;
+                client.try_publish(topic, qos, false, payload).is_ok()
+            }
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-/// A look at a request that is a PUBLISH.
+/// A look at a request that is a PUBLISH or a PUBREL.
 pub(super) struct PublishMut<'a> {
     /// Its Packet Identifier; 0 if it was never sent or has QoS 0.
     pub id: &'a mut u16,
-    /// Its DUP flag.
-    pub dup: &'a mut bool,
+    /// The DUP flag of a PUBLISH.
+    pub dup: Option<&'a mut bool>,
 }
 
 /// Leaves in `pending` what was in flight, in the order of sending and with DUP set, and moves what was never sent to the
@@ -24,7 +24,9 @@ pub(super) fn sort_out<R>(
         match *id {
             0 => unsent.push_back(request),
             id => {
-                *dup = true;
+                if let Some(dup) = dup {
+                    *dup = true;
+                }
                 sent.push((order_of(id), request));
             }
         }
@@ -45,7 +47,7 @@ mod tests {
 
     fn publish(request: &mut Request) -> Option<PublishMut<'_>> {
         match request {
-            Request::Publish { id, dup, .. } => Some(PublishMut { id, dup }),
+            Request::Publish { id, dup, .. } => Some(PublishMut { id, dup: Some(dup) }),
             Request::Subscribe => None,
         }
     }

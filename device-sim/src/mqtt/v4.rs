@@ -108,7 +108,8 @@ impl Link {
 
 fn publish(request: &mut Request) -> Option<PublishMut<'_>> {
     match request {
-        Request::Publish(publish) => Some(PublishMut { id: &mut publish.pkid, dup: &mut publish.dup }),
+        Request::Publish(publish) => Some(PublishMut { id: &mut publish.pkid, dup: Some(&mut publish.dup) }),
+        Request::PubRel(release) => Some(PublishMut { id: &mut release.pkid, dup: None }),
         _ => None,
     }
 }
@@ -119,6 +120,7 @@ fn convert(event: Event) -> LinkEvent {
             LinkEvent::Connected { session_present: ack.session_present }
         }
         Event::Incoming(Packet::PubAck(ack)) => LinkEvent::Acknowledged { id: ack.pkid, accepted: true },
+        Event::Incoming(Packet::PubComp(ack)) => LinkEvent::Acknowledged { id: ack.pkid, accepted: true },
         Event::Incoming(Packet::Publish(publish)) => {
             LinkEvent::Delivered { topic: Bytes::from(publish.topic), payload: publish.payload }
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::{
-    LastWill, Packet, PubAck, PubAckReason, Publish, PublishProperties, SubscribeReasonCode,
+    LastWill, Packet, PubAck, PubAckReason, PubRecReason, Publish, PublishProperties, SubscribeReasonCode,
 };
 use rumqttc::v5::{
     AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState, Request, StateError,
@@ -138,7 +138,8 @@ impl Link {
 
 fn publish(request: &mut Request) -> Option<PublishMut<'_>> {
     match request {
-        Request::Publish(publish) => Some(PublishMut { id: &mut publish.pkid, dup: &mut publish.dup }),
+        Request::Publish(publish) => Some(PublishMut { id: &mut publish.pkid, dup: Some(&mut publish.dup) }),
+        Request::PubRel(release) => Some(PublishMut { id: &mut release.pkid, dup: None }),
         _ => None,
     }
 }
@@ -152,6 +153,12 @@ fn convert(event: Event) -> LinkEvent {
             let accepted = matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers);
             LinkEvent::Acknowledged { id: ack.pkid, accepted }
         }
+        Event::Incoming(Packet::PubRec(ack))
+            if !matches!(ack.reason, PubRecReason::Success | PubRecReason::NoMatchingSubscribers) =>
+        {
+            LinkEvent::Acknowledged { id: ack.pkid, accepted: false }
+        }
+        Event::Incoming(Packet::PubComp(ack)) => LinkEvent::Acknowledged { id: ack.pkid, accepted: true },
         Event::Incoming(Packet::Publish(publish)) => delivered(publish),
         Event::Incoming(Packet::SubAck(ack)) => LinkEvent::Subscribed(subscribed(ack.return_codes.first())),
         Event::Outgoing(Outgoing::Publish(id)) => LinkEvent::Published(id),

@@ -76,31 +76,44 @@ fn raw(section: &Section<'_>) -> PayloadSpec {
     PayloadSpec::Raw { bytes_min, bytes_max }
 }
 
-/// The second one's share of a mix: a table of weights such as `{ "0" = 1, "1" = 4 }`, or one of the two alone.
-pub(super) fn share(section: &Section<'_>, key: &'static str, names: [&'static str; 2], default: f64) -> f64 {
-    let [first, second] = names;
-    let Some(value) = section.raw(key) else { return default };
+/// The shares of QoS 1 and 2; QoS 1 has its default share.
+pub(super) fn qos(section: &Section<'_>, default: f64) -> [f64; 2] {
+    let [_, qos1, qos2] = mix(section, "qos", ["0", "1", "2"]).unwrap_or([1.0 - default, default, 0.0]);
+    [qos1, qos2]
+}
+
+/// The share of MQTT 5.
+pub(super) fn v5_share(section: &Section<'_>) -> f64 {
+    let [_, v5] = mix(section, "protocol", ["3.1.1", "5"]).unwrap_or([0.5, 0.5]);
+    v5
+}
+
+/// The shares of a mix: a table of weights such as `{ "0" = 1, "1" = 4 }`, or one of the names alone.
+fn mix<const N: usize>(
+    section: &Section<'_>,
+    key: &'static str,
+    names: [&'static str; N],
+) -> Option<[f64; N]> {
+    let value = section.raw(key)?;
     if value.as_table().is_some() {
         let mix = section.section(key);
-        let weights = [mix.number(first, 0.0, 0.0, 1e9), mix.number(second, 0.0, 0.0, 1e9)];
+        let weights = names.map(|name| mix.number(name, 0.0, 0.0, 1e9));
         mix.finish();
         let sum: f64 = weights.iter().sum();
         if sum > 0.0 {
-            return weights.last().copied().unwrap_or(0.0) / sum;
+            return Some(weights.map(|weight| weight / sum));
         }
         section.fault(key, "at least one weight must be above 0");
-        return default;
+        return None;
     }
     let word =
         value.as_str().map(str::to_owned).or_else(|| value.as_integer().map(|number| number.to_string()));
-    match word.as_deref() {
-        Some(word) if word == first => 0.0,
-        Some(word) if word == second => 1.0,
-        _ => {
-            section.fault(key, &format!("must be `{first}`, `{second}`, or a table with a weight for each"));
-            default
-        }
+    if let Some(word) = word.filter(|word| names.contains(&word.as_str())) {
+        return Some(names.map(|name| if name == word { 1.0 } else { 0.0 }));
     }
+    let names = names.map(|name| format!("`{name}`")).join(", ");
+    section.fault(key, &format!("must be {names}, or a table with a weight for each"));
+    None
 }
 
 pub(super) fn report(keys: &Layers<'_, '_>) -> ReportSpec {
@@ -146,11 +159,16 @@ pub(super) fn uplink(keys: &Layers<'_, '_>) -> Uplink {
 }
 
 pub(super) fn template(keys: &Layers<'_, '_>, key: &'static str) -> Option<TopicTemplate> {
-    template_in(keys.at(key), key)
+    if is_off(keys, key) { None } else { template_in(keys.at(key), key) }
+}
+
+/// `status = false`: not even if the fleet below has one.
+fn is_off(keys: &Layers<'_, '_>, key: &'static str) -> bool {
+    keys.at(key).raw(key).is_some_and(|value| value.as_bool() == Some(false))
 }
 
 pub(super) fn state(keys: &Layers<'_, '_>) -> Option<StateTopic> {
-    if !keys.has("state") {
+    if !keys.has("state") || is_off(keys, "state") {
         return None;
     }
     let section = keys.section("state");
@@ -162,7 +180,7 @@ pub(super) fn state(keys: &Layers<'_, '_>) -> Option<StateTopic> {
 }
 
 pub(super) fn commands(keys: &Layers<'_, '_>) -> Option<CommandTopics> {
-    if !keys.has("commands") {
+    if !keys.has("commands") || is_off(keys, "commands") {
         return None;
     }
     let section = keys.section("commands");

@@ -132,16 +132,17 @@ pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
     Clients::Honest
 }
 
-/// What lean clients cannot do is a fault: they publish events, and say nothing beside them.
+/// What lean clients cannot do is a fault: they publish events at QoS 0 and 1, and say nothing beside them.
 pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
     let says_more = |cohort: &Cohort| {
         cohort.status.is_some()
             || cohort.state.is_some()
             || cohort.commands.is_some()
+            || cohort.rhythm.qos2_share > 0.0
             || matches!(*cohort.payload, Encoder::Sparkplug(_))
     };
     if fleet.cohorts.iter().any(|cohort| says_more(cohort)) {
-        let what = "\"lean\" has no status, state, commands or Sparkplug births; use \"honest\"";
+        let what = "\"lean\" has no QoS 2, status, state, commands or Sparkplug births; use \"honest\"";
         section.fault("client", what);
     }
 }

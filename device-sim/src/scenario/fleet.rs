@@ -210,21 +210,19 @@ fn draft(
             own.number("share", 1.0, 0.0, 1e9),
         ),
     };
+    let [qos1_share, qos2_share] = behaviour::qos(keys.at("qos"), if sparkplug { 0.0 } else { 0.8 });
+    let v5_share = behaviour::v5_share(keys.at("protocol"));
     let cohort = Cohort {
         first: 0,
         rhythm: Rhythm {
             devices: 0,
             rate: 0.0,
             arrivals: arrivals(keys),
-            qos1_share: behaviour::share(
-                keys.at("qos"),
-                "qos",
-                ["0", "1"],
-                if sparkplug { 0.0 } else { 0.8 },
-            ),
+            qos1_share,
+            qos2_share,
             uplink: behaviour::uplink(keys),
         },
-        v5_share: behaviour::share(keys.at("protocol"), "protocol", ["3.1.1", "5"], 0.5),
+        v5_share,
         durable: keys.choice("session", &[("durable", true), ("clean", false)], true),
         client_id_prefix: client_id_prefix(keys),
         class: keys.choice(
