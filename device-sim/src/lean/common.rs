@@ -118,6 +118,11 @@ impl Common {
         Some((token, generation))
     }
 
+    /// Whether there is one more.
+    pub(super) fn has_timer(&self, now_us: u64) -> bool {
+        self.timers.peek().is_some_and(|timer| timer.0.0 <= now_us)
+    }
+
     /// Begins a connection, and gives it until the end of the handshake.
     pub(super) fn open(
         &mut self,

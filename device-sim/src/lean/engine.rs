@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_millis(1);
 const TICK_US: u64 = TICK.as_micros() as u64;
 /// The same while nothing is published.
 const SLOW_TICK: Duration = Duration::from_millis(5);
+/// Timers between two looks at the sockets: most are connections to be made, and when the ports of a source address run short the
+/// system looks for one for milliseconds.
+const TIMERS_AT_ONCE: usize = 16;
 
 /// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +112,8 @@ impl Engine {
     /// Does what there is to do, waiting for it a tick at most.
     pub(crate) fn turn(&mut self) -> Result<(), LeanError> {
         let now_us = monotonic_us();
-        while let Some((token, generation)) = self.common.pop_timer(now_us) {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((token, generation)) = self.common.pop_timer(now_us) else { break };
             match self.checker(token) {
                 Some(place) => {
                     if let Some(checker) = self.checkers.get_mut(place) {
@@ -125,7 +129,7 @@ impl Engine {
             checker.ping_if_quiet(&mut self.common);
         }
         let run_us = self.common.run_us();
-        let timeout = match self.fleet.is_busy(run_us) {
+        let timeout = match self.fleet.is_busy(run_us) || self.common.has_timer(now_us) {
             true => Duration::ZERO,
             false if run_us > 0 => TICK,
             false => SLOW_TICK,

@@ -130,6 +130,8 @@ pub struct FleetReport {
     pub given_up: u64,
     /// Events written again.
     pub retransmitted: u64,
+    /// What the last connection that failed or broke said.
+    pub last_error: Option<String>,
     /// Events due per second.
     pub due_per_s: f64,
     /// Events written per second of publishing.
@@ -269,6 +271,7 @@ impl Report {
                 in_flight_at_disconnect: stats.in_flight_at_disconnect.get(),
                 given_up: stats.given_up.get(),
                 retransmitted: stats.retransmitted.get(),
+                last_error: shared.last_error(),
                 due_per_s: per_second(stats.due.qos0.get() + stats.due.qos1.get()),
                 sent_per_s: per_second(sent),
                 acknowledged_per_s: per_second(totals.published.qos1.acknowledged),

@@ -169,7 +169,11 @@ fn write_connections(out: &mut String, report: &Report) -> fmt::Result {
         grouped(fleet.in_flight_at_disconnect),
         grouped(fleet.retransmitted),
         grouped(fleet.given_up),
-    )
+    )?;
+    match &fleet.last_error {
+        Some(error) => writeln!(out, "                    the last one: {error}"),
+        None => Ok(()),
+    }
 }
 
 fn write_counters(out: &mut String, report: &Report) -> fmt::Result {

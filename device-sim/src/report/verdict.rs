@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(
             names(&json["fleet"]),
             "acknowledged_per_s connected_at_end delivered_per_s devices disconnects due_per_s given_up \
-             in_flight_at_disconnect retransmitted sent_per_s"
+             in_flight_at_disconnect last_error retransmitted sent_per_s"
         );
         assert_eq!(names(&json["qos"]), "0 1");
         assert_eq!(

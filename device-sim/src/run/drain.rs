@@ -13,29 +13,30 @@ const LOOK: Duration = Duration::from_millis(25);
 /// When everything promised has arrived, QoS 0 gets this much longer without progress.
 const BEST_EFFORT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Watches a drain.
+/// Watches a drain. Time is that of whoever would see something move: who has no CPU sees nothing, and that is nobody else's doing.
 pub(crate) struct Drain {
     patience: Duration,
-    moved_at: Instant,
+    moved_at: Duration,
     last: Option<(u64, Outstanding)>,
 }
 
 /// Returns when nothing is outstanding, when nothing moved for `patience`, or when someone wants out now.
 pub(super) async fn run(shared: &Shared, patience: Duration, stop: &mut watch::Receiver<Stop>) {
     let mut drain = Drain::new(patience);
-    while !drain.is_over(shared) && *stop.borrow_and_update() != Stop::Now {
+    let began = Instant::now();
+    while !drain.is_over(shared, began.elapsed()) && *stop.borrow_and_update() != Stop::Now {
         sleep(LOOK).await;
     }
 }
 
 impl Drain {
-    /// Begins now.
+    /// Begins at the time 0.
     pub(crate) fn new(patience: Duration) -> Self {
-        Drain { patience, moved_at: Instant::now(), last: None }
+        Drain { patience, moved_at: Duration::ZERO, last: None }
     }
 
     /// Whether nothing is outstanding, or nothing moved for too long.
-    pub(crate) fn is_over(&mut self, shared: &Shared) -> bool {
+    pub(crate) fn is_over(&mut self, shared: &Shared, now: Duration) -> bool {
         let mut outstanding = shared.ledger.outstanding();
         outstanding.unfinished = outstanding.unfinished.saturating_sub(shared.stats.given_up.get());
         let queued = queued(shared);
@@ -45,11 +46,11 @@ impl Drain {
         let state = (queued, outstanding);
         if self.last != Some(state) {
             self.last = Some(state);
-            self.moved_at = Instant::now();
+            self.moved_at = now;
         }
         let only_best_effort = queued == 0 && outstanding.unfinished == 0 && outstanding.promised == 0;
         let patience = if only_best_effort { self.patience.min(BEST_EFFORT_PATIENCE) } else { self.patience };
-        self.moved_at.elapsed() >= patience
+        now.saturating_sub(self.moved_at) >= patience
     }
 }
 

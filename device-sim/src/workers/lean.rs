@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::frames::{News, Order, Page, Progress};
 use super::team::{Team, TeamError};
-use super::worker::files;
+use super::worker::{REPORT, files};
 use crate::fleet::identities;
 use crate::lean::{Tally, Timing, monotonic_us};
 use crate::ledger::{Merger, Outstanding, Received};
@@ -47,6 +47,8 @@ struct Coordinator<'a> {
     /// What each told last.
     told: Vec<Tally>,
     done: Vec<bool>,
+    /// How often each has told how far it is.
+    reports: Vec<u32>,
 }
 
 /// Carries a plan with lean clients out.
@@ -83,6 +85,7 @@ pub(crate) async fn execute(
         team,
         told: vec![Tally::default(); count],
         done: vec![false; count],
+        reports: vec![0; count],
     };
 
     let patience = plan.scenario.run.connect_timeout;
@@ -155,6 +158,9 @@ impl Coordinator<'_> {
             }
         }
         shared.note_worker(number, progress.usage);
+        if let Some(reports) = self.reports.get_mut(number) {
+            *reports += 1;
+        }
         let Some(before) = self.told.get_mut(number) else { return };
         shared.add(before, &progress.tally);
         *before = progress.tally;
@@ -240,10 +246,16 @@ impl Coordinator<'_> {
 
     async fn drain(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), RunError> {
         let mut drain = Drain::new(self.plan.scenario.run.drain_timeout);
-        while !drain.is_over(self.shared) && *stop.borrow_and_update() != Stop::Now {
+        self.reports.fill(0);
+        while !drain.is_over(self.shared, self.workers_time()) && *stop.borrow_and_update() != Stop::Now {
             self.listen().await?;
         }
         Ok(())
+    }
+
+    /// How long all workers have looked since their reports were last counted from 0. One that has no CPU reports seldom.
+    fn workers_time(&self) -> Duration {
+        REPORT * self.reports.iter().copied().min().unwrap_or(0)
     }
 
     /// Brings the halves of the ledger together, some devices at a time, and tells the sums.

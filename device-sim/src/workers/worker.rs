@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use super::frames::{self, Assignment, FrameError, News, Order, Page, Progress};
 use super::usage::Meter;
@@ -12,7 +13,7 @@ use crate::run::Plan;
 use crate::scenario::{Clients, Scenario, ScenarioFaults};
 
 /// Between reports.
-const REPORT_US: u64 = 250_000;
+pub(super) const REPORT: Duration = Duration::from_millis(250);
 /// Orders that may wait, and news.
 const LINE: usize = 16;
 /// File descriptors beyond those of the connections.
@@ -104,7 +105,7 @@ fn serve(lines: &Lines) -> Result<(), WorkerError> {
         engine.turn()?;
         let now_us = monotonic_us();
         if now_us >= report_at_us {
-            report_at_us = now_us + REPORT_US;
+            report_at_us = now_us + REPORT.as_micros() as u64;
             let news = waiting.take().unwrap_or_else(|| progress(&mut engine, &mut meter));
             match lines.news.try_send(news) {
                 Ok(()) => {}
