@@ -1,8 +1,9 @@
 //! Planted faults: a broker that spoils one event in so many, each time in one way. The ledger catches every one of them,
 //! counts it exactly and names it, and nothing else is named with it.
 //!
-//! `DEVICE_SIM_PLANTED=1000000` makes it one event in a million, by lean clients, which takes about three minutes for each
-//! fault; `DEVICE_SIM_BIN` then names the program, best a release build.
+//! `DEVICE_SIM_PLANTED=1000000` makes it one event in a million, by lean clients, which takes two minutes for each run;
+//! `DEVICE_SIM_BIN` then names the program, best a release build, and `DEVICE_SIM_RATE` says how many events per second the
+//! machine is worth, if not 20000. Best with `cargo nextest run --profile long`.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -29,7 +30,11 @@ const SEEDS: [u64; 3] = [1, 2, 3];
 
 /// One event in so many is spoilt.
 fn every() -> u64 {
-    std::env::var("DEVICE_SIM_PLANTED").map_or(200, |every| every.parse().expect("a number of events"))
+    variable("DEVICE_SIM_PLANTED", 200)
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |set| set.parse().expect("a whole number"))
 }
 
 fn is_long() -> bool {
@@ -39,12 +44,16 @@ fn is_long() -> bool {
 fn scenario(qos: u8, fault: Fault) -> String {
     let every = every();
     // As many as are spoilt, and one more time as many, so that each comes in the middle of others.
-    let (rate, clients) = if is_long() { (60_000, "client = \"lean\"") } else { (1_200, "") };
+    let (rate, events, clients) = match is_long() {
+        true => (variable("DEVICE_SIM_RATE", 20_000), every * TIMES + every / 5, "client = \"lean\""),
+        false => (1_200, every * (TIMES + 1), ""),
+    };
     let (drain, latency) = match fault {
         Fault::Stall => ("4s", "puback = { max = \"2s\" }"),
+        _ if is_long() => ("5s", ""),
         _ => ("300ms", ""),
     };
-    let seconds = (every * (TIMES + 1)) as f64 / f64::from(rate);
+    let seconds = events as f64 / rate as f64;
     format!(
         r#"
         [fleet]
