@@ -214,7 +214,7 @@ pub fn compare(report: &Report, tally: &Tally) -> CounterComparison {
             Some(if subscribers_broke {
                 "connections of subscribers broke with deliveries on their way"
             } else {
-                "deliveries to other subscribers than this run's"
+                "deliveries to other subscribers than this run's, or of what is no event of the ledger"
             }),
         ),
         tally.publishers_books(),
