@@ -16,6 +16,9 @@ use std::sync::{Mutex, PoisonError};
 /// Topics of one read that are told apart in the decision log; the others are told together.
 const TOPICS_MAX: usize = 16;
 
+/// So many events given up in one read are a flood: the next read waits.
+const FLOOD: usize = 16;
+
 /// Rates that the publishers of one listener share.
 pub type ListenerRates = Mutex<Throttle>;
 
@@ -35,6 +38,8 @@ pub(super) struct Pressed {
     /// The same, for rates that hold for what is critical, too.
     rate_ms: u64,
     unread: bool,
+    /// Events given up.
+    shed: usize,
     is_held: bool,
     has_critical: bool,
     given_up: Vec<(Box<str>, Action, Reason, u32)>,
@@ -87,6 +92,7 @@ impl Pressed {
                 late_ms: 0,
                 rate_ms: 0,
                 unread: false,
+                shed: 0,
                 is_held: false,
                 has_critical: false,
                 given_up: Vec::new(),
@@ -126,8 +132,9 @@ impl Pressed {
             }
             Judgement::Shed(reason) => {
                 self.note(publish.topic, Action::Shed, reason);
+                self.shed += 1;
                 // A flood that is given up as it comes costs its decoding all the same.
-                self.unread |= by_rate || reason == Reason::OverShare;
+                self.unread |= self.shed >= FLOOD;
                 return Passage::Shed(reason);
             }
             Judgement::Refuse(reason) => {
