@@ -6,6 +6,7 @@
 //!
 //! Refuses to know: sockets, acknowledgements (the caller has the ticket), and who subscribes.
 
+use crate::decisions::Reason;
 use crate::engine::{Engine, Interest, NamedEvents, Novelty};
 use crate::router::RouteCache;
 use gateway_protocol::codec::varint_len;
@@ -60,6 +61,8 @@ pub enum Refusal {
     TooLarge,
     /// No more Retained Messages are kept.
     RetainedFull,
+    /// Its payload is larger than is taken here.
+    PayloadTooLarge,
 }
 
 impl Refusal {
@@ -68,7 +71,18 @@ impl Refusal {
     pub const fn reason_code(self) -> ReasonCode {
         match self {
             Self::ReservedTopic => ReasonCode::TopicNameInvalid,
-            Self::TooLarge | Self::RetainedFull => ReasonCode::QuotaExceeded,
+            Self::TooLarge | Self::RetainedFull | Self::PayloadTooLarge => ReasonCode::QuotaExceeded,
+        }
+    }
+
+    /// As the decision log has it.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::ReservedTopic => Reason::ReservedTopic,
+            Self::TooLarge => Reason::TooLarge,
+            Self::RetainedFull => Reason::RetainedFull,
+            Self::PayloadTooLarge => Reason::PayloadTooLarge,
         }
     }
 }
@@ -90,16 +104,18 @@ pub struct Ingest {
     pub named: Option<Box<NamedEvents>>,
     live: Live,
     properties: PropertiesBuf,
-    limits: RetainedLimits,
+    limits: Limits,
 }
 
-/// Bounds of all Retained Messages together.
+/// Bounds of what is taken.
 #[derive(Clone, Copy, Debug)]
-pub struct RetainedLimits {
-    /// Topics that have one.
-    pub messages_max: u64,
-    /// Bytes they cost.
-    pub bytes_max: u64,
+pub struct Limits {
+    /// Topics that have a Retained Message.
+    pub retained_messages_max: u64,
+    /// Bytes that all Retained Messages cost.
+    pub retained_bytes_max: u64,
+    /// Bytes of a payload.
+    pub payload_bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +127,7 @@ struct Takers {
 impl Ingest {
     /// Empty caches and buffers.
     #[must_use]
-    pub fn new(limits: RetainedLimits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
             takers: RouteCache::new(TOPICS_CACHED),
             stored: Staging::new(),
@@ -134,6 +150,9 @@ impl Ingest {
     ) -> Outcome {
         if publish.topic.starts_with('$') {
             return Outcome::Refused(Refusal::ReservedTopic);
+        }
+        if publish.payload.len() > self.limits.payload_bytes_max {
+            return Outcome::Refused(Refusal::PayloadTooLarge);
         }
         let identity = engine.identity(publisher.client_id, publish.properties.raw());
         if let Some(identity) = identity {
@@ -206,8 +225,9 @@ impl Ingest {
     /// A topic that has no Retained Message yet needs room for one; replacing and removing need none.
     fn may_retain(&self, engine: &Engine, publish: &Publish<'_>) -> bool {
         let (count, bytes) = engine.retained_size();
-        let has_room = count < self.limits.messages_max
-            && bytes + ((publish.topic.len() + publish.payload.len()) as u64) <= self.limits.bytes_max;
+        let has_room = count < self.limits.retained_messages_max
+            && bytes + ((publish.topic.len() + publish.payload.len()) as u64)
+                <= self.limits.retained_bytes_max;
         has_room || publish.payload.is_empty() || engine.is_retained(publish.topic)
     }
 

@@ -1,13 +1,19 @@
-//! Who is connected: one connection for each Client Identifier, and how many in all.
+//! Who is connected: one connection for each Client Identifier; how many there are, is [`doors`]'s.
 //!
 //! A connection that wants a Client Identifier which another one has asks that one to go (0x8E) and waits until it has gone
 //! [MQTT-3.1.4-3]. Nothing here knows sessions or sockets.
+
+mod doors;
+
+pub use doors::{Door, Full, Limits, Place};
+
+use doors::Floor;
 
 use gateway_protocol::ReasonCode;
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -20,9 +26,7 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Registry {
     clients: Mutex<HashSet<ByClientId>>,
-    connections: AtomicUsize,
-    connections_max: usize,
-    last_left: Notify,
+    floor: Arc<Floor>,
     closing: Notify,
     is_closing: AtomicBool,
 }
@@ -94,20 +98,6 @@ impl Seat {
     }
 }
 
-/// A connection counted against the limit; uncounted when dropped.
-#[derive(Debug)]
-pub struct Place {
-    registry: Arc<Registry>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.registry.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.registry.last_left.notify_waiters();
-        }
-    }
-}
-
 /// A Client Identifier held by one connection; given back when dropped.
 #[derive(Debug)]
 pub struct Claim {
@@ -134,43 +124,38 @@ impl Drop for Claim {
 pub struct TakeoverTimedOut;
 
 impl Registry {
-    /// An empty registry for at most `connections_max` connections.
+    /// An empty registry, with the limits for connections over all doors.
     #[must_use]
-    pub fn new(connections_max: usize) -> Arc<Self> {
+    pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             clients: Mutex::default(),
-            connections: AtomicUsize::new(0),
-            connections_max,
-            last_left: Notify::new(),
+            floor: Floor::new(limits),
             closing: Notify::new(),
             is_closing: AtomicBool::new(false),
         })
     }
 
-    /// Counts a connection; `None` when there are as many as may be.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let place = Place { registry: self.clone() };
-        (before < self.connections_max).then_some(place)
+    /// A door for the listener with this number, through which at most `connections_max` connections are open at one time.
+    #[must_use]
+    pub fn door(&self, listener: u16, connections_max: usize) -> Arc<Door> {
+        Door::new(self.floor.clone(), listener, connections_max)
     }
 
     /// How many connections there are.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.floor.connections()
+    }
+
+    /// How many of them have not been answered yet.
+    #[must_use]
+    pub fn handshakes(&self) -> usize {
+        self.floor.handshakes()
     }
 
     /// Waits until there are no connections.
     pub async fn idle(&self) {
-        loop {
-            let last_left = self.last_left.notified();
-            tokio::pin!(last_left);
-            last_left.as_mut().enable();
-            if self.connections() == 0 {
-                return;
-            }
-            last_left.await;
-        }
+        self.floor.idle().await;
     }
 
     /// Takes a Client Identifier, after whoever has it now has left.
@@ -245,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn mqtt_3_1_4_3_a_second_connection_waits_until_the_first_has_left() {
-        let registry = Registry::new(10);
+        let registry = Registry::new(Limits::total(10));
         let first = registry.claim("a").await.expect("free");
         let second = tokio::spawn({
             let registry = registry.clone();
@@ -262,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_that_does_not_wait_is_had_only_while_nobody_has_the_identifier() {
-        let registry = Registry::new(10);
+        let registry = Registry::new(Limits::total(10));
         let first = registry.claim("a").await.expect("free");
         assert!(registry.try_claim("a").is_none());
         assert_eq!(first.seat.close_asked(), None, "nobody was asked to go");
@@ -281,18 +266,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_does_not_leave_costs_the_newcomer_its_claim() {
-        let registry = Registry::new(10);
+        let registry = Registry::new(Limits::total(10));
         let _first = registry.claim("a").await.expect("free");
         assert_eq!(registry.claim("a").await.err(), Some(TakeoverTimedOut));
-    }
-
-    #[test]
-    fn no_more_connections_enter_than_the_limit() {
-        let registry = Registry::new(2);
-        let places: Vec<_> = (0..2).map(|_| registry.enter().expect("room")).collect();
-        assert!(registry.enter().is_none());
-        assert_eq!(registry.connections(), 2);
-        drop(places);
-        assert!(registry.enter().is_some());
     }
 }

@@ -132,7 +132,7 @@ fn duplicates_in_one_write_are_acknowledged_in_their_turn() {
 #[test]
 fn a_publisher_that_reconnects_while_its_event_is_on_its_way_stores_it_once() {
     const EVENTS: usize = 150;
-    let gateway = Gateway::start();
+    let gateway = Gateway::start_set(&["admission.flap_connects=0"]);
     for number in 0..EVENTS {
         let name = number.to_string();
         let properties = named(&name);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/metrics` | every family, Prometheus text format 0.0.4 |
 //! | `/healthz` | `200 ok` as long as the process runs |
-//! | `/readyz` | `200` or `503`, `{"ready": bool, "reasons": [..]}` |
+//! | `/readyz` | `200` or `503`, `{"ready": bool, "reasons": [..], "level": 0, "pressures": {..}}` |
 //! | `/v1/...` | streams, consumers, dead letters, sinks and decisions: `v1` |
 //!
 //! Everything else is a problem document ([RFC 9457]). There is no authentication: who reaches the listener may do everything, so the default
@@ -27,6 +27,7 @@ mod v1;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -44,10 +45,24 @@ use crate::telemetry::Metrics;
 pub trait Readiness: Send + Sync + 'static {
     /// Every reason there is right now; empty when ready. Must not block.
     fn reasons(&self) -> Vec<NotReady>;
+
+    /// How pressed it is, ready or not. Must not block.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+}
+
+/// The level of the ladder and what leads to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Standing {
+    /// 0 to 5.
+    pub level: u8,
+    /// The pressure of each resource, 0 to 1.
+    pub pressures: BTreeMap<&'static str, f64>,
 }
 
 /// One reason not to send traffic here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NotReady {
     /// Still restoring sessions and routing.
     Starting,
@@ -70,6 +85,15 @@ pub enum NotReady {
     },
     /// The view waits for space on the disk: the log is kept and not trimmed meanwhile.
     ViewWaitsForSpace,
+    /// The gateway protects itself: no sessions are made.
+    Overloaded {
+        /// The level of the ladder.
+        level: u8,
+        /// What is pressed hardest.
+        resource: &'static str,
+        /// How hard, 0 to 1.
+        pressure: f64,
+    },
 }
 
 impl fmt::Display for NotReady {
@@ -87,6 +111,10 @@ impl fmt::Display for NotReady {
                 f,
                 "view failed: {reason}; nothing is lost, but the log can not be trimmed any more, and a restart is needed \
                  to make the view anew"
+            ),
+            Self::Overloaded { level, resource, pressure } => write!(
+                f,
+                "overloaded: level {level}, {resource} at {pressure:.2}; no sessions are made, and acknowledgements are held"
             ),
             Self::ViewWaitsForSpace => f.write_str(
                 "disk full: the view can not be saved, so the log can not be trimmed; it goes on by itself once there is \

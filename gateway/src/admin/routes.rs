@@ -9,8 +9,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
-use super::Readiness;
 use super::problem::{Kind, Problem};
+use super::{Readiness, Standing};
 use crate::telemetry::Metrics;
 
 const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -37,13 +37,16 @@ async fn render(State(metrics): State<Metrics>) -> Response {
 struct Ready {
     ready: bool,
     reasons: Vec<String>,
+    #[serde(flatten)]
+    standing: Standing,
 }
 
 async fn ready(State(readiness): State<Arc<dyn Readiness>>) -> Response {
     let reasons: Vec<String> = readiness.reasons().iter().map(ToString::to_string).collect();
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { ready, reasons })).into_response()
+    let standing = readiness.standing();
+    (status, Json(Ready { ready, reasons, standing })).into_response()
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -84,7 +84,7 @@ async fn healthz_is_about_the_process_and_readyz_about_traffic() {
     let server = start(Limits::default()).await;
     let response = request(server.address, "GET /readyz").await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
-    assert_eq!(body(&response), r#"{"ready":true,"reasons":[]}"#);
+    assert_eq!(body(&response), r#"{"ready":true,"reasons":[],"level":0,"pressures":{}}"#);
 
     let failed = NotReady::StorageFailed { reason: Arc::from("sync: \"no space\"") };
     *server.reasons.0.lock().unwrap() = vec![NotReady::Draining, failed];
@@ -93,7 +93,7 @@ async fn healthz_is_about_the_process_and_readyz_about_traffic() {
     assert_eq!(header(&response, "content-type"), "application/json");
     assert_eq!(
         body(&response),
-        r#"{"ready":false,"reasons":["draining: told to stop","storage failed: sync: \"no space\""]}"#
+        r#"{"ready":false,"reasons":["draining: told to stop","storage failed: sync: \"no space\""],"level":0,"pressures":{}}"#
     );
     let response = request(server.address, "GET /healthz").await;
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");

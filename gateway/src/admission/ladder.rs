@@ -7,7 +7,7 @@
 //!   faults: a stalled commit or the disk at its high-water mark: at least L4; a full disk or a failed log: L5
 //! ```
 //!
-//! Rising may pass over levels, falling never does, so from the top it takes 25 s to L0. A single sample moves nothing, and the
+//! Rising may pass over levels, falling never does, so from the top it takes 25 s to L0; 5 s where it was a fault that led there, and is over. A single sample moves nothing, and the
 //! time below a level is the sum of what samples show, each counting for one second at most: a clock that jumps, or a sampler that was not run for
 //! a while, does not bring the level down.
 
@@ -28,6 +28,8 @@ pub struct LadderOptions {
     pub sheds_normal_at: f64,
     /// How long the pressure has to be below a level before it is left.
     pub fall_after_ms: u64,
+    /// The same for a level that a fault led to, once that is over: there was nothing wrong with the load.
+    pub fault_fall_after_ms: u64,
 }
 
 impl Default for LadderOptions {
@@ -37,6 +39,7 @@ impl Default for LadderOptions {
             thresholds: [0.60, 0.75, 0.85, 0.92],
             sheds_normal_at: 0.885,
             fall_after_ms: 5_000,
+            fault_fall_after_ms: 1_000,
         }
     }
 }
@@ -105,6 +108,8 @@ pub struct Ladder {
     /// How long samples have shown less than the level, and less than shedding `normal`.
     below_ms: u64,
     below_normal_ms: u64,
+    /// A fault led here, and no pressure has since.
+    is_by_fault: bool,
     sampled_ms: Option<u64>,
 }
 
@@ -113,7 +118,15 @@ impl Ladder {
     #[must_use]
     pub fn new(options: LadderOptions) -> Self {
         let stance = Stance::default();
-        Self { options, stance, demanded: stance, below_ms: 0, below_normal_ms: 0, sampled_ms: None }
+        Self {
+            options,
+            stance,
+            demanded: stance,
+            below_ms: 0,
+            below_normal_ms: 0,
+            is_by_fault: false,
+            sampled_ms: None,
+        }
     }
 
     /// The level.
@@ -149,7 +162,11 @@ impl Ladder {
             self.below_ms = 0;
         } else if before.level < from {
             self.below_ms += elapsed_ms;
-            if self.below_ms >= self.options.fall_after_ms {
+            let fall_after_ms = match self.is_by_fault {
+                true => self.options.fault_fall_after_ms,
+                false => self.options.fall_after_ms,
+            };
+            if self.below_ms >= fall_after_ms {
                 self.stance.level = from.below();
                 self.below_ms = 0;
             }
@@ -158,6 +175,11 @@ impl Ladder {
         self.stance.holds_acks = self.stance.level >= Level::Protect && demanded.level >= Level::Protect;
         self.stance.slows = self.stance.level >= Level::Throttle && demanded.level >= Level::Conserve;
         let to = self.stance.level;
+        if to > from {
+            self.is_by_fault = fault.is_some();
+        } else if fault.is_none() && demanded.level >= to {
+            self.is_by_fault = false;
+        }
         let cause = if to > from { fault } else { None };
         let resource = match cause {
             Some(Fault::DiskFull | Fault::DiskHighWater) => Resource::Disk,

@@ -58,21 +58,39 @@ fn the_step_says_what_led_to_it() {
 }
 
 #[test]
-fn it_falls_one_level_after_five_seconds_below_and_is_back_within_thirty() {
-    let mut ladder = Ladder::new(LadderOptions::default());
-    let faults = Faults { disk_full: true, ..Faults::default() };
-    ladder.sample(0, &pressed(0.1), faults);
-    ladder.sample(100, &pressed(0.1), faults);
-    assert_eq!(ladder.level(), Level::ReadOnly);
-    let mut steps = Vec::new();
-    for now_ms in (200..60_000).step_by(100) {
-        if let Some(change) = ladder.sample(now_ms, &pressed(0.1), Faults::default()) {
-            assert_eq!(change.to, change.from.below());
-            steps.push(now_ms);
+fn it_falls_one_level_after_five_seconds_below_and_after_one_where_a_fault_is_over() {
+    let falls = |pressure: f64, faults: Faults| {
+        let mut ladder = Ladder::new(LadderOptions::default());
+        ladder.sample(0, &pressed(pressure), faults);
+        ladder.sample(100, &pressed(pressure), faults);
+        let mut steps = vec![(100, ladder.level().as_u8())];
+        for now_ms in (200..60_000).step_by(100) {
+            if let Some(change) = ladder.sample(now_ms, &pressed(0.1), Faults::default()) {
+                assert_eq!(change.to, change.from.below());
+                steps.push((now_ms, change.to.as_u8()));
+            }
         }
-    }
+        steps
+    };
     // The first sample below is at 200.
-    assert_eq!(steps, [5_200, 10_200, 15_200, 20_200, 25_200]);
+    let by_pressure = falls(1.0, Faults::default());
+    assert_eq!(by_pressure, [(100, 4), (5_200, 3), (10_200, 2), (15_200, 1), (20_200, 0)]);
+    let fault = Faults { disk_full: true, ..Faults::default() };
+    let by_fault = falls(0.1, fault);
+    assert_eq!(by_fault, [(100, 5), (1_200, 4), (2_200, 3), (3_200, 2), (4_200, 1), (5_200, 0)]);
+}
+
+#[test]
+fn what_a_fault_led_to_and_a_pressure_keeps_is_left_as_slowly_as_the_pressure_asks() {
+    let mut ladder = Ladder::new(LadderOptions::default());
+    let fault = Faults { disk_full: true, ..Faults::default() };
+    ladder.sample(0, &pressed(0.1), fault);
+    ladder.sample(100, &pressed(0.1), fault);
+    // One second after the fault it comes to L4, where the pressure is by now.
+    levels(&mut ladder, 200, &[0.95; 20]);
+    assert_eq!(ladder.level(), Level::Protect);
+    let falls = levels(&mut ladder, 2_200, &[0.1; 60]);
+    assert_eq!(falls.iter().position(|level| *level == 3), Some(50));
 }
 
 #[test]
@@ -200,11 +218,14 @@ proptest! {
         let mut now_ms = 0;
         let mut history: Vec<(u64, u8)> = Vec::new();
         let mut fell_ms: Option<u64> = None;
+        let mut had_fault = false;
         for (load, (middle, swing, samples)) in loads.into_iter().enumerate() {
             for sample in 0..samples {
                 now_ms += gaps[sample % gaps.len()];
                 let pressure = (middle + swing * noise[(load * 31 + sample) % noise.len()]).clamp(0.0, 1.0);
                 let faults = Faults { disk_full: faulty[load % 8] && sample % 3 != 0, ..Faults::default() };
+                had_fault |= faults.disk_full;
+                let fall_after_ms = if had_fault { options.fault_fall_after_ms } else { options.fall_after_ms };
                 let before = ladder.level();
                 let demand = if faults.disk_full { 5 } else { demanded(pressure) };
                 history.push((now_ms, demand));
@@ -217,10 +238,10 @@ proptest! {
                     prop_assert!(last.len() == 2 && last.iter().all(|demand| *demand >= after.as_u8()));
                 } else if after < before {
                     prop_assert_eq!(after, before.below());
-                    // Every sample of the last five seconds demanded less.
-                    let since = now_ms - options.fall_after_ms;
+                    // Every sample of that time demanded less.
+                    let since = now_ms - fall_after_ms;
                     prop_assert!(history.iter().filter(|(at, _)| *at >= since).all(|(_, demand)| *demand < before.as_u8()));
-                    prop_assert!(fell_ms.is_none_or(|fell| now_ms - fell >= options.fall_after_ms));
+                    prop_assert!(fell_ms.is_none_or(|fell| now_ms - fell >= fall_after_ms));
                     fell_ms = Some(now_ms);
                 }
                 // What two samples demand is never refused.

@@ -185,6 +185,13 @@ impl Pressure {
         self.stance.store(stance.to_bits(), Ordering::Relaxed);
     }
 
+    /// Whether replay of streams and redrive of dead letters wait. Where it is the disk alone that presses they do not: who reads what is
+    /// stored writes nothing, and a log that is held may stay full for days.
+    #[must_use]
+    pub fn pauses_replay(&self) -> bool {
+        self.level().pauses_replay() && self.pressures().worst().0 != Resource::Disk
+    }
+
     /// Credits a second that each client has just now; infinite while shares are not limited.
     #[must_use]
     pub fn share_rate(&self) -> f32 {

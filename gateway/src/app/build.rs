@@ -1,24 +1,26 @@
 //! From configuration to parts.
 
 use super::{StartError, consumers};
-use crate::config::{self, Config, Durability, SlowSubscriber, StorageConfig, WhenQueueFull};
-use crate::connection::{Context, Endings, Settings};
+use crate::admission::{self, Classes, Rates, Scope, Storm, Throttle};
+use crate::clock;
+use crate::config::{self, Config, Durability, ListenerConfig, StorageConfig, WhenQueueFull};
+use crate::connection::{Context, Endings, ListenerTerms, Replays, Settings};
 use crate::consumer::Consumers;
 use crate::decisions::DecisionLog;
-use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
+use crate::delivery::{Dispatcher, LiveRouter};
 use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy,
     StreamOptions,
 };
-use crate::ingest::{Ingest, RetainedLimits};
+use crate::ingest::{self, Ingest};
 use crate::pool::Pool;
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use gateway_storage::log::segments::disk::Disk;
 use gateway_storage::{GroupCommitOptions, LogKind, SegmentsOptions, SledLogOptions, StoreOptions, recovery};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long acknowledgements of deliveries may wait for a group to ride along with.
@@ -39,7 +41,8 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         );
     }
     let live = Arc::new(LiveRouter::default());
-    let mut dispatcher = Dispatcher::new(live.clone());
+    let decisions = DecisionLog::new(config.decisions.max_entries);
+    let mut dispatcher = Dispatcher::new(live.clone()).reporting_to(decisions.clone());
     let engine = Engine::start(
         store.log,
         store.view,
@@ -102,24 +105,47 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
             let _ = dispatcher.dispatch(batch);
         }),
     )?;
-    let retained = RetainedLimits {
-        messages_max: config.mqtt.retained_max_messages,
-        bytes_max: config.mqtt.retained_max_bytes,
+    engine.report_to(decisions.clone());
+    let admission = admission::Limits::new(&config.admission);
+    let taken = ingest::Limits {
+        retained_messages_max: config.mqtt.retained_max_messages,
+        retained_bytes_max: config.mqtt.retained_max_bytes,
+        payload_bytes_max: admission.payload_bytes,
     };
+    let now_ms = clock::monotonic().0;
     Ok(Context {
         consumers: Consumers::start(engine.clone(), consumers::limits(config)),
         engine,
         sys_topics: SysTopics::default(),
-        registry: Registry::new(config.admission.max_connections),
+        registry: Registry::new(registry::Limits {
+            connections: admission.connections,
+            per_address: admission.connections_per_address,
+            handshakes: admission.handshakes,
+        }),
         endings: Endings::default(),
-        ingest: Pool::new(threads, || Ingest::new(retained)),
-        dispatchers: Pool::new(threads, || Dispatcher::new(live.clone())),
+        ingest: Pool::new(threads, || Ingest::new(taken)),
+        dispatchers: Pool::new(threads, || Dispatcher::new(live.clone()).reporting_to(decisions.clone())),
         live,
         limits: Arc::new(limits(config)),
         settings: settings(config),
         next_outbox: AtomicU64::new(1),
-        decisions: DecisionLog::new(config.decisions.max_entries),
+        pressure: Arc::default(),
+        classes: Classes::new(&config.admission.classes),
+        storm: Mutex::new(Storm::new(admission.storm, now_ms)),
+        admission,
+        listeners: config.listeners.iter().map(|listener| terms(config, listener, now_ms)).collect(),
+        decisions,
+        replays: Replays::default(),
     })
+}
+
+fn terms(config: &Config, listener: &ListenerConfig, now_ms: u64) -> ListenerTerms {
+    let rates = Rates::of_listener(listener);
+    ListenerTerms {
+        anonymous: config.admits_anonymous(listener),
+        rates: (!rates.is_unlimited()).then(|| Mutex::new(Throttle::new(rates, Scope::Listener, now_ms))),
+        when_full: listener.slow_subscriber.unwrap_or(config.delivery.slow_subscriber).into(),
+    }
 }
 
 fn store_options(storage: &StorageConfig, disk: Arc<dyn Disk>) -> StoreOptions {
@@ -165,11 +191,7 @@ fn settings(config: &Config) -> Settings {
         connect_bytes_max: config.admission.connect_buffer_bytes,
         connect_timeout: config.mqtt.connect_timeout,
         outbox_bytes_max: config.delivery.outbox_bytes_max,
-        when_full: match config.delivery.slow_subscriber {
-            SlowSubscriber::Drop => WhenFull::Drop,
-            SlowSubscriber::Disconnect => WhenFull::Disconnect,
-        },
         write_bytes: config.delivery.write_buffer_bytes,
-        subscriptions_max: config.admission.max_subscriptions_per_client,
+        holds_when_full: config.admission.ladder,
     }
 }

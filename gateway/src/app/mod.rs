@@ -5,10 +5,13 @@
 
 mod build;
 mod consumers;
+mod measure;
 mod observe;
+mod pressure;
 mod upkeep;
 
-use crate::admin::{Admin, NotReady, Readiness, Subject};
+use crate::admin::{Admin, NotReady, Readiness, Standing, Subject};
+use crate::admission::{Pressure, Resource};
 use crate::config::Config;
 use crate::connection::Context;
 use crate::decisions::{DecisionFile, DecisionFileOptions};
@@ -87,11 +90,14 @@ pub struct Gateway {
     decision_file: Option<DecisionFile>,
     /// Upkeep and admin; they go on until the log is closed.
     background: JoinSet<()>,
+    /// The thread that samples ends with it.
+    sampling: std::sync::mpsc::SyncSender<()>,
     stop_background: watch::Sender<bool>,
 }
 
 struct State {
     engine: Engine,
+    pressure: Arc<Pressure>,
     draining: AtomicBool,
 }
 
@@ -120,8 +126,25 @@ impl Readiness for State {
         if self.engine.view_waits_for_space() {
             reasons.push(NotReady::ViewWaitsForSpace);
         }
+        let level = self.pressure.level();
+        if level.refuses_sessions() && reasons.is_empty() {
+            let (resource, pressure) = self.pressure.pressures().worst();
+            let (level, resource) = (level.as_u8(), resource.label());
+            reasons.push(NotReady::Overloaded { level, resource, pressure });
+        }
         reasons.dedup();
         reasons
+    }
+
+    fn standing(&self) -> Standing {
+        let pressures = self.pressure.pressures();
+        let rounded = |pressure: f64| (pressure * 100.0).round() / 100.0;
+        Standing {
+            level: self.pressure.level().as_u8(),
+            pressures: Resource::ALL
+                .map(|resource| (resource.label(), rounded(pressures.get(resource))))
+                .into(),
+        }
     }
 }
 
@@ -151,7 +174,7 @@ impl Gateway {
         let mut acceptors = Vec::new();
         for listener in &config.listeners {
             // Bound before the log is restored, so that a taken port is told at once; accepting begins after.
-            let acceptor = TcpAcceptor::bind(listener.address, config.admits_anonymous(listener));
+            let acceptor = TcpAcceptor::bind(listener.address);
             acceptors.push(acceptor.map_err(|source| StartError::Listen {
                 what: "mqtt",
                 address: listener.address,
@@ -165,16 +188,23 @@ impl Gateway {
             move || build::context(&config, disk, threads)
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
+        context.consumers.heed(context.pressure.clone());
         context.consumers.configure(consumers::configured(&config, crate::clock::unix_ms())).await;
         let decision_file = decision_file(&config, &context)?;
-        let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });
+        let state = Arc::new(State {
+            engine: context.engine.clone(),
+            pressure: context.pressure.clone(),
+            draining: AtomicBool::new(false),
+        });
         let (stop, stopped) = watch::channel(false);
         let (stop_background, background_stopped) = watch::channel(false);
         let mqtt = acceptors.iter().map(TcpAcceptor::local_addr).collect();
         let mut listeners = JoinSet::new();
-        for acceptor in acceptors {
-            listeners.spawn(acceptor.run(context.clone(), stopped.clone()));
+        for (number, (acceptor, listener)) in (0..).zip(acceptors.into_iter().zip(&config.listeners)) {
+            let door = context.registry.door(number, listener.max_connections);
+            listeners.spawn(acceptor.run(door, context.clone(), stopped.clone()));
         }
+        let sampling = pressure::start(context.clone(), &config).map_err(EngineError::Thread)?;
         let mut background = JoinSet::new();
         background.spawn(upkeep::run(
             context.clone(),
@@ -216,6 +246,7 @@ impl Gateway {
             sink_tasks,
             decision_file,
             background,
+            sampling,
             stop_background,
         })
     }
@@ -277,6 +308,8 @@ impl Gateway {
         if closing.await.is_err() {
             tracing::error!("closing the log ended in a panic");
         }
+        // An error means that it has ended.
+        let _ = self.sampling.try_send(());
         let _ = self.stop_background.send(true);
         while self.background.join_next().await.is_some() {}
     }

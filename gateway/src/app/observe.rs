@@ -54,6 +54,7 @@ pub(super) fn describe() {
         engine::metrics::describe,
         stream::metrics::describe,
         decisions::metrics::describe,
+        super::pressure::describe,
         describe_sampled,
     ]);
 }

@@ -1,6 +1,7 @@
 //! What has to be done every second: sessions whose time is up, log that nobody needs, and figures that are sampled.
 
 use super::observe::Sampler;
+use crate::admission::Resource;
 use crate::clock;
 use crate::connection::{self, Context, metrics};
 use crate::engine::{Fate, Will};
@@ -145,7 +146,8 @@ fn publish_sys_topics(context: &Context, now_ms: u64) {
     let totals = metrics::totals();
     let stats = engine.commit().stats();
     let uptime_secs = now_ms.saturating_sub(clock::started_unix_ms()) / 1000;
-    let values = [
+    let pressures = context.pressure.pressures();
+    let mut values = vec![
         ("$SYS/broker/version", format!("gateway {}", env!("CARGO_PKG_VERSION"))),
         ("$SYS/broker/uptime", format!("{uptime_secs} seconds")),
         ("$SYS/broker/clients/connected", connected.to_string()),
@@ -161,7 +163,12 @@ fn publish_sys_topics(context: &Context, now_ms: u64) {
         ("$SYS/broker/subscriptions/count", subscriptions.to_string()),
         ("$SYS/broker/log/bytes", stats.log_bytes.to_string()),
         ("$SYS/broker/log/end", engine.end().to_string()),
+        ("$SYS/broker/overload/level", context.pressure.level().as_u8().to_string()),
     ];
+    let topics = Resource::ALL.map(|resource| format!("$SYS/broker/overload/{}", resource.label()));
+    for (resource, topic) in Resource::ALL.into_iter().zip(&topics) {
+        values.push((topic, format!("{:.2}", pressures.get(resource))));
+    }
     context.sys_topics.replace(&values, now_ms);
     if let Some(batch) = context.sys_topics.batch(|topic| context.live.read(|router| router.wants(topic))) {
         let _ = context.dispatchers.borrow().dispatch(&batch);

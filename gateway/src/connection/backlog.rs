@@ -7,6 +7,7 @@
 
 use super::feed::{How, Step};
 use super::task::Connection;
+use crate::decisions::{Action, Reason};
 use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::engine::{
     AckRuns, ChunkError, Chunks, DueBatch, DueReader, DueRun, DurableSession, Engine, Fetch, GivenUp,
@@ -256,8 +257,12 @@ impl Connection {
             Poll::Ready(Located::End) | Poll::Pending => return Step::Stop,
         };
         let Some(event) = event else {
-            let reason = if run.profile.is_retained { Dropped::RetainedReplaced } else { Dropped::Damaged };
+            let (reason, why) = match run.profile.is_retained {
+                true => (Dropped::RetainedReplaced, Reason::RetainedReplaced),
+                false => (Dropped::Damaged, Reason::Damaged),
+            };
             delivery::dropped(reason, 1);
+            self.context.decide(&self.client_id, "", Action::Dropped, why, 1);
             self.context.engine.note_undeliverable(1);
             durable.acks.push(sequence);
             return Step::Done;

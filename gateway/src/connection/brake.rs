@@ -1,47 +1,110 @@
-//! The acknowledgement as a brake: a publisher waits for a live subscriber that is behind, briefly.
+//! The acknowledgement as a brake: what makes a publisher wait, and until when.
 //!
-//! Publishers are many and cheap to serve, the subscriber that takes what all of them bring is one. Left alone they fill its outbox, and what
-//! they were told is accepted is dropped for it. So a publish that went into an outbox past its mark is acknowledged, and the next one read,
-//! when the outbox is below the mark again. An outbox that stays above it loses this right ([`Outbox::brakes`]): a slow subscriber costs
-//! itself, not its publishers.
+//! | cause | until | read meanwhile |
+//! |---|---|---|
+//! | a live subscriber is behind | it has caught up, 250 ms at most | no |
+//! | over its fair share, or a rate of its own, above QoS 0 | it has earned what it took | yes |
+//! | a flood at QoS 0, which no acknowledgement slows | a moment later | no |
+//! | L4: acknowledgements are held | the level is below | yes |
+//! | L5: nothing can be stored | the level is below | no |
+//! | the log has no room | it is tried again a moment later | no |
+//!
+//! A live subscriber that takes what many publishers bring is one, and they are many and cheap to serve: left alone they fill its outbox, and
+//! what they were told is accepted is dropped for it. An outbox that stays behind loses this right ([`Outbox::brakes`]): a slow subscriber
+//! costs itself, not its publishers.
+//!
+//! Whatever holds, PINGREQ is answered; where nothing is read, from what is read ahead, and Keep Alive does not run.
 
+use crate::admission::Level;
 use crate::delivery::Outbox;
-use gateway_protocol::session::Session;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-/// The longest that one acknowledgement waits.
+/// The longest that a subscriber is waited for at once.
 const LONGEST: Duration = Duration::from_millis(250);
+/// How long a flood is left with the kernel at once, and how often a level is looked at.
+pub(super) const MOMENT: Duration = Duration::from_millis(250);
 
 /// A publisher that waits.
 pub(super) struct Brake {
-    outbox: Arc<Outbox>,
-    acknowledgements: usize,
-    until: Pin<Box<Sleep>>,
+    /// PUBACKs and PUBRECs that nothing else holds up, older than all that is owed.
+    pub(super) acknowledgements: usize,
+    behind: Option<(Arc<Outbox>, Instant)>,
+    late_until: Option<Instant>,
+    unread_until: Option<Instant>,
+    held_from: Option<Level>,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Brake {
-    pub(super) fn on(outbox: Arc<Outbox>, acknowledgements: usize) -> Box<Self> {
-        Box::new(Self { outbox, acknowledgements, until: Box::pin(tokio::time::sleep(LONGEST)) })
+    /// One that holds nothing yet.
+    pub(super) fn new() -> Box<Self> {
+        Box::new(Self {
+            acknowledgements: 0,
+            behind: None,
+            late_until: None,
+            unread_until: None,
+            held_from: None,
+            timer: Box::pin(tokio::time::sleep(LONGEST)),
+        })
     }
-}
 
-/// Whether the brake holds; the task is woken when it may not any more. When it does not, what was held is acknowledged.
-pub(super) fn holds(
-    brake: &mut Option<Box<Brake>>,
-    session: &mut Session,
-    cx: &mut Context<'_>,
-    out: &mut Vec<u8>,
-) -> bool {
-    let Some(on) = brake else { return false };
-    if on.until.as_mut().poll(cx).is_pending() && on.outbox.brakes(cx.waker()) {
-        return true;
+    /// Until `outbox` has caught up.
+    pub(super) fn for_subscriber(&mut self, outbox: Arc<Outbox>) {
+        self.behind = Some((outbox, Instant::now() + LONGEST));
     }
-    session.handle_durable(on.acknowledgements, out);
-    *brake = None;
-    false
+
+    /// Acknowledgements come in so many milliseconds, if not later.
+    pub(super) fn late(&mut self, wait_ms: u64) {
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        self.late_until = self.late_until.max(Some(until));
+    }
+
+    /// Nothing is read for so long.
+    pub(super) fn unread(&mut self, wait: Duration) {
+        self.unread_until = self.unread_until.max(Some(Instant::now() + wait));
+    }
+
+    /// Acknowledgements are held while the level is this one or above; at the highest nothing is read, either.
+    pub(super) fn hold_from(&mut self, level: Level) {
+        self.held_from = Some(level);
+    }
+
+    /// What is critical is not to wait behind what the level holds.
+    pub(super) fn lift(&mut self) {
+        self.held_from = None;
+        self.late_until = None;
+    }
+
+    /// Whether the client is read meanwhile.
+    pub(super) fn reads(&self) -> bool {
+        self.behind.is_none() && self.unread_until.is_none() && self.held_from != Some(Level::ReadOnly)
+    }
+
+    /// Whether it still holds; if so, the task is woken when that is to be looked at again.
+    pub(super) fn holds(&mut self, level: Level, cx: &mut Context<'_>) -> bool {
+        loop {
+            let now = Instant::now();
+            self.behind =
+                self.behind.take().filter(|(outbox, until)| *until > now && outbox.brakes(cx.waker()));
+            self.late_until = self.late_until.filter(|until| *until > now);
+            self.unread_until = self.unread_until.filter(|until| *until > now);
+            self.held_from = self.held_from.filter(|from| level >= *from);
+            let look_at = [
+                self.behind.as_ref().map(|(_, until)| *until),
+                self.late_until,
+                self.unread_until,
+                self.held_from.map(|_| now + MOMENT),
+            ];
+            let Some(look_at) = look_at.into_iter().flatten().min() else { return false };
+            self.timer.as_mut().reset(look_at);
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return true;
+            }
+        }
+    }
 }

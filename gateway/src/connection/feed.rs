@@ -3,6 +3,7 @@
 use super::metrics;
 use super::task::Connection;
 use crate::clock;
+use crate::decisions::{Action, Reason};
 use crate::delivery::{Parcel, Pick, Shipment};
 use crate::engine::RetainedMessage;
 use crate::router::Grant;
@@ -27,6 +28,8 @@ pub(super) struct Feed {
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
+    /// A stream that it replays waits for the pressure to be less.
+    is_paused: bool,
     /// Others were let run before what has come is sent.
     pub(super) has_waited: bool,
     /// The store does not give what is due: the connection is to be closed.
@@ -225,7 +228,15 @@ impl Connection {
         }
         let engine = self.context.engine.clone();
         let mut cursors = std::mem::take(&mut self.cursors);
+        let pauses = self.context.pressure.pauses_replay();
+        self.feed.is_paused &= pauses;
         cursors.retain_mut(|cursor| {
+            if pauses && cursor.is_replaying(&engine) {
+                if !std::mem::replace(&mut self.feed.is_paused, true) {
+                    self.context.replays.wait(cx.waker());
+                }
+                return true;
+            }
             while self.has_room(out) && (cursor.qos == QoS::AtMostOnce || self.session.send_quota() > 0) {
                 match cursor.poll_next(&engine, cx) {
                     Next::Wait => return true,
@@ -280,6 +291,7 @@ impl Connection {
             let is_begun = how.dup && how.qos == QoS::ExactlyOnce;
             if left_ms == 0 && !is_begun {
                 self.feed.counts.expired += 1; // [MQTT-3.3.2-5]
+                self.context.decide(&self.client_id, event.topic, Action::Expired, Reason::MessageExpired, 1);
                 return Step::Done;
             }
             if is_v5 {
@@ -309,6 +321,13 @@ impl Connection {
             }
             Sent::TooLarge => {
                 self.feed.counts.too_large += 1;
+                self.context.decide(
+                    &self.client_id,
+                    event.topic,
+                    Action::Dropped,
+                    Reason::DeliveryTooLarge,
+                    1,
+                );
                 Step::Done
             }
             Sent::QuotaExhausted | Sent::Closed => Step::Stop,

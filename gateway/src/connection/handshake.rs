@@ -1,9 +1,11 @@
 //! From accept to CONNACK: reading CONNECT within its bounds, taking the Client Identifier, opening the Session.
 
 use super::endings::Before;
+use super::metrics::{self, Connect};
 use super::task::{Connection, Peer};
-use super::{Context, io, leave, metrics};
+use super::{Context, gate, io, leave};
 use crate::clock;
+use crate::decisions::Action;
 use crate::engine::{DurableSession, WillMessage};
 use crate::registry::Place;
 use gateway_protocol::codec::{Decoded, decode};
@@ -22,11 +24,12 @@ pub(super) struct Hello {
     pub(super) client_id: Box<str>,
     /// The Client Identifier was made up here.
     assigned: bool,
-    clean_start: bool,
+    pub(super) clean_start: bool,
+    pub(super) keep_alive_secs: u16,
     will: Option<(u32, WillMessage)>,
 }
 
-/// Takes a connection through its whole life. `place` counts it against the limit; without one it is told to come back later.
+/// Takes a connection through its whole life. `place` counts it against the limits; one without room is told to come back later.
 ///
 /// What is done once, at the beginning and at the end, has memory of its own for that long, so that the task of an idle connection is
 /// small.
@@ -34,22 +37,17 @@ pub(super) struct Hello {
     clippy::manual_async_fn,
     reason = "the task of a function would keep what the function is given twice"
 )]
-pub fn serve<S>(
-    context: Arc<Context>,
-    mut stream: S,
-    place: Option<Place>,
-    anonymous: bool,
-) -> impl Future<Output = ()>
+pub fn serve<S>(context: Arc<Context>, mut stream: S, mut place: Place) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     async move {
-        let mut connection = match Box::pin(greet(&context, &mut stream, place.is_some(), anonymous)).await {
+        let mut connection = match Box::pin(greet(&context, &mut stream, &mut place)).await {
             Ok(connection) => connection,
             Err(last_words) => return Box::pin(leave::say_goodbye(&mut stream, &last_words)).await,
         };
         let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
-        metrics::disconnect(&outcome);
+        connection.tell_end(outcome);
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
     }
 }
@@ -58,8 +56,7 @@ where
 async fn greet<S>(
     context: &Arc<Context>,
     stream: &mut S,
-    has_place: bool,
-    anonymous: bool,
+    place: &mut Place,
 ) -> Result<Box<Connection>, Vec<u8>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -70,30 +67,42 @@ where
     let hello = async {
         tokio::select! {
             hello = read_connect(context, stream, &mut session, &mut received, &mut out) => hello,
-            () = context.registry.closing() => Err(metrics::Connect::Gone),
+            () = context.registry.closing() => Err(Connect::Gone),
         }
     };
+    let mut client = None;
     let refusal = match tokio::time::timeout(context.settings.connect_timeout, hello).await {
-        Err(_) => metrics::Connect::TimedOut,
+        Err(_) => Connect::TimedOut,
         Ok(Err(outcome)) => outcome,
-        Ok(Ok(_)) if !has_place => {
-            session.refuse(ReasonCode::ServerBusy, &mut out);
-            metrics::Connect::TooMany
-        }
-        Ok(Ok(_)) if !anonymous => {
-            session.refuse(ReasonCode::NotAuthorized, &mut out);
-            metrics::Connect::NotAuthorized
-        }
-        Ok(Ok(hello)) => match open(context, &mut session, hello, received, &mut out).await {
-            Ok(mut connection) => {
-                metrics::connect(metrics::Connect::Accepted);
-                connection.queue(out);
-                return Ok(connection);
+        Ok(Ok(hello)) => {
+            client = Some(hello.client_id.clone());
+            let opened = match gate::admit(context, &hello, session.version(), place) {
+                Ok(terms) => {
+                    session.set_terms(terms.receive_maximum, terms.keep_alive_secs);
+                    open(context, &mut session, hello, received, place.listener(), &mut out).await
+                }
+                Err(not_now) => {
+                    session.refuse_saying(not_now.code, &not_now.words, &mut out);
+                    Err(not_now.outcome)
+                }
+            };
+            match opened {
+                Ok(mut connection) => {
+                    metrics::connect(Connect::Accepted);
+                    place.answered();
+                    connection.queue(out);
+                    return Ok(connection);
+                }
+                Err(outcome) => outcome,
             }
-            Err(outcome) => outcome,
-        },
+        }
     };
     metrics::connect(refusal);
+    if let Some(reason) = refusal.reason() {
+        let from = || place.address().map(|address| address.to_string()).unwrap_or_default();
+        let client = client.map_or_else(from, String::from);
+        context.decide(&client, "", Action::Refused, reason, 1);
+    }
     Err(out)
 }
 
@@ -104,7 +113,7 @@ async fn read_connect<S>(
     session: &mut Session,
     received: &mut Vec<u8>,
     out: &mut Vec<u8>,
-) -> Result<Hello, metrics::Connect>
+) -> Result<Hello, Connect>
 where
     S: AsyncRead + Unpin,
 {
@@ -120,15 +129,21 @@ where
                             let client_id =
                                 if assigned { assign_client_id(context) } else { connect.client_id.into() };
                             let will = connect.will.as_ref().map(will_of);
-                            let hello = Hello { client_id, assigned, clean_start: connect.clean_start, will };
+                            let hello = Hello {
+                                client_id,
+                                assigned,
+                                clean_start: connect.clean_start,
+                                keep_alive_secs: connect.keep_alive_secs,
+                                will,
+                            };
                             (consumed, Ok(Some(hello)))
                         }
-                        _ => (bytes.len(), Err(metrics::Connect::Refused)),
+                        _ => (bytes.len(), Err(Connect::Refused)),
                     }
                 }
                 Err(error) => {
                     session.handle_malformed(error, out);
-                    (bytes.len(), Err(metrics::Connect::Malformed))
+                    (bytes.len(), Err(Connect::Malformed))
                 }
             })
         });
@@ -136,7 +151,7 @@ where
             Ok(Some(Ok(Some(hello)))) => return Ok(hello),
             Ok(Some(Ok(None))) => {}
             Ok(Some(Err(outcome))) => return Err(outcome),
-            Ok(None) | Err(_) => return Err(metrics::Connect::Gone),
+            Ok(None) | Err(_) => return Err(Connect::Gone),
         }
     }
 }
@@ -171,18 +186,19 @@ fn open<'a>(
     session: &'a mut Session,
     hello: Hello,
     received: Vec<u8>,
+    listener: u16,
     out: &'a mut Vec<u8>,
-) -> std::pin::Pin<Box<dyn Future<Output = Result<Box<Connection>, metrics::Connect>> + Send + 'a>> {
+) -> std::pin::Pin<Box<dyn Future<Output = Result<Box<Connection>, Connect>> + Send + 'a>> {
     Box::pin(async move {
         let Ok(claim) = context.registry.claim(&hello.client_id).await else {
             session.refuse(ReasonCode::ServerBusy, out);
-            return Err(metrics::Connect::TakeoverTimedOut);
+            return Err(Connect::TakeoverTimedOut);
         };
         let durable = match open_durable(context, session, &hello).await {
             Ok(durable) => durable,
             Err(_) => {
                 session.refuse(ReasonCode::ServerUnavailable, out);
-                return Err(metrics::Connect::Unavailable);
+                return Err(Connect::Unavailable);
             }
         };
         let session_present = durable.as_ref().is_some_and(|session| session.state().resumed);
@@ -192,11 +208,11 @@ fn open<'a>(
         let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let has_will = hello.will.is_some();
-        let peer = Peer { session, has_will, claim, durable, received };
+        let peer = Peer { session, has_will, claim, durable, received, listener };
         let connection = Box::new(Connection::new(context.clone(), peer, &waker));
         if !is_accepted {
             leave::abandon(context, connection).await;
-            return Err(metrics::Connect::Refused);
+            return Err(Connect::Refused);
         }
         Ok(connection)
     })

@@ -5,8 +5,9 @@ use super::endings::Ending;
 use super::metrics;
 use super::subscribe::leave_filter;
 use super::task::{Connection, Outcome};
+use crate::decisions::{Action, Reason};
 use crate::delivery::metrics::{self as delivery, Dropped};
-use gateway_protocol::TopicFilter;
+use gateway_protocol::{ReasonCode, TopicFilter};
 use gateway_storage::{Staging, SubmitError};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -40,6 +41,8 @@ pub(super) async fn leave<S>(
     let left = connection.outbox.close() + connection.feed.unfinished() + connection.session.live_in_flight();
     if left > 0 {
         delivery::dropped(Dropped::SubscriberGone, left as u64);
+        let count = u32::try_from(left).unwrap_or(u32::MAX);
+        context.decide(&connection.client_id, "", Action::Dropped, Reason::SubscriberGone, count);
     }
     if let Some(work) = connection.work.take() {
         work.end(outcome);
@@ -50,6 +53,28 @@ pub(super) async fn leave<S>(
     drop(connection); // gives the Client Identifier back
     if outcome != Outcome::Lost {
         say_goodbye(stream, &last_words).await;
+    }
+}
+
+impl Connection {
+    /// Counts the end of the connection, and puts on record why the gateway closed it.
+    pub(super) fn tell_end(&self, outcome: Outcome) {
+        metrics::disconnect(&outcome);
+        let Outcome::Closed(code) = outcome else { return };
+        let reason = self.ended_for.unwrap_or(match code {
+            ReasonCode::KeepAliveTimeout => Reason::KeepAlive,
+            ReasonCode::SessionTakenOver => Reason::TakenOver,
+            ReasonCode::ServerShuttingDown => Reason::ShuttingDown,
+            ReasonCode::ReceiveMaximumExceeded => Reason::ReceiveMaximumExceeded,
+            ReasonCode::PacketTooLarge => Reason::TooLarge,
+            ReasonCode::AdministrativeAction => Reason::WorkerHung,
+            ReasonCode::QuotaExceeded => Reason::LogFull,
+            ReasonCode::ServerBusy => Reason::LogUnavailable,
+            ReasonCode::ImplementationSpecificError => Reason::Damaged,
+            ReasonCode::MalformedPacket => Reason::Malformed,
+            _ => Reason::ProtocolError,
+        });
+        self.context.decide(&self.client_id, "", Action::Disconnected, reason, 1);
     }
 }
 
@@ -83,6 +108,7 @@ where
 
 /// What was read and had no room yet still goes into the log: it counts as received.
 async fn submit_held(context: &Context, connection: &mut Connection) {
+    connection.is_leaving = true;
     poll_fn(|cx| {
         // A refusal is counted where it is made; there is nobody left to tell.
         let _ = connection.submit_held(cx);

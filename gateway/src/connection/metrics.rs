@@ -1,6 +1,7 @@
 //! Families of connections and of what they bring: the publisher's books. `received = accepted + rejected + shed`.
 
 use super::task::Outcome;
+use crate::decisions::Reason;
 use crate::delivery::metrics::{self as delivery, Dropped};
 use crate::ingest::Refusal;
 use gateway_protocol::QoS;
@@ -51,20 +52,54 @@ pub(super) enum Connect {
     TakeoverTimedOut,
     /// The log took no entry.
     Unavailable,
+    /// As many as may be from its address.
+    TooManyFromAddress,
+    /// As many as may be on its listener.
+    TooManyOnListener,
+    /// Connects come too fast, or faster than they are taken under pressure.
+    Paced(Reason),
+    /// The client connects again and again.
+    Flapping,
+    /// No sessions are made under this pressure.
+    NoNewSessions,
 }
 
 impl Connect {
-    const ALL: [Self; 9] = [
-        Self::Accepted,
-        Self::TimedOut,
-        Self::Malformed,
-        Self::Refused,
-        Self::Gone,
-        Self::TooMany,
-        Self::NotAuthorized,
-        Self::TakeoverTimedOut,
-        Self::Unavailable,
+    const LABELS: [&str; 14] = [
+        "accepted",
+        "timed_out",
+        "malformed",
+        "refused",
+        "gone",
+        "too_many",
+        "not_authorized",
+        "takeover_timed_out",
+        "unavailable",
+        "too_many_from_address",
+        "too_many_on_listener",
+        "paced",
+        "flapping",
+        "no_new_sessions",
     ];
+
+    /// Why it was refused, as the decision log has it; `None` where it was not, or the peer left on its own account.
+    pub(super) const fn reason(self) -> Option<Reason> {
+        Some(match self {
+            Self::Accepted | Self::Gone => return None,
+            Self::TimedOut => Reason::ConnectTimeout,
+            Self::Malformed => Reason::Malformed,
+            Self::Refused => Reason::ConnectRefused,
+            Self::TooMany => Reason::MaxConnections,
+            Self::NotAuthorized => Reason::NotAuthorized,
+            Self::TakeoverTimedOut => Reason::TakeoverTimedOut,
+            Self::Unavailable => Reason::LogUnavailable,
+            Self::TooManyFromAddress => Reason::AddressConnections,
+            Self::TooManyOnListener => Reason::ListenerConnections,
+            Self::Paced(reason) => reason,
+            Self::Flapping => Reason::Flapping,
+            Self::NoNewSessions => Reason::NoNewSessions,
+        })
+    }
 
     const fn label(self) -> &'static str {
         match self {
@@ -77,6 +112,11 @@ impl Connect {
             Self::NotAuthorized => "not_authorized",
             Self::TakeoverTimedOut => "takeover_timed_out",
             Self::Unavailable => "unavailable",
+            Self::TooManyFromAddress => "too_many_from_address",
+            Self::TooManyOnListener => "too_many_on_listener",
+            Self::Paced(_) => "paced",
+            Self::Flapping => "flapping",
+            Self::NoNewSessions => "no_new_sessions",
         }
     }
 }
@@ -90,11 +130,43 @@ pub(super) enum NotStored {
     LogUnavailable,
 }
 
+impl NotStored {
+    /// As the decision log has it.
+    pub(super) const fn reason(self) -> Reason {
+        match self {
+            Self::LogFull => Reason::LogFull,
+            Self::LogUnavailable => Reason::LogUnavailable,
+        }
+    }
+}
+
+/// Why events are shed: the closed list of the family's label.
+const SHED: [Reason; 9] = [
+    Reason::OverShare,
+    Reason::ShedBulk,
+    Reason::ShedNormal,
+    Reason::ReadOnly,
+    Reason::Offender,
+    Reason::ClientEventRate,
+    Reason::ClientByteRate,
+    Reason::ListenerEventRate,
+    Reason::ListenerByteRate,
+];
+
 const ENDS: [&str; 3] = ["left", "lost", "closed"];
-const REJECTIONS: [&str; 5] = ["reserved_topic", "too_large", "retained_full", "log_full", "log_unavailable"];
+const REJECTIONS: [&str; 8] = [
+    "reserved_topic",
+    "too_large",
+    "retained_full",
+    "log_full",
+    "log_unavailable",
+    "payload_too_large",
+    "offender",
+    "over_rate",
+];
 
 struct Families {
-    connects: [Counter; 9],
+    connects: [Counter; 14],
     disconnects: [Counter; 3],
     packets: Counter,
     bytes: Counter,
@@ -102,12 +174,13 @@ struct Families {
     live: Counter,
     unwanted: Counter,
     duplicate: Counter,
-    rejected: [Counter; 5],
+    rejected: [Counter; 8],
+    shed: [Counter; SHED.len()],
     sessions_left_open: Counter,
 }
 
 static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
-    connects: Connect::ALL.map(|outcome| counter!("gateway_connects_total", "outcome" => outcome.label())),
+    connects: Connect::LABELS.map(|outcome| counter!("gateway_connects_total", "outcome" => outcome)),
     disconnects: ENDS.map(|cause| counter!("gateway_disconnects_total", "cause" => cause)),
     packets: counter!("gateway_packets_received_total"),
     bytes: counter!("gateway_bytes_received_total"),
@@ -116,6 +189,7 @@ static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families {
     unwanted: counter!("gateway_events_accepted_total", "kind" => "unwanted"),
     duplicate: counter!("gateway_events_accepted_total", "kind" => "duplicate"),
     rejected: REJECTIONS.map(|reason| counter!("gateway_events_rejected_total", "reason" => reason)),
+    shed: SHED.map(|reason| counter!("gateway_events_shed_total", "reason" => reason.label())),
     sessions_left_open: counter!("gateway_sessions_left_open_total"),
 });
 
@@ -157,9 +231,8 @@ pub fn describe() {
 }
 
 pub(super) fn connect(outcome: Connect) {
-    if let Some((_, counter)) =
-        Connect::ALL.iter().zip(&FAMILIES.connects).find(|(known, _)| **known == outcome)
-    {
+    let known = |(label, _): &(&str, &Counter)| *label == outcome.label();
+    if let Some((_, counter)) = Connect::LABELS.into_iter().zip(&FAMILIES.connects).find(known) {
         counter.increment(1);
     }
 }
@@ -193,7 +266,7 @@ pub fn will(qos: u8) {
 
 /// Events that were counted as accepted when they were staged turn out not to be.
 pub(super) fn not_stored(reason: NotStored, events: usize) {
-    let [_, _, _, log_full, log_unavailable] = &FAMILIES.rejected;
+    let [_, _, _, log_full, log_unavailable, ..] = &FAMILIES.rejected;
     match reason {
         NotStored::LogFull => log_full.increment(events as u64),
         NotStored::LogUnavailable => log_unavailable.increment(events as u64),
@@ -212,6 +285,10 @@ pub(super) struct Received {
     reserved_topic: u64,
     too_large: u64,
     retained_full: u64,
+    payload_too_large: u64,
+    offender: u64,
+    over_rate: u64,
+    shed: [u64; SHED.len()],
 }
 
 impl Received {
@@ -229,6 +306,23 @@ impl Received {
             Refusal::ReservedTopic => self.reserved_topic += 1,
             Refusal::TooLarge => self.too_large += 1,
             Refusal::RetainedFull => self.retained_full += 1,
+            Refusal::PayloadTooLarge => self.payload_too_large += 1,
+        }
+    }
+
+    /// An event was given up. A reason that is none of the list, which there is not, counts as the first.
+    pub(super) fn shed(&mut self, reason: Reason) {
+        let at = SHED.iter().position(|known| *known == reason).unwrap_or(0);
+        if let Some(count) = self.shed.get_mut(at) {
+            *count += 1;
+        }
+    }
+
+    /// An event above QoS 0 was not taken, for a rate it is over, or ended its connection.
+    pub(super) fn reject(&mut self, reason: Reason) {
+        match reason {
+            Reason::Offender => self.offender += 1,
+            _ => self.over_rate += 1,
         }
     }
 
@@ -244,10 +338,17 @@ impl Received {
         add(&families.live, self.live);
         add(&families.unwanted, self.unwanted);
         add(&families.duplicate, self.duplicates);
-        let [reserved_topic, too_large, retained_full, ..] = &families.rejected;
+        let [reserved_topic, too_large, retained_full, _, _, payload_too_large, offender, over_rate] =
+            &families.rejected;
         add(reserved_topic, self.reserved_topic);
         add(too_large, self.too_large);
         add(retained_full, self.retained_full);
+        add(payload_too_large, self.payload_too_large);
+        add(offender, self.offender);
+        add(over_rate, self.over_rate);
+        for (counter, count) in families.shed.iter().zip(self.shed) {
+            add(counter, count);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod endings;
 mod feed;
 #[cfg(test)]
 mod footprint;
+mod gate;
 mod handshake;
 mod io;
 mod leave;
@@ -25,12 +26,16 @@ pub mod metrics;
 mod receive;
 mod subscribe;
 mod task;
+mod toll;
 
 pub use endings::{Endings, settle};
 pub use handshake::serve;
+pub use toll::ListenerRates;
 
+use crate::admission::{Classes, Limits, Pressure, Storm};
+use crate::clock;
 use crate::consumer::Consumers;
-use crate::decisions::DecisionLog;
+use crate::decisions::{Action, Decision, DecisionLog, Reason};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
@@ -38,8 +43,9 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 /// What all connections share.
@@ -66,8 +72,56 @@ pub struct Context {
     pub settings: Settings,
     /// The next outbox's name.
     pub next_outbox: AtomicU64,
+    /// How pressed the gateway is.
+    pub pressure: Arc<Pressure>,
+    /// Which events matter more.
+    pub classes: Classes,
+    /// What holds whatever the load is.
+    pub admission: Limits,
+    /// The pace of connects.
+    pub storm: Mutex<Storm>,
+    /// What is said of each listener, by its number.
+    pub listeners: Box<[ListenerTerms]>,
     /// Where it is told what did not go through, and why.
     pub decisions: DecisionLog,
+    /// Replays that wait.
+    pub replays: Replays,
+}
+
+/// Connections that replay a stream and wait for the pressure to be less.
+#[derive(Debug, Default)]
+pub struct Replays(Mutex<Vec<Waker>>);
+
+impl Replays {
+    const WAITING_MAX: usize = 65_536;
+
+    /// Wakes all of them.
+    pub fn resume(&self) {
+        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    fn wait(&self, waker: &Waker) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(waker.clone());
+        if waiting.len() >= Self::WAITING_MAX {
+            drop(waiting);
+            self.resume(); // Those who must wait come again.
+        }
+    }
+}
+
+/// What is said of one listener.
+#[derive(Debug)]
+pub struct ListenerTerms {
+    /// Clients without credentials are admitted.
+    pub anonymous: bool,
+    /// What its clients may publish together.
+    pub rates: Option<ListenerRates>,
+    /// What happens to a message for which there is no room.
+    pub when_full: WhenFull,
 }
 
 /// Bounds of one connection.
@@ -79,15 +133,34 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Bytes that may wait for a live subscriber.
     pub outbox_bytes_max: usize,
-    /// What happens to a message for which there is no room.
-    pub when_full: WhenFull,
     /// Bytes gathered for one write.
     pub write_bytes: usize,
-    /// Subscriptions one client may have.
-    pub subscriptions_max: usize,
+    /// Publishes for which the log has no room wait until it has, rather than end their connection.
+    pub holds_when_full: bool,
 }
 
 impl Context {
+    /// Puts on record what did not go through.
+    fn decide(&self, client: &str, topic: &str, action: Action, reason: Reason, count: u32) {
+        self.decisions.record(clock::unix_ms(), Decision { client, topic, action, reason, count });
+    }
+
+    /// The rates that a listener's clients share, if there are any.
+    fn rates_of(&self, listener: u16) -> Option<&ListenerRates> {
+        self.listeners.get(usize::from(listener))?.rates.as_ref()
+    }
+
+    /// What happens to a message for which there is no room: as the client's rule says, or its listener.
+    fn when_full(&self, listener: u16, client_id: &str) -> WhenFull {
+        let by_rule = || self.classes.slow_subscriber(self.classes.membership(client_id)).map(WhenFull::from);
+        let terms = self.listeners.get(usize::from(listener));
+        (!self.classes.is_empty())
+            .then(by_rule)
+            .flatten()
+            .or_else(|| terms.map(|terms| terms.when_full))
+            .unwrap_or(WhenFull::Drop)
+    }
+
     fn new_outbox_id(&self) -> u64 {
         self.next_outbox.fetch_add(1, Ordering::Relaxed)
     }

@@ -1,13 +1,16 @@
 //! What the client sends: packets to decisions, publishes to the log, receipts to acknowledgements.
 
-use super::brake::Brake;
+use super::brake::{Brake, MOMENT};
 use super::metrics;
 use super::task::{Connection, Outcome};
+use super::toll::{self, Passage, Pressed};
+use crate::admission::Level;
 use crate::clock;
+use crate::decisions::Action;
 use crate::engine::{AckRuns, NamedEvents};
 use crate::ingest::{self, Ingest, Publisher};
 use gateway_protocol::codec::{Decoded, decode};
-use gateway_protocol::packet::Publish;
+use gateway_protocol::packet::{Packet, Publish};
 use gateway_protocol::session::{Event, Lane, Millis};
 use gateway_protocol::{PacketId, QoS, ReasonCode};
 use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
@@ -50,6 +53,8 @@ pub(super) struct ReadBatch {
     publishes: usize,
     pub(super) replies: Vec<Reply>,
     counts: metrics::Received,
+    /// There is something to be judged by.
+    pressed: Option<Box<Pressed>>,
 }
 
 impl Connection {
@@ -63,8 +68,9 @@ impl Connection {
         let context = self.context.clone();
         let mut ingest = context.ingest.borrow();
         let epoch = context.engine.interest_epoch();
-        let mut batch = ReadBatch { now_ms: clock::unix_ms(), epoch, ..ReadBatch::default() };
         let now = clock::monotonic();
+        let pressed = Pressed::begin(&context, context.rates_of(self.listener), now.0);
+        let mut batch = ReadBatch { now_ms: clock::unix_ms(), epoch, pressed, ..ReadBatch::default() };
         let mut used = 0;
         let mut outcome = None;
         self.feed.has_unparsed = false;
@@ -79,6 +85,10 @@ impl Connection {
             }
             match decode(rest, self.session.version(), context.limits.max_packet_bytes as usize) {
                 Ok(Decoded::Incomplete { .. }) => break,
+                Ok(Decoded::Packet { packet, .. }) if self.leaves(&packet, &mut batch) => {
+                    self.feed.has_unparsed = true;
+                    break;
+                }
                 Ok(Decoded::Packet { packet, consumed }) => {
                     used += consumed;
                     batch.counts.packets += 1;
@@ -132,7 +142,11 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         match event {
-            Event::Publish(publish) => self.take_publish(&publish, packet, ingest, batch),
+            Event::Publish(publish) => {
+                let reason = self.take_publish(&publish, packet, ingest, batch)?;
+                self.session.close(reason, out);
+                return Some(Outcome::Closed(reason));
+            }
             Event::Released { packet_id } => self.release(packet_id, &mut ingest.stored, batch, out),
             Event::Received { sequence } => self.remember(sequence, &mut ingest.stored, batch),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe, &mut ingest.stored, batch, out),
@@ -156,14 +170,36 @@ impl Connection {
         None
     }
 
+    /// The reason to close with, if it ends the connection.
     fn take_publish(
         &mut self,
         publish: &Publish<'_>,
         packet: &[u8],
         ingest: &mut Ingest,
         batch: &mut ReadBatch,
-    ) {
+    ) -> Option<ReasonCode> {
         batch.counts.event(publish.qos);
+        match self.judge(publish, packet.len(), batch) {
+            Passage::Taken => {}
+            Passage::Shed(reason) => {
+                batch.counts.shed(reason);
+                return None;
+            }
+            Passage::Refused(reason, code) => {
+                batch.counts.reject(reason);
+                self.session.refuse_publish(code);
+                self.count_publish(!ingest.stored.is_empty(), batch);
+                return None;
+            }
+            Passage::Ends(reason, code) => {
+                match publish.qos {
+                    QoS::AtMostOnce => batch.counts.shed(reason),
+                    QoS::AtLeastOnce | QoS::ExactlyOnce => batch.counts.reject(reason),
+                }
+                self.ended_for = Some(reason);
+                return Some(code);
+            }
+        }
         let engine = &self.context.engine;
         let publisher = Publisher {
             client_id: &self.client_id,
@@ -193,30 +229,72 @@ impl Connection {
             }
             ingest::Outcome::Refused(refusal) => {
                 batch.counts.refuse(refusal);
+                self.context.decide(&self.client_id, publish.topic, Action::Refused, refusal.reason(), 1);
                 if publish.qos != QoS::AtMostOnce {
                     self.session.refuse_publish(refusal.reason_code());
                 }
             }
         }
         if publish.qos == QoS::AtMostOnce {
-            return;
+            return None;
         }
         let is_stored = self.remember_identifier(publish, outcome, &mut ingest.stored);
         // PUBACKs leave in the order of the publishes, and after everything that came before them was applied: whoever sees one finds
         // earlier publishes of any QoS routed.
-        let mut waits =
-            is_stored || !ingest.stored.is_empty() || batch.publishes > 0 || !self.owed.is_empty();
+        let mut waits = is_stored || !ingest.stored.is_empty() || self.has_waiting(batch);
         if outcome == ingest::Outcome::DuplicateOnItsWay && !waits {
             // An earlier connection of this client has submitted it: whoever comes behind it in the log is told when it is stored.
             let behind = Entry::Acknowledged { client_id: &self.client_id, runs: &[] };
             let _ = ingest.stored.push(&behind);
             waits = true;
         }
-        if waits {
+        self.count_publish(waits, batch);
+        None
+    }
+
+    /// Judges a publish, where there is anything to judge it by.
+    #[inline]
+    fn judge(&mut self, publish: &Publish<'_>, bytes: usize, batch: &mut ReadBatch) -> Passage {
+        let Some(pressed) = &mut batch.pressed else { return Passage::Taken };
+        let of = toll::Publisher {
+            context: &self.context,
+            listener: self.context.rates_of(self.listener),
+            client_id: &self.client_id,
+            can_refuse: self.session.version().is_v5(),
+        };
+        let judged = Publish { topic: self.session.topic_of(publish), ..*publish };
+        of.toll(&mut self.toll, pressed).pass(&of, &judged, bytes, pressed)
+    }
+
+    /// PUBACKs of earlier publishes wait.
+    fn has_waiting(&self, batch: &ReadBatch) -> bool {
+        batch.publishes > 0 || !self.owed.is_empty() || self.brake.is_some()
+    }
+
+    /// One more PUBACK or PUBREC to come, behind what waits or at once.
+    fn count_publish(&self, waits: bool, batch: &mut ReadBatch) {
+        if waits || self.has_waiting(batch) {
             batch.publishes += 1;
         } else {
             batch.free += 1;
         }
+    }
+
+    /// Whether this packet is left unread because nothing can be stored: not taken and not refused either, as if it had not come yet.
+    #[inline]
+    fn leaves(&self, packet: &Packet<'_>, batch: &mut ReadBatch) -> bool {
+        let Some(pressed) = &mut batch.pressed else { return false };
+        if pressed.stance.level != Level::ReadOnly {
+            return false;
+        }
+        let Packet::Publish(publish) = packet else { return false };
+        let topic = self.session.topic_of(publish);
+        let interest = self.context.engine.interest(topic);
+        let leaves = publish.qos != QoS::AtMostOnce && (publish.retain || interest.is_durable(publish.qos));
+        if leaves {
+            pressed.leave(topic);
+        }
+        leaves
     }
 
     /// Stages the identifier of a QoS 2 publish along with the message: both are in one group, so a restart knows both or neither.
@@ -273,12 +351,21 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         batch.counts.report();
-        let behind = ingest.take_live().and_then(|live| self.context.dispatchers.borrow().dispatch(&live));
-        match behind {
-            Some(outbox) if !Arc::ptr_eq(&outbox, &self.outbox) => {
-                self.brake = Some(Brake::on(outbox, batch.free));
+        let sent = ingest.take_live().map(|live| self.context.dispatchers.borrow().dispatch(&live));
+        if let Some(pressed) = &batch.pressed {
+            pressed.settle(&self.context, &self.client_id, batch.now_ms, &mut self.brake);
+            if let (Some(toll), Some(sent)) = (&mut self.toll, &sent) {
+                toll.charge_deliveries(&self.context, pressed, sent.routed);
             }
-            _ => self.session.handle_durable(batch.free, out),
+        }
+        if let Some(behind) = sent.and_then(|sent| sent.behind)
+            && !Arc::ptr_eq(&behind, &self.outbox)
+        {
+            self.brake.get_or_insert_with(Brake::new).for_subscriber(behind);
+        }
+        match &mut self.brake {
+            Some(brake) => brake.acknowledgements += batch.free,
+            None => self.session.handle_durable(batch.free, out),
         }
         let named = ingest.named.take();
         if ingest.stored.is_empty() {
@@ -288,6 +375,8 @@ impl Connection {
                     (Some(earlier), Some(named)) => earlier.join(*named),
                     (none, named) => *none = none.take().or(named),
                 }
+            } else if let Some(brake) = &mut self.brake {
+                brake.acknowledgements += batch.publishes;
             }
             return None;
         }
@@ -326,14 +415,28 @@ impl Connection {
                 self.held = Some(Box::new((std::mem::take(staging), owed)));
                 None
             }
+            Err(SubmitError::LogFull) if self.context.settings.holds_when_full && !self.is_leaving => {
+                // There will be room again: what is held is neither lost nor refused, and nothing more is read.
+                self.held = Some(Box::new((std::mem::take(staging), owed)));
+                self.brake.get_or_insert_with(Brake::new).unread(MOMENT);
+                None
+            }
             Err(SubmitError::LogFull) => {
-                metrics::not_stored(metrics::NotStored::LogFull, events);
+                self.reject(metrics::NotStored::LogFull, events);
                 Some(ReasonCode::QuotaExceeded)
             }
             Err(SubmitError::Unavailable { .. } | SubmitError::Stopped) => {
-                metrics::not_stored(metrics::NotStored::LogUnavailable, events);
+                self.reject(metrics::NotStored::LogUnavailable, events);
                 Some(ReasonCode::ServerBusy)
             }
+        }
+    }
+
+    fn reject(&self, reason: metrics::NotStored, events: usize) {
+        metrics::not_stored(reason, events);
+        if events > 0 {
+            let count = u32::try_from(events).unwrap_or(u32::MAX);
+            self.context.decide(&self.client_id, "", Action::Refused, reason.reason(), count);
         }
     }
 

@@ -5,7 +5,9 @@ use super::consumer;
 use super::feed::Retained;
 use super::receive::{ReadBatch, Reply};
 use super::task::Connection;
+use crate::admission::reason_code;
 use crate::clock;
+use crate::decisions::{Action, Reason};
 use crate::delivery::Outbox;
 use crate::engine::sends_retained;
 use crate::router::{Grant, Router, SubscribeError};
@@ -27,7 +29,18 @@ impl Connection {
         let mut codes = Vec::with_capacity(subscribe.filters.len());
         let staged_before = stored.len();
         for (filter, options) in subscribe.filters.iter() {
-            let code = match self.subscribe_one(filter, options, subscription_id, stored) {
+            let subscribed = self.subscribe_one(filter, options, subscription_id, stored);
+            if let Err(code) = subscribed {
+                let reason = match code {
+                    ReasonCode::QuotaExceeded => Reason::MaxSubscriptions,
+                    _ if self.context.admission.check_filter(filter.as_str()).is_err() => {
+                        Reason::FilterTooDeep
+                    }
+                    _ => Reason::FilterRefused,
+                };
+                self.context.decide(&self.client_id, filter.as_str(), Action::Refused, reason, 1);
+            }
+            let code = match subscribed {
                 Ok(QoS::AtMostOnce) => ReasonCode::Success,
                 Ok(QoS::AtLeastOnce) => ReasonCode::GrantedQos1,
                 Ok(QoS::ExactlyOnce) => ReasonCode::GrantedQos2,
@@ -71,9 +84,10 @@ impl Connection {
             || self.work.as_ref().is_some_and(|work| work.has(text));
         let working = self.work.as_ref().map_or(0, |work| work.count());
         let subscriptions = self.subscriptions.len() + self.cursors.len() + working;
-        if !known && subscriptions >= context.settings.subscriptions_max {
-            return Err(ReasonCode::QuotaExceeded);
+        if !known && let Err(reason) = context.admission.check_subscriptions(subscriptions) {
+            return Err(reason_code(reason));
         }
+        context.admission.check_filter(text).map_err(reason_code)?;
         if text.starts_with(consumer::PREFIX) {
             return self.join_consumer(text, qos, subscription_id);
         }

@@ -6,8 +6,10 @@ use super::brake::Brake;
 use super::consumer::Work;
 use super::feed::Feed;
 use super::receive::Owed;
+use super::toll::Toll;
 use super::{Context, io};
 use crate::clock;
+use crate::decisions::Reason;
 use crate::delivery::Outbox;
 use crate::engine::DurableSession;
 use crate::registry::Claim;
@@ -60,8 +62,16 @@ pub(super) struct Connection {
     pub(super) owed: VecDeque<Owed>,
     /// Staged entries for which the open group had no room, and what is owed for them. While there are any, nothing but PINGREQ is dealt with.
     pub(super) held: Option<Box<(Staging, Owed)>>,
-    /// A subscriber is behind: acknowledgements wait for it.
+    /// Acknowledgements wait for more than a receipt.
     pub(super) brake: Option<Box<Brake>>,
+    /// What it brings is paid for, while there is not enough for all.
+    pub(super) toll: Option<Box<Toll>>,
+    /// Why it is closed, where the Reason Code does not tell.
+    pub(super) ended_for: Option<Reason>,
+    /// The number of the listener it came through.
+    pub(super) listener: u16,
+    /// It is being taken apart: what can not be stored now is given up.
+    pub(super) is_leaving: bool,
     pub(super) last_ticket: Option<Ticket>,
     /// The engine's routing epoch under which the oldest of what is owed was read.
     pub(super) last_epoch: u64,
@@ -82,6 +92,7 @@ pub(super) struct Peer {
     pub(super) durable: Option<Arc<DurableSession>>,
     pub(super) received: Vec<u8>,
     pub(super) has_will: bool,
+    pub(super) listener: u16,
 }
 
 /// How a connection ended.
@@ -107,7 +118,7 @@ enum ReadStep {
 
 impl Connection {
     pub(super) fn new(context: Arc<Context>, peer: Peer, waker: &Waker) -> Self {
-        let Peer { mut session, claim, durable, received, has_will } = peer;
+        let Peer { mut session, claim, durable, received, has_will, listener } = peer;
         let settings = &context.settings;
         let client_id = claim.seat.client_id.clone();
         let outbox = Arc::new(Outbox::new(
@@ -115,7 +126,7 @@ impl Connection {
             client_id.clone(),
             durable.is_some(),
             settings.outbox_bytes_max,
-            settings.when_full,
+            context.when_full(listener, &client_id),
             waker.clone(),
         ));
         claim.seat.set_waker(waker);
@@ -142,6 +153,10 @@ impl Connection {
             owed: VecDeque::new(),
             held: None,
             brake: None,
+            toll: None,
+            ended_for: None,
+            listener,
+            is_leaving: false,
             last_ticket: None,
             last_epoch: 0,
             has_will,
@@ -205,8 +220,11 @@ impl Connection {
         if let Some(reason) = self.submit_held(cx) {
             return self.close(reason, out);
         }
-        if self.brake.is_some() && super::brake::holds(&mut self.brake, &mut self.session, cx, out) {
-            // What was published is acknowledged, and more of it read, when a subscriber has caught up.
+        if self.brake.is_some() && self.is_braked(cx, out) {
+            // What was published is acknowledged later, unless it never will be.
+            if !self.owed.is_empty() && self.context.engine.is_poisoned() {
+                return self.close(ReasonCode::ServerBusy, out);
+            }
         } else if let Err(reason) = self.release_receipts(out) {
             return self.close(reason, out);
         }
@@ -228,9 +246,11 @@ impl Connection {
         }
         if self.durable.as_ref().is_some_and(|durable| durable.session.is_removed()) {
             // More waited for it than may: its Session is over.
+            self.ended_for = Some(Reason::SessionOverQuota);
             return self.close(ReasonCode::QuotaExceeded, out);
         }
         if self.outbox.has_overflowed() {
+            self.ended_for = Some(Reason::SlowSubscriber);
             return self.close(ReasonCode::QuotaExceeded, out);
         }
         if self.unsent.is_empty() && self.closing.is_none() {
@@ -285,12 +305,23 @@ impl Connection {
         Some(Outcome::Closed(reason))
     }
 
+    /// Whether the brake holds. When it does not, what it held is acknowledged.
+    fn is_braked(&mut self, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(brake) = &mut self.brake else { return false };
+        if brake.holds(self.context.pressure.level(), cx) {
+            return true;
+        }
+        self.session.handle_durable(brake.acknowledgements, out);
+        self.brake = None;
+        false
+    }
+
     fn can_read(&self) -> bool {
         // Where the routing has changed, what goes by the old one is stored before anything goes by the new one.
         let has_changed = || self.context.engine.interest_epoch() != self.last_epoch;
         self.held.is_none()
             && (self.owed.is_empty() || !has_changed())
-            && self.brake.is_none()
+            && self.brake.as_ref().is_none_or(|brake| brake.reads())
             && self.session.wants_read()
             && self.unsent.len() < UNSENT_BYTES_MAX
             && self.owed.len() < OWED_GROUPS_MAX

@@ -27,11 +27,12 @@ pub enum Letters {
 }
 
 impl Consumers {
-    /// Hands dead letters to their consumer again, `rate_per_s` of them each second; 0: all at once. How many.
+    /// Hands dead letters to their consumer again, `rate_per_s` of them each second; 0: all at once. How many. Under pressure it waits.
     ///
     /// # Errors
     /// [`ConsumerError`]; some may have been redriven then.
     pub async fn redrive(&self, name: &str, which: Letters, rate_per_s: u32) -> Result<u64, ConsumerError> {
+        self.relieved().await;
         let begin_ms = clock::unix_ms();
         let mut count = 0u64;
         self.each(

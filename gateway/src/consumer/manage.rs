@@ -5,6 +5,7 @@ use super::driver::Driver;
 use super::handle::Consumer;
 use super::shared::{Inner, Shared};
 use super::worker::Ended;
+use crate::admission::Pressure;
 use crate::clock;
 use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order, is_consumer_name};
 use crate::stream::From;
@@ -12,7 +13,8 @@ use gateway_protocol::TopicFilter;
 use gateway_storage::{Entry, Staging};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -120,6 +122,8 @@ struct All {
     changing: tokio::sync::Mutex<()>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     is_over: AtomicBool,
+    /// How pressed the gateway is, once that is known.
+    pressure: OnceLock<Arc<Pressure>>,
 }
 
 /// What the names of sinks' consumers begin with.
@@ -134,7 +138,22 @@ fn is_of_a_sink(name: &str) -> bool {
 #[derive(Clone)]
 pub struct Consumers(Arc<All>);
 
+/// How often it is looked whether what waits for less pressure may go on.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 impl Consumers {
+    /// From now on what can wait waits while `pressure` is high; the first one counts.
+    pub fn heed(&self, pressure: Arc<Pressure>) {
+        let _ = self.0.pressure.set(pressure);
+    }
+
+    /// Waits until the pressure is low enough for what can wait.
+    pub(super) async fn relieved(&self) {
+        while self.0.pressure.get().is_some_and(|pressure| pressure.pauses_replay()) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Goes on with the consumers that the view has. To be called inside a tokio runtime.
     #[must_use]
     pub fn start(engine: Engine, limits: ConsumerLimits) -> Self {
@@ -145,6 +164,7 @@ impl Consumers {
             changing: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
             is_over: AtomicBool::new(false),
+            pressure: OnceLock::new(),
             engine,
         }));
         for entry in consumers.0.engine.consumers() {

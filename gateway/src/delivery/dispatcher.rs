@@ -6,6 +6,8 @@
 use super::metrics::{self, Dropped};
 use super::outbox::{Outbox, OutboxId, Pick, Picks, events};
 use super::shipment::Shipment;
+use crate::clock;
+use crate::decisions::{Action, Decision, DecisionLog, Reason};
 use crate::router::{GroupMatch, Match, RouteCache, SharedRouter};
 use gateway_protocol::QoS;
 use gateway_storage::{Batch, RawEvent};
@@ -32,6 +34,17 @@ pub struct Dispatcher {
     share_of: HashMap<OutboxId, usize, foldhash::fast::RandomState>,
     /// Whose turn it is in groups.
     turn: usize,
+    /// Where it is told what found no room.
+    decisions: Option<DecisionLog>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Dispatched {
+    /// Messages put in front of subscribers.
+    pub routed: usize,
+    /// A subscriber that is behind, if there is one: whoever published waits for it.
+    pub behind: Option<Arc<Outbox>>,
 }
 
 /// Events `first..end` of a batch, which go the same way.
@@ -52,11 +65,18 @@ impl Dispatcher {
             shares: Vec::new(),
             share_of: HashMap::default(),
             turn: 0,
+            decisions: None,
         }
     }
 
-    /// Queues every event of `batch` for its live subscribers. Answers one that is behind, if any: whoever published waits for it.
-    pub fn dispatch(&mut self, batch: &Arc<Batch>) -> Option<Arc<Outbox>> {
+    /// The same, and what finds no room goes on record.
+    #[must_use]
+    pub fn reporting_to(self, decisions: DecisionLog) -> Self {
+        Self { decisions: Some(decisions), ..self }
+    }
+
+    /// Queues every event of `batch` for its live subscribers.
+    pub fn dispatch(&mut self, batch: &Arc<Batch>) -> Dispatched {
         let epoch = self.router.epoch();
         let mut at = 0;
         while at < batch.len() {
@@ -137,19 +157,23 @@ impl Dispatcher {
         }
     }
 
-    fn hand_out(&mut self, batch: &Arc<Batch>) -> Option<Arc<Outbox>> {
+    fn hand_out(&mut self, batch: &Arc<Batch>) -> Dispatched {
         let mut routed = 0;
         let mut dropped = 0;
         let mut behind = None;
         let shipment = Arc::new(match self.shares.len() {
-            0 => return None,
+            0 => return Dispatched::default(),
             1 => Shipment::for_one(batch.clone()),
             _ => Shipment::for_several(batch.clone()),
         });
         for (outbox, picks) in self.shares.drain(..) {
             routed += events(&picks);
+            let first = picks.first().map_or(0, |pick| pick.first as usize);
             let pushed = outbox.push(&shipment, picks);
-            dropped += pushed.dropped;
+            if pushed.dropped > 0 {
+                dropped += pushed.dropped;
+                tell(self.decisions.as_ref(), &outbox, batch, first, pushed.dropped);
+            }
             if pushed.is_behind {
                 behind = Some(outbox);
             }
@@ -159,8 +183,23 @@ impl Dispatcher {
         if dropped > 0 {
             metrics::dropped(Dropped::OutboxFull, dropped as u64);
         }
-        behind
+        Dispatched { routed, behind }
     }
+}
+
+/// Messages that found no room in an outbox, under the topic of the first of them.
+fn tell(decisions: Option<&DecisionLog>, outbox: &Outbox, batch: &Batch, first: usize, count: usize) {
+    let Some(decisions) = decisions else { return };
+    let topic =
+        batch.raw_event(first).and_then(|event| std::str::from_utf8(event.topic).ok()).unwrap_or_default();
+    let decision = Decision {
+        client: &outbox.client_id,
+        topic,
+        action: Action::Dropped,
+        reason: Reason::OutboxFull,
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+    };
+    decisions.record(clock::unix_ms(), decision);
 }
 
 /// The events from `at` on that have one topic, one publisher and one QoS.

@@ -1,6 +1,7 @@
 //! The queue in front of one live subscriber, bounded in bytes.
 
 use super::shipment::Shipment;
+use crate::config::SlowSubscriber;
 use gateway_protocol::QoS;
 use gateway_storage::{Batch, Staging};
 use smallvec::SmallVec;
@@ -83,6 +84,15 @@ pub enum WhenFull {
     Drop,
     /// The subscriber is disconnected (Reason Code 0x97).
     Disconnect,
+}
+
+impl From<SlowSubscriber> for WhenFull {
+    fn from(configured: SlowSubscriber) -> Self {
+        match configured {
+            SlowSubscriber::Drop => Self::Drop,
+            SlowSubscriber::Disconnect => Self::Disconnect,
+        }
+    }
 }
 
 /// A bounded queue of [`Parcel`]s. Filled by any thread, emptied by one connection.

@@ -8,6 +8,7 @@ use gateway_protocol::codec::varint_len;
 use gateway_protocol::session::{FrameOf, Frames, FramesIn};
 use gateway_protocol::{ProtocolVersion, QoS};
 use gateway_storage::Batch;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of a frame beside topic, properties and payload: header, lengths, identifier.
@@ -16,12 +17,27 @@ const FRAME_OVERHEAD: usize = 12;
 /// Versions that are encoded apart (3.1.1 and 5) times QoS (0, and as published).
 const FORMS: usize = 4;
 
+/// Memory of all shipments there are, as [`Shipment::memory_bytes`] counts it.
+static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// What waits in outboxes, in bytes: what several subscribers wait for together counts once.
+#[must_use]
+pub fn held_bytes() -> usize {
+    HELD_BYTES.load(Ordering::Relaxed)
+}
+
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Shipment {
     batch: Arc<Batch>,
     is_shared: bool,
     forms: [OnceLock<Option<Encoded>>; FORMS],
+}
+
+impl Drop for Shipment {
+    fn drop(&mut self) {
+        HELD_BYTES.fetch_sub(self.memory_bytes(), Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -36,13 +52,19 @@ impl Shipment {
     /// For several subscribers.
     #[must_use]
     pub fn for_several(batch: Arc<Batch>) -> Self {
-        Self { batch, is_shared: true, forms: Default::default() }
+        Self::new(batch, true)
     }
 
     /// For one.
     #[must_use]
     pub fn for_one(batch: Arc<Batch>) -> Self {
-        Self { batch, is_shared: false, forms: Default::default() }
+        Self::new(batch, false)
+    }
+
+    fn new(batch: Arc<Batch>, is_shared: bool) -> Self {
+        let shipment = Self { batch, is_shared, forms: Default::default() };
+        HELD_BYTES.fetch_add(shipment.memory_bytes(), Ordering::Relaxed);
+        shipment
     }
 
     /// The events.

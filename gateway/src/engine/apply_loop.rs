@@ -1,9 +1,10 @@
 //! The applier's thread: groups from the committer, one after the other, to the view, to delivery, and to those who wait.
 
-use super::apply::Applier;
+use super::apply::{Applier, AtLimit};
 use super::quota_log::QuotaLog;
 use super::snapshot::rounds::Rounds;
 use super::{Shared, Sink, metrics, recovery, snapshot, trimming};
+use crate::decisions::{Action, Decision};
 use gateway_storage::{Changes, CommittedGroup, Offset, Table, ViewWriter};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -65,7 +66,9 @@ impl ApplyLoop {
         }
         self.applied = group.batch.end();
         self.shared.table.dedup.applied(group.durable);
-        self.quota_log.say(self.applier.take_at_limit());
+        let given_up: Vec<_> = self.applier.take_at_limit().collect();
+        self.quota_log.say(&given_up);
+        self.record(&given_up);
         metrics::applied(&applied, self.shared.take_undeliverable(applied.acknowledged));
         self.shared.table.consumers.report();
         self.shared.recent.push(group.batch.clone());
@@ -83,6 +86,21 @@ impl ApplyLoop {
             waker.wake();
         }
         ControlFlow::Continue(())
+    }
+
+    /// Puts on record what sessions had to give up.
+    fn record(&self, given_up: &[AtLimit]) {
+        let Some(decisions) = self.shared.decisions.get() else { return };
+        for AtLimit { session, given_up, reason, .. } in given_up.iter().filter(|noted| noted.given_up > 0) {
+            let decision = Decision {
+                client: &session.client_id,
+                topic: "",
+                action: Action::Dropped,
+                reason: *reason,
+                count: u32::try_from(*given_up).unwrap_or(u32::MAX),
+            };
+            decisions.record(crate::clock::unix_ms(), decision);
+        }
     }
 
     /// Hands the changed rows to the view's own thread, if that is free. What is not taken now is taken next time.

@@ -19,6 +19,8 @@ mod consumers;
 mod dead_letters;
 mod dedup;
 mod fate;
+mod held;
+mod lookups;
 pub mod metrics;
 mod quota_log;
 mod ranges;
@@ -59,9 +61,9 @@ pub use table::Interest;
 pub use trimming::RetentionReport;
 pub use will::{Will, WillMessage};
 
+use crate::decisions::DecisionLog;
 use apply::Applier;
 use apply_loop::ApplyLoop;
-use gateway_protocol::TopicFilter;
 use gateway_storage::{
     Batch, Checkpoints, CommitState, CommittedGroup, Durable, GroupCommit, GroupCommitOptions, Log,
     LogReader, Offset, ReadError, ReceiptCell, Reserve, Staging, StoreError, SubmitError, Ticket, Urgency,
@@ -73,7 +75,7 @@ use snapshot::rounds::Rounds;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -148,6 +150,8 @@ struct Shared {
     has_lost_view: AtomicBool,
     /// Where backlogs read back what they have let go of.
     chunks: Arc<dyn Chunks>,
+    /// Where it is told what sessions had to give up.
+    decisions: OnceLock<DecisionLog>,
 }
 
 impl Shared {
@@ -203,6 +207,7 @@ impl Engine {
             checkpoint_at_end: AtomicBool::new(false),
             has_lost_view: AtomicBool::new(false),
             chunks: saved.clone(),
+            decisions: OnceLock::new(),
         });
         let fresh = log.next_offset() == Offset::ZERO;
         let losses = applier.rules().losses.wrapping_add(u32::from(applier.has_losses()));
@@ -370,67 +375,6 @@ impl Engine {
     #[must_use]
     pub fn commit(&self) -> &GroupCommit {
         &self.commit
-    }
-
-    /// Retained Messages whose topics match `filter`, in the order in which they were published.
-    #[must_use]
-    pub fn retained(&self, filter: TopicFilter<'_>) -> Vec<Arc<RetainedMessage>> {
-        self.shared.table.read_retained().matching(filter)
-    }
-
-    /// How many Retained Messages there are, and what they cost in bytes.
-    #[must_use]
-    pub fn retained_size(&self) -> (u64, u64) {
-        self.shared.table.read_retained().size()
-    }
-
-    /// The Retained Message that was published at `offset`, unless it was replaced or removed. For backlogs that refer to one where the log
-    /// no longer has it.
-    #[must_use]
-    pub fn retained_at(&self, offset: Offset) -> Option<Arc<RetainedMessage>> {
-        self.shared.table.read_retained().at(offset)
-    }
-
-    /// Whether `topic` has a Retained Message.
-    #[must_use]
-    pub fn is_retained(&self, topic: &str) -> bool {
-        self.shared.table.read_retained().contains(topic)
-    }
-
-    /// Retained Messages that have expired, at most `max`.
-    #[must_use]
-    pub fn expired_retained(&self, now_ms: u64, max: usize) -> Vec<Arc<RetainedMessage>> {
-        self.shared.table.read_retained().expired(now_ms, max)
-    }
-
-    /// The Will Message that a client has left, if any.
-    #[must_use]
-    pub fn will(&self, client_id: &str) -> Option<Arc<Will>> {
-        self.shared.table.read_wills().get(client_id)
-    }
-
-    /// All Will Messages by Client Identifier.
-    #[must_use]
-    pub fn wills(&self) -> Vec<(Box<str>, Arc<Will>)> {
-        self.shared.table.read_wills().all()
-    }
-
-    /// The durable session of a client, if it has one.
-    #[must_use]
-    pub fn session(&self, client_id: &str) -> Option<Arc<DurableSession>> {
-        self.shared.table.session(client_id)
-    }
-
-    /// All durable sessions.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<Arc<DurableSession>> {
-        self.shared.table.sessions()
-    }
-
-    /// How many durable sessions there are.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
-        self.shared.table.session_count()
     }
 
     /// The log, for reading pages that are not in memory any more, and times. Its calls block on the disk.

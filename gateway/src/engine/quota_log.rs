@@ -2,6 +2,7 @@
 
 use super::apply::AtLimit;
 use super::rules::WhenFull;
+use crate::decisions::Reason;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -22,9 +23,9 @@ impl QuotaLog {
         Self { policy, named: HashMap::new() }
     }
 
-    pub(super) fn say(&mut self, sessions: impl Iterator<Item = AtLimit>) {
-        for AtLimit { session, pending } in sessions {
-            if self.is_to_be_named(&session.client_id, Instant::now()) {
+    pub(super) fn say(&mut self, sessions: &[AtLimit]) {
+        for AtLimit { session, pending, reason, .. } in sessions {
+            if *reason != Reason::SessionEnded && self.is_to_be_named(&session.client_id, Instant::now()) {
                 let (client_id, policy) = (&*session.client_id, self.policy);
                 tracing::warn!(
                     client_id,

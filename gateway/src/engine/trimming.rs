@@ -40,6 +40,8 @@ pub struct RetentionReport {
     pub holder: Holder,
     /// The earliest offset in the log.
     pub earliest: Offset,
+    /// The oldest message that waited for a session when that was last looked at.
+    pub oldest_pending: Option<Offset>,
     /// Segments removed since the start.
     pub segments: u64,
     /// Bytes removed since the start.
@@ -124,6 +126,7 @@ impl Engine {
             needs.streams = self.stream_needs(&mut state.ages, needs.end, now_ms);
             plan = needs.plan();
         }
+        self.trimming.report().oldest_pending = needs.session.as_ref().map(|(_, oldest)| *oldest);
         self.trim(&mut state, &plan);
         self.checkpoint_if_due(&mut state, &checkpoints, &plan, now_ms);
         if self.fill() == Fill::NearlyFull {

@@ -1,6 +1,7 @@
 //! Plain TCP.
 
 use crate::connection::{self, Context};
+use crate::registry::Door;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,22 +20,21 @@ const BACKLOG: u32 = 4096;
 pub struct TcpAcceptor {
     listener: TcpListener,
     address: SocketAddr,
-    anonymous: bool,
 }
 
 impl TcpAcceptor {
-    /// Binds `address`; port 0 lets the kernel choose. `anonymous`: clients without credentials are admitted.
+    /// Binds `address`; port 0 lets the kernel choose.
     ///
     /// # Errors
     /// Those of `bind`.
-    pub fn bind(address: SocketAddr, anonymous: bool) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A gateway that is started again finds its port although connections of the last run linger.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, anonymous })
+        Ok(Self { listener, address })
     }
 
     /// Where it listens.
@@ -43,19 +43,22 @@ impl TcpAcceptor {
         self.address
     }
 
-    /// Accepts until `stop` changes.
-    pub async fn run(self, context: Arc<Context>, mut stop: watch::Receiver<bool>) {
+    /// Accepts until `stop` changes, as long as there is room for one more handshake. What comes meanwhile waits with the kernel.
+    pub async fn run(self, door: Arc<Door>, context: Arc<Context>, mut stop: watch::Receiver<bool>) {
         loop {
             let accepted = tokio::select! {
                 _ = stop.changed() => return,
-                accepted = self.listener.accept() => accepted,
+                accepted = async {
+                    door.room().await;
+                    self.listener.accept().await
+                } => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Many small packets, each of which somebody waits for. A socket that can not be told is already broken.
                     let _ = stream.set_nodelay(true);
-                    let place = context.registry.enter();
-                    tokio::spawn(connection::serve(context.clone(), stream, place, self.anonymous));
+                    let place = door.enter(peer.ip());
+                    tokio::spawn(connection::serve(context.clone(), stream, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, address = %self.address, "a connection can not be accepted");

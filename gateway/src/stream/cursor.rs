@@ -94,6 +94,15 @@ impl StreamCursor {
         })
     }
 
+    /// Whether it reads what is not in memory any more, rather than what has just come.
+    #[must_use]
+    pub fn is_replaying(&self, engine: &Engine) -> bool {
+        match &self.at {
+            Position::Offset(offset) => engine.is_on_disk(*offset),
+            Position::Named(_) | Position::Earliest | Position::Finding(_) => true,
+        }
+    }
+
     /// The next event that the client wants.
     pub fn poll_next(&mut self, engine: &Engine, cx: &mut Context<'_>) -> Next {
         if !engine.has_stream(self.stream) {

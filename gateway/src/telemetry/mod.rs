@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod captured;
 mod logs;
+pub mod memory;
 mod metrics;
 mod process;
 

@@ -38,7 +38,7 @@ pub use compression::Compression;
 pub use entry::{Entry, EntryError, EntryKind, Event};
 pub use group_commit::{
     BeforeReopen, ClockMs, CommitSample, CommitState, CommitStats, CommittedGroup, Durability, Durable,
-    GroupCommit, GroupCommitOptions, PoisonCause, ReceiptCell, SubmitError, Ticket, Urgency,
+    GroupCommit, GroupCommitOptions, PoisonCause, ReceiptCell, SubmitError, Ticket, Urgency, Waiting,
 };
 pub use log::{
     Faults, GroupInfo, Log, LogError, LogReader, LogTrimmer, MemoryHandle, MemoryLog, OpenError, Page,

@@ -73,6 +73,8 @@ fn mqtt_4_8_0_2_a_message_that_can_not_be_stored_closes_its_connection() {
         "mqtt.max_packet_bytes=256KiB",
         "delivery.outbox_bytes_max=1MiB",
         "stream.0.max_bytes=1MiB",
+        // With it the publisher would be made to wait until there is room.
+        "admission.ladder=false",
     ]);
     let (mut away, _) = durable(&gateway, "away");
     away.subscribe(&[("a", QOS1)]);

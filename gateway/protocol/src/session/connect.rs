@@ -50,6 +50,8 @@ pub struct ClientLimits {
     keep_alive_secs: u16,
     /// The client asked for something else than it gets.
     expiry_was_cut: bool,
+    /// The Keep Alive is this server's.
+    keep_alive_is_imposed: bool,
 }
 
 impl Default for ClientLimits {
@@ -61,6 +63,7 @@ impl Default for ClientLimits {
             wants_problem_information: true,
             keep_alive_secs: 0,
             expiry_was_cut: false,
+            keep_alive_is_imposed: false,
         }
     }
 }
@@ -118,9 +121,10 @@ impl Session {
             _ => self.limits.session_expiry_max_secs,
         };
         let session_expiry_secs = asked_expiry.min(self.limits.session_expiry_max_secs);
-        let keep_alive_secs = match self.limits.server_keep_alive_secs {
-            imposed if imposed != 0 && connect.version.is_v5() => imposed,
-            _ => connect.keep_alive_secs,
+        let keep_alive_is_imposed = self.limits.server_keep_alive_secs != 0 && connect.version.is_v5();
+        let keep_alive_secs = match keep_alive_is_imposed {
+            true => self.limits.server_keep_alive_secs,
+            false => connect.keep_alive_secs,
         };
         ClientLimits {
             receive_maximum: properties
@@ -133,6 +137,7 @@ impl Session {
             wants_problem_information: properties.request_problem_information().unwrap_or(true),
             keep_alive_secs,
             expiry_was_cut: session_expiry_secs != asked_expiry,
+            keep_alive_is_imposed,
         }
     }
 
@@ -172,8 +177,8 @@ impl Session {
         if self.client.expiry_was_cut {
             announce(Property::SessionExpiryInterval(self.client.session_expiry_secs));
         }
-        if limits.receive_maximum != u16::MAX {
-            announce(Property::ReceiveMaximum(limits.receive_maximum));
+        if self.receive_maximum != u16::MAX {
+            announce(Property::ReceiveMaximum(self.receive_maximum));
         }
         if limits.max_qos != QoS::ExactlyOnce {
             announce(Property::MaximumQoS(limits.max_qos as u8)); // [MQTT-3.2.2-9]
@@ -197,19 +202,44 @@ impl Session {
         if !limits.shared_subscription_available {
             announce(Property::SharedSubscriptionAvailable(0));
         }
-        if limits.server_keep_alive_secs != 0 {
-            announce(Property::ServerKeepAlive(limits.server_keep_alive_secs));
+        if self.client.keep_alive_is_imposed {
+            announce(Property::ServerKeepAlive(self.client.keep_alive_secs));
+        }
+    }
+
+    /// Terms for this connection alone, in place of those for all: a lower Receive Maximum, and, for a version 5 client, which can be told of it,
+    /// another Keep Alive in seconds. Without effect unless a CONNECT waits for its answer.
+    pub fn set_terms(&mut self, receive_maximum: u16, keep_alive_secs: Option<u16>) {
+        if self.state != State::Connecting {
+            return;
+        }
+        self.receive_maximum = receive_maximum.clamp(1, self.limits.receive_maximum.max(1));
+        if let Some(secs) = keep_alive_secs
+            && self.version.is_v5()
+        {
+            self.client.keep_alive_secs = secs;
+            self.client.keep_alive_is_imposed = true;
         }
     }
 
     /// The host does not accept the CONNECT: writes CONNACK with the cause [MQTT-3.2.2-7] and closes.
     pub fn refuse(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Closed {
-        self.write_refusal(reason, out);
+        let text = match reason {
+            ReasonCode::ServerUnavailable => "the gateway is not ready; try again later",
+            ReasonCode::ServerBusy => "too many connections; try again later",
+            _ => "",
+        };
+        self.refuse_saying(reason, text, out)
+    }
+
+    /// As [`Session::refuse`], with a Reason String of the host's for version 5 clients.
+    pub fn refuse_saying(&mut self, reason: ReasonCode, text: &str, out: &mut Vec<u8>) -> Closed {
+        self.write_refusal(reason, text, out);
         self.state = State::Closed;
         Closed { reason }
     }
 
-    pub(super) fn write_refusal(&self, reason: ReasonCode, out: &mut Vec<u8>) {
+    pub(super) fn write_refusal(&self, reason: ReasonCode, text: &str, out: &mut Vec<u8>) {
         let has_no_return_code =
             matches!(reason, ReasonCode::QosNotSupported | ReasonCode::RetainNotSupported);
         if has_no_return_code && !self.version.is_v5() {
@@ -220,11 +250,6 @@ impl Session {
             reason if reason.is_allowed_in(PacketType::ConnAck) => reason,
             ReasonCode::ServerShuttingDown => ReasonCode::ServerUnavailable,
             _ => ReasonCode::UnspecifiedError,
-        };
-        let text = match reason {
-            ReasonCode::ServerUnavailable => "the gateway is not ready; try again later",
-            ReasonCode::ServerBusy => "too many connections; try again later",
-            _ => "",
         };
         let properties = self.reason_properties(text);
         for properties in [properties.as_properties(), Properties::default()] {

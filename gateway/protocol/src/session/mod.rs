@@ -124,6 +124,8 @@ pub struct Session {
     version: ProtocolVersion,
     limits: Arc<ServerLimits>,
     client: ClientLimits,
+    /// That of the limits, or a lower one of this connection's own.
+    receive_maximum: u16,
     keep_alive: KeepAlive,
     inbound: Inbound,
     outbound: Outbound,
@@ -138,6 +140,7 @@ impl Session {
             state: State::AwaitingConnect,
             version: ProtocolVersion::V3_1_1,
             client: ClientLimits::default(),
+            receive_maximum: limits.receive_maximum,
             keep_alive: KeepAlive::awaiting_connect(now, limits.connect_timeout_ms),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
@@ -179,7 +182,7 @@ impl Session {
     /// A 3.1.1 client knows no Receive Maximum; when this is false the host stops reading until acknowledgements have gone out.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.version.is_v5() || self.inbound.pending() < usize::from(self.limits.receive_maximum)
+        self.version.is_v5() || self.inbound.pending() < usize::from(self.receive_maximum)
     }
 
     /// Takes one packet from the peer. Bytes to send are appended to `out`.
@@ -257,7 +260,7 @@ impl Session {
             // The identifier is taken; 0x91 would say so, but no DISCONNECT may carry it.
             return Err(self.close(ReasonCode::ProtocolError, out));
         }
-        if self.version.is_v5() && self.inbound.unfinished() >= usize::from(self.limits.receive_maximum) {
+        if self.version.is_v5() && self.inbound.unfinished() >= usize::from(self.receive_maximum) {
             return Err(self.close(ReasonCode::ReceiveMaximumExceeded, out));
         }
         self.inbound.push(packet_id, publish.qos);
@@ -358,7 +361,7 @@ impl Session {
                     out,
                 );
             }
-            State::Connecting => self.write_refusal(reason, out),
+            State::Connecting => self.write_refusal(reason, "", out),
             State::AwaitingConnect | State::Connected | State::Closed => {}
         }
         self.state = State::Closed;
@@ -369,7 +372,7 @@ impl Session {
     pub fn handle_malformed(&mut self, error: DecodeError, out: &mut Vec<u8>) -> Closed {
         let reason = error.reason_code();
         if self.state == State::AwaitingConnect && error == DecodeError::UnsupportedProtocolVersion {
-            self.write_refusal(reason, out);
+            self.write_refusal(reason, "", out);
         }
         self.close(reason, out)
     }

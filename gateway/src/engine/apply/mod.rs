@@ -19,6 +19,7 @@ use super::session::{DurableSession, SessionState};
 use super::snapshot::pending::{ChunkError, Chunks};
 use super::streams::Usages;
 use super::table::Table;
+use crate::decisions::Reason;
 use crate::router::{GroupMatch, Match, RouteCache};
 use gateway_storage::{Batch, Entry, Offset, Page};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -90,8 +91,8 @@ pub(super) struct Applier {
     removed: Vec<Arc<DurableSession>>,
     /// Sessions to be ended behind the entry at hand, by Client Identifier: a replay ends them in the same order.
     over_quota: BTreeSet<Box<str>>,
-    /// Sessions whose backlog was at a limit, by their keys, for the gateway's log.
-    at_limit: HashMap<u64, AtLimit>,
+    /// Sessions whose messages were given up, by their keys and why, for the gateway's log and the record of decisions.
+    at_limit: HashMap<(u64, Reason), AtLimit>,
     /// Parts of the log that were passed over, and that the rules do not know of yet.
     losses: u32,
     /// Where backlogs read back what they have let go of, and the error that ended the applying.

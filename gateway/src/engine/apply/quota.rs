@@ -1,18 +1,22 @@
 //! What gives way when a backlog is full, by the rules in force; and when the log is.
 
 use super::{Applied, Applier, list_unsaved};
+use crate::decisions::Reason;
 use crate::engine::backlog::Profile;
 use crate::engine::rules::WhenFull;
 use crate::engine::session::DurableSession;
 use gateway_storage::Offset;
 use std::sync::Arc;
 
-/// A session whose backlog was at a limit.
+/// A session whose backlog was at a limit, or that has ended with messages waiting.
 #[derive(Debug)]
 pub(in crate::engine) struct AtLimit {
     pub(in crate::engine) session: Arc<DurableSession>,
     /// Messages that waited.
     pub(in crate::engine) pending: u64,
+    /// Messages given up for it, and why.
+    pub(in crate::engine) given_up: u64,
+    pub(in crate::engine) reason: Reason,
 }
 
 impl Applier {
@@ -28,7 +32,7 @@ impl Applier {
         if self.add(session, offset, profile, bytes) {
             return;
         }
-        self.note_limit(session);
+        let before = *applied;
         let limits = self.rules.backlog;
         // What no backlog could hold is worth neither its other messages nor the session.
         let fits = limits.messages_max > 0 && bytes <= limits.bytes_max;
@@ -49,6 +53,15 @@ impl Applier {
             }
             WhenFull::DropNewest | WhenFull::DropOldest | WhenFull::EndSession => applied.backlog_full += 1,
         }
+        for (now, before, reason) in [
+            (applied.backlog_full, before.backlog_full, Reason::BacklogFull),
+            (applied.oldest_dropped, before.oldest_dropped, Reason::BacklogOldest),
+            (applied.over_quota, before.over_quota, Reason::SessionOverQuota),
+        ] {
+            if now > before {
+                self.note_given_up(session, now - before, reason);
+            }
+        }
     }
 
     /// The session gives up what waits for it below `before`, as far as the rules allow that.
@@ -57,6 +70,7 @@ impl Applier {
         if self.rules.when_full == WhenFull::DropNewest {
             return;
         }
+        let cut_before = applied.backlog_cut;
         {
             let mut state = session.state();
             if !state.backlog.has_before(before) {
@@ -71,7 +85,7 @@ impl Applier {
                 self.over_quota.insert(session.client_id.clone());
             }
         }
-        self.note_limit(&session);
+        self.note_given_up(&session, applied.backlog_cut - cut_before, Reason::LogFull);
     }
 
     /// Ends the sessions that turned out to be over their quota, as if they had expired. What they leave to other members of a group goes
@@ -79,7 +93,7 @@ impl Applier {
     pub(super) fn end_over_quota(&mut self, applied: &mut Applied) {
         while let Some(client_id) = self.over_quota.pop_first() {
             let ended_before = applied.session_ended;
-            self.remove(&client_id, applied);
+            self.remove_for(&client_id, Reason::SessionOverQuota, applied);
             applied.over_quota += applied.session_ended - ended_before;
             applied.session_ended = ended_before;
             // The end of the session is the end of the delay of its will [MQTT-3.1.2-8].
@@ -90,11 +104,15 @@ impl Applier {
         }
     }
 
-    fn note_limit(&mut self, session: &Arc<DurableSession>) {
-        self.at_limit.entry(session.id).or_insert_with(|| AtLimit {
+    /// Messages of a session are given up: for the gateway's log, and the record of decisions.
+    pub(super) fn note_given_up(&mut self, session: &Arc<DurableSession>, count: u64, reason: Reason) {
+        let noted = self.at_limit.entry((session.id, reason)).or_insert_with(|| AtLimit {
             session: session.clone(),
             pending: session.state().backlog.pending(),
+            given_up: 0,
+            reason,
         });
+        noted.given_up += count;
     }
 
     /// Sessions whose backlog was at a limit since this was last called, in no order.

@@ -1,6 +1,7 @@
 //! Sessions opened, closed and removed, and what they subscribe to.
 
 use super::{Applied, Applier, list_unsaved};
+use crate::decisions::Reason;
 use crate::engine::backlog::Profile;
 use crate::engine::recovery::Saved;
 use crate::engine::session::{DurableSession, SessionState};
@@ -94,6 +95,11 @@ impl Applier {
     }
 
     pub(super) fn remove(&mut self, client_id: &str, applied: &mut Applied) {
+        self.remove_for(client_id, Reason::SessionEnded, applied);
+    }
+
+    /// As [`Applier::remove`]; `reason` is why what waits for the session is given up.
+    pub(super) fn remove_for(&mut self, client_id: &str, reason: Reason, applied: &mut Applied) {
         let Some(session) = self.table.remove(client_id) else { return };
         let (filters, sent_end) = {
             let mut state = session.state();
@@ -114,7 +120,11 @@ impl Applier {
         for filter in &filters {
             self.forget_empty_group(filter);
         }
-        applied.session_ended += session.state().backlog.pending();
+        let left = session.state().backlog.pending();
+        applied.session_ended += left;
+        if left > 0 {
+            self.note_given_up(&session, left, reason);
+        }
         self.removed.push(session);
     }
 

@@ -400,7 +400,7 @@ fn retained_messages_and_wills_survive_with_or_without_the_saved_view() {
         rig.commit(&[Entry::WillCleared { client_id: "b" }]);
 
         let rig = rig.restart(keep_view);
-        let found = rig.engine.retained(TopicFilter::parse("r/#").unwrap());
+        let found = rig.engine.retained(gateway_protocol::TopicFilter::parse("r/#").unwrap());
         let found: Vec<_> =
             found.iter().map(|message| (message.event().topic, message.event().payload)).collect();
         assert_eq!(found, [("r/3", &b"three"[..]), ("r/2", &b"small"[..])]);

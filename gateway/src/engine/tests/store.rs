@@ -235,7 +235,7 @@ fn a_restart_after_trimming_finds_everything_with_the_view_or_with_a_checkpoint(
         files.publish("x/3", 10);
         files.publish("devices/2", 10);
         let look = |files: &Files| {
-            let retained = files.engine.retained(TopicFilter::parse("#").unwrap());
+            let retained = files.engine.retained(gateway_protocol::TopicFilter::parse("#").unwrap());
             let retained: Vec<_> = retained.iter().map(|message| message.event().topic.to_owned()).collect();
             let kept = files.engine.shared.table.streams.usage().get(0).cloned().unwrap();
             (files.backlog("a"), retained, kept.floor(10_000), kept.kept_from(kept.floor(10_000)))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::open_group::OpenGroup;
 use super::options::{
-    BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause,
+    BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause, Waiting,
 };
 use super::receipt::{Durable, LIVES_MAX, Ticket};
 use super::stats::CommitSample;
@@ -101,6 +101,11 @@ impl Committer {
                 return Work::Sync;
             }
             let lazy_due = state.open.lazy_since.map(|since| since + shared.options.lazy_delay);
+            if let Some(left) = lingers(&state, now, shared.options.group_bytes_max) {
+                // Not to be notified: it looks again soon enough, whatever comes.
+                state = shared.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
             if !state.open.is_empty()
                 && (state.open.urgent || state.stop || lazy_due.is_some_and(|due| due <= now))
             {
@@ -108,6 +113,7 @@ impl Committer {
                 let ticket = Ticket::new(state.life, state.group);
                 state.group += 1;
                 state.in_flight_bytes = group.bytes.len() as u64;
+                state.in_flight = group.awaited_since.map(|since| Waiting { ticket, since });
                 let waiters = state.waiting_for_room.take();
                 drop(state);
                 wake_all(waiters);
@@ -159,6 +165,10 @@ impl Committer {
             let mut state = self.shared.lock();
             self.measure(&mut state);
             state.in_flight_bytes = 0;
+            state.in_flight = None;
+        }
+        if let Some(since) = group.awaited_since {
+            self.shared.counters.sojourned(nanos(since.elapsed()));
         }
         let bytes = group.bytes.len();
         self.shared.counters.committed(
@@ -293,6 +303,7 @@ impl Shared {
         let state: &mut State = &mut guard;
         state.mode = mode;
         state.in_flight_bytes = 0;
+        state.in_flight = None;
         // The lost group's number is not given again in this life.
         state.group += 1;
         let open = std::mem::replace(&mut state.open, OpenGroup::new(spare));
@@ -332,6 +343,14 @@ impl Drop for OnExit {
             wake_all(open.contributors);
         }
     }
+}
+
+/// How long the open group goes on waiting for company, if it does.
+fn lingers(state: &State, now: Instant, group_bytes_max: usize) -> Option<Duration> {
+    let since = state.open.awaited_since?;
+    let left = state.linger.checked_sub(now.saturating_duration_since(since))?;
+    let is_full = state.open.bytes.len() >= group_bytes_max / 2;
+    (!left.is_zero() && !is_full && !state.stop).then_some(left)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -33,13 +33,13 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::committer::Committer;
 use self::open_group::{OpenGroup, Waiters};
 pub use self::options::{
     BeforeReopen, ClockMs, CommitState, CommittedGroup, Durability, GroupCommitOptions, PoisonCause,
-    SubmitError, Urgency,
+    SubmitError, Urgency, Waiting,
 };
 pub use self::receipt::{Durable, ReceiptCell, Ticket};
 use self::stats::Counters;
@@ -93,6 +93,10 @@ struct State {
     /// Size of the log, and of the group in flight that is not yet part of it.
     log_bytes: u64,
     in_flight_bytes: u64,
+    /// The group in flight, and since when somebody waits for it.
+    in_flight: Option<Waiting>,
+    /// See [`GroupCommit::linger`].
+    linger: Duration,
     /// See [`GroupCommit::refuses_events`].
     refuses_events: bool,
 }
@@ -141,6 +145,8 @@ impl GroupCommit {
                 waiting_for_room: Waiters::default(),
                 log_bytes: log.size_bytes(),
                 in_flight_bytes: 0,
+                in_flight: None,
+                linger: Duration::ZERO,
                 refuses_events: false,
             }),
             work: Condvar::new(),
@@ -203,6 +209,9 @@ impl GroupCommit {
         state.open.extend(staging, shared.options.group_bytes_max);
         let fills_up = state.open.bytes.len() >= shared.options.group_bytes_max / 2;
         state.open.urgent |= urgency == Urgency::Now || fills_up;
+        if urgency == Urgency::Now && state.open.awaited_since.is_none() {
+            state.open.awaited_since = Some(Instant::now());
+        }
         let starts_delay = !state.open.urgent && state.open.lazy_since.is_none();
         if starts_delay {
             state.open.lazy_since = Some(Instant::now());
@@ -237,6 +246,28 @@ impl GroupCommit {
     /// Whether the events submitted last were refused because the log is full, and it has not been trimmed since.
     pub fn refuses_events(&self) -> bool {
         self.handle.shared.lock().refuses_events
+    }
+
+    /// The oldest submission that somebody waits for and that is not committed, if there is one.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let state = self.handle.shared.lock();
+        let open = || {
+            let since = state.open.awaited_since?;
+            Some(Waiting { ticket: Ticket::new(state.life, state.group), since })
+        };
+        state.in_flight.or_else(open)
+    }
+
+    /// From now on a group waits this long for company after the first submission that somebody waits for, unless it fills up before. For
+    /// times when fewer syncs matter more than the time of each; zero, as at the start, is no delay.
+    pub fn linger(&self, linger: Duration) {
+        self.handle.shared.lock().linger = linger;
+    }
+
+    /// The longest time in nanoseconds from a group's first submission that somebody waited for to its commit, of the groups committed
+    /// since the last call.
+    pub fn take_longest_sojourn(&self) -> u64 {
+        self.handle.shared.counters.take_longest_sojourn()
     }
 
     /// How group commit is doing.

@@ -26,6 +26,8 @@ pub(super) struct OpenGroup {
     pub(super) urgent: bool,
     /// When the first entry that may wait came in.
     pub(super) lazy_since: Option<Instant>,
+    /// When the first entry came in that somebody waits for.
+    pub(super) awaited_since: Option<Instant>,
 }
 
 impl OpenGroup {
@@ -33,7 +35,15 @@ impl OpenGroup {
         bytes.clear();
         bytes.resize(FRAME_HEADER_LEN, 0);
         index.clear();
-        Self { bytes, index, events: 0, contributors: Vec::new(), urgent: false, lazy_since: None }
+        Self {
+            bytes,
+            index,
+            events: 0,
+            contributors: Vec::new(),
+            urgent: false,
+            lazy_since: None,
+            awaited_since: None,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::receipt::Durable;
+use super::receipt::{Durable, Ticket};
 use crate::batch::Batch;
 use crate::compression::Compression;
 
@@ -114,6 +114,15 @@ pub enum CommitState {
     },
     /// Shut down.
     Stopped,
+}
+
+/// A group that somebody waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// What its submitters were given.
+    pub ticket: Ticket,
+    /// When the first of them submitted.
+    pub since: Instant,
 }
 
 /// What kind of failure poisoned the log.

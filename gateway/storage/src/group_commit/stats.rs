@@ -67,6 +67,7 @@ pub(super) struct Counters {
     reopened: AtomicU64,
     log_bytes: AtomicU64,
     samples_dropped: AtomicU64,
+    longest_sojourn_nanos: AtomicU64,
     samples: Mutex<VecDeque<CommitSample>>,
 }
 
@@ -93,6 +94,14 @@ impl Counters {
             self.samples_dropped.fetch_add(1, Relaxed);
         }
         samples.push_back(sample);
+    }
+
+    pub(super) fn sojourned(&self, nanos: u64) {
+        self.longest_sojourn_nanos.fetch_max(nanos, Relaxed);
+    }
+
+    pub(super) fn take_longest_sojourn(&self) -> u64 {
+        self.longest_sojourn_nanos.swap(0, Relaxed)
     }
 
     pub(super) fn failed(&self, entries: u64, events: u64) {

@@ -104,3 +104,34 @@ fn a_session_that_ends_with_its_connection_can_not_be_kept_by_disconnect() {
     assert!(session.handle_packet(Millis(1), packet, &mut out).is_err());
     assert_eq!(disconnect_reason(&out), Some(ReasonCode::ProtocolError));
 }
+
+#[test]
+fn terms_of_its_own_lower_what_one_connection_may_have_and_are_told_to_version_5() {
+    for (version, told) in [(ProtocolVersion::V5, true), (ProtocolVersion::V3_1_1, false)] {
+        let mut session = Session::new(Arc::new(limits()), Millis(0));
+        let mut out = Vec::new();
+        let packet = Packet::Connect(Connect { keep_alive_secs: 60, ..connect(version) });
+        assert!(session.handle_packet(Millis(0), packet, &mut out).is_ok());
+        session.set_terms(2, Some(40));
+        assert!(
+            session
+                .accept(Millis(0), Accepted { session_present: false, assigned_client_id: None }, &mut out)
+                .is_ok()
+        );
+        let secs = if told { 40 } else { 60 };
+        assert_eq!(session.poll_timeout(), Some(Millis(secs * 1500)), "{version:?}");
+        if let Ok(Decoded::Packet { packet: Packet::ConnAck(connack), .. }) = decode(&out, version, 1 << 20) {
+            assert_eq!(connack.properties.server_keep_alive(), told.then_some(40));
+            assert_eq!(connack.properties.receive_maximum(), told.then_some(2));
+        } else {
+            panic!("{out:?}");
+        }
+        for id in 1..=2 {
+            let mut out = Vec::new();
+            assert!(session.handle_packet(Millis(1), publish(QoS::AtLeastOnce, id), &mut out).is_ok());
+        }
+        assert_eq!(session.wants_read(), told, "a 3.1.1 client is held to it by not being read");
+        let third = session.handle_packet(Millis(1), publish(QoS::AtLeastOnce, 3), &mut out);
+        assert_eq!(third.is_err(), told);
+    }
+}

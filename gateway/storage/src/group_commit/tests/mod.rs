@@ -1,9 +1,10 @@
-//! Groups, receipts, room, urgency, durability; [`compression`], [`failures`], [`races`] and [`trimming`] have files of their own.
+//! Groups, receipts, room, urgency, durability; [`compression`], [`failures`], [`races`], [`trimming`] and [`waiting`] have files of their own.
 
 mod compression;
 mod failures;
 mod races;
 mod trimming;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

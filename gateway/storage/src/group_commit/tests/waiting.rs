@@ -1,0 +1,49 @@
+//! How long submitters wait: seen from outside while they do, counted when they have, and made longer on purpose.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Rig, options, payloads};
+use crate::group_commit::Urgency;
+
+#[test]
+fn the_oldest_submission_that_somebody_waits_for_is_seen_until_it_is_committed() {
+    let rig = Rig::memory(options());
+    assert!(rig.commit.waiting().is_none());
+    rig.submit("rides along", Urgency::Lazy).unwrap();
+    assert!(rig.commit.waiting().is_none(), "nobody waits for it");
+    rig.faults.stall_sync();
+    let before = Instant::now();
+    let first = rig.submit("a", Urgency::Now).unwrap();
+    rig.faults.wait_until_stalled();
+    let waiting = rig.commit.waiting().expect("its sync stands");
+    assert_eq!(waiting.ticket, first);
+    assert!(waiting.since >= before);
+    rig.submit("b", Urgency::Now).unwrap();
+    assert_eq!(rig.commit.waiting().expect("both").ticket, first, "the older one");
+    rig.faults.release_sync();
+    rig.next_group();
+    rig.next_group();
+    // The second group was handed on, so it is committed.
+    assert!(rig.commit.waiting().is_none());
+    let longest = rig.commit.take_longest_sojourn();
+    assert!(longest > 0 && u128::from(longest) <= before.elapsed().as_nanos(), "{longest} ns");
+    assert_eq!(rig.commit.take_longest_sojourn(), 0, "told once");
+}
+
+#[test]
+fn a_group_lingers_for_company_and_goes_on_without_when_none_comes() {
+    let rig = Rig::memory(options());
+    let linger = Duration::from_millis(200);
+    rig.commit.linger(linger);
+    let began = Instant::now();
+    for payload in ["a", "b", "c"] {
+        rig.submit(payload, Urgency::Now).unwrap();
+        thread::yield_now();
+    }
+    assert_eq!(payloads(&rig.next_group().batch), ["a", "b", "c"], "one group for all three");
+    assert!(began.elapsed() >= linger);
+    rig.commit.linger(Duration::ZERO);
+    rig.submit("d", Urgency::Now).unwrap();
+    assert_eq!(payloads(&rig.next_group().batch), ["d"]);
+}
