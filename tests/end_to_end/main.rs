@@ -17,6 +17,7 @@ mod bench;
 mod books;
 mod client_libraries;
 mod consumers;
+mod decisions;
 mod dedup;
 mod delivery;
 mod drain;
