@@ -8,7 +8,12 @@ use gateway_tests::{Gateway, wait};
 const RULES: &str = include_str!("../../dashboards/alerts.yml");
 
 /// Metrics that are counted for the first time when something goes wrong, which nothing does here.
-const AFTER_A_FAULT: [&str; 2] = ["gateway_dead_letters_total", "gateway_consumer_missed_total"];
+const AFTER_A_FAULT: [&str; 4] = [
+    "gateway_dead_letters_total",
+    "gateway_consumer_missed_total",
+    "gateway_decisions_total",
+    "gateway_decisions_file_missed_total",
+];
 
 #[test]
 fn every_metric_of_an_alert_is_one_that_the_gateway_has() {

@@ -19,6 +19,7 @@ mod captures;
 mod client_libraries;
 mod consumers;
 mod database_tls;
+mod decisions;
 mod dedup;
 mod delivery;
 mod drain;

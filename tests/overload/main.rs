@@ -37,6 +37,11 @@ const QOS1: QoS = QoS::AtLeastOnce;
 const V3_1_1: ProtocolVersion = ProtocolVersion::V3_1_1;
 const V5: ProtocolVersion = ProtocolVersion::V5;
 
+/// Whether there is time for what takes half a minute by itself.
+fn is_long() -> bool {
+    number("GATEWAY_OVERLOAD_SECS", 0) > 0
+}
+
 /// A size out of the environment.
 fn number(name: &str, default: u32) -> u32 {
     match std::env::var(name) {

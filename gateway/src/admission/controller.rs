@@ -28,7 +28,7 @@ impl Controller {
     ) -> Option<LevelChange> {
         let change = self.ladder.sample(now_ms, pressures, faults);
         pressure.set(self.ladder.stance(), pressures);
-        self.fair.sample(now_ms, self.ladder.stance(), pressures.worst().1, pressure);
+        self.fair.sample(now_ms, self.ladder.stance(), pressures, pressure);
         change
     }
 }

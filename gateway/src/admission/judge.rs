@@ -22,14 +22,16 @@ use gateway_protocol::QoS;
 pub enum Judgement {
     /// Taken; acknowledged when it is stored.
     Take,
-    /// Taken; acknowledged when it is stored, and not before so many milliseconds from now.
+    /// Taken; acknowledged when it is stored, and so many milliseconds from now have passed, or
+    /// [`Pressure::slows`](super::Pressure::slows) says no before: who waits looks a few times in a second.
     TakeLate {
         /// [`super::LATE_MS_MAX`] at most.
         wait_ms: u64,
         /// For the record of it.
         reason: Reason,
     },
-    /// Taken; acknowledged when it is stored and the level is below L4. PUBACKs leave in order, so those behind it wait as well.
+    /// Taken; acknowledged when it is stored and [`Pressure::holds_acks`](super::Pressure::holds_acks) says no. PUBACKs leave in order, so those
+    /// behind it wait as well.
     TakeHeld,
     /// Given up, and counted as such; QoS 0 alone.
     Shed(Reason),
@@ -57,7 +59,7 @@ pub fn judge(stance: Stance, class: Class, qos: QoS, share: &mut Share, charge: 
     }
     match qos {
         QoS::AtMostOnce => at_most_once(stance, class, share, charge),
-        QoS::AtLeastOnce | QoS::ExactlyOnce => acknowledged(stance.level, share, charge),
+        QoS::AtLeastOnce | QoS::ExactlyOnce => acknowledged(stance, share, charge),
     }
 }
 
@@ -74,18 +76,21 @@ fn at_most_once(stance: Stance, class: Class, share: &mut Share, charge: Charge<
     let Some(reason) = shed else {
         return match share.charge_within(charge) {
             Verdict::Within => Judgement::Take,
-            Verdict::Over { .. } => Judgement::Shed(Reason::OverShare),
+            Verdict::Over { .. } if stance.slows => Judgement::Shed(Reason::OverShare),
+            Verdict::Over { .. } => Judgement::Take,
         };
     };
-    share.note_shed(charge);
+    let verdict = share.note_shed(charge);
     if stance.level == Level::Protect && share.is_convicted(charge.pressure) {
         return Judgement::Disconnect(Reason::Offender);
     }
-    Judgement::Shed(reason)
+    // Who is over its share is named for that, whatever else would have taken the event.
+    Judgement::Shed(if verdict == Verdict::Within { reason } else { Reason::OverShare })
 }
 
 /// QoS 1 and 2: the acknowledgement is the brake.
-fn acknowledged(level: Level, share: &mut Share, charge: Charge<'_>) -> Judgement {
+fn acknowledged(stance: Stance, share: &mut Share, charge: Charge<'_>) -> Judgement {
+    let Stance { level, slows, holds_acks: holds, .. } = stance;
     if level == Level::ReadOnly {
         return Judgement::Leave;
     }
@@ -94,9 +99,9 @@ fn acknowledged(level: Level, share: &mut Share, charge: Charge<'_>) -> Judgemen
         (Level::Protect, Verdict::Over { .. }) if share.is_convicted(charge.pressure) => {
             Judgement::Disconnect(Reason::Offender)
         }
-        (Level::Protect, _) => Judgement::TakeHeld,
-        (_, Verdict::Within) => Judgement::Take,
-        (_, Verdict::Over { wait_ms }) => Judgement::TakeLate { wait_ms, reason: Reason::OverShare },
+        (Level::Protect, _) if holds => Judgement::TakeHeld,
+        (_, Verdict::Over { wait_ms }) if slows => Judgement::TakeLate { wait_ms, reason: Reason::OverShare },
+        _ => Judgement::Take,
     }
 }
 
@@ -139,7 +144,7 @@ mod tests {
                 if sheds_normal && level != Level::Shed {
                     continue;
                 }
-                let stance = Stance { level, sheds_normal };
+                let stance = Stance { sheds_normal, ..Stance::at(level) };
                 for class in Class::ALL {
                     let mut row = format!(
                         "L{}{} {:<8}",
@@ -166,17 +171,17 @@ L1  critical | take / take | take / take | take / take
 L2  bulk     | take / over_share | take / late 200 | take / late 200
 L2  normal   | take / over_share | take / late 200 | take / late 200
 L2  critical | take / take | take / take | take / take
-L3  bulk     | shed_bulk / shed_bulk | take / late 200 | take / late 200
+L3  bulk     | shed_bulk / over_share | take / late 200 | take / late 200
 L3  normal   | take / over_share | take / late 200 | take / late 200
 L3  critical | take / take | take / take | take / take
-L3+ bulk     | shed_bulk / shed_bulk | take / late 200 | take / late 200
-L3+ normal   | shed_normal / shed_normal | take / late 200 | take / late 200
+L3+ bulk     | shed_bulk / over_share | take / late 200 | take / late 200
+L3+ normal   | shed_normal / over_share | take / late 200 | take / late 200
 L3+ critical | take / take | take / take | take / take
-L4  bulk     | shed_bulk / shed_bulk | held / held | held / held
-L4  normal   | shed_normal / shed_normal | held / held | held / held
+L4  bulk     | shed_bulk / over_share | held / held | held / held
+L4  normal   | shed_normal / over_share | held / held | held / held
 L4  critical | take / take | take / take | take / take
-L5  bulk     | read_only / read_only | leave / leave | leave / leave
-L5  normal   | read_only / read_only | leave / leave | leave / leave
+L5  bulk     | read_only / over_share | leave / leave | leave / leave
+L5  normal   | read_only / over_share | leave / leave | leave / leave
 L5  critical | take / take | leave / leave | leave / leave
 ";
         assert_eq!(table, expected);

@@ -172,6 +172,8 @@ impl Ladder {
             }
         }
         self.shed_normal(demanded.sheds_normal, before.sheds_normal, elapsed_ms);
+        self.stance.holds_acks = self.stance.level >= Level::Protect && demanded.level >= Level::Protect;
+        self.stance.slows = self.stance.level >= Level::Throttle && demanded.level >= Level::Conserve;
         let to = self.stance.level;
         if to > from {
             self.is_by_fault = fault.is_some();
@@ -194,7 +196,7 @@ impl Ladder {
         let (by_fault, fault) = faults.demand();
         let level = by_pressure.max(by_fault);
         let sheds_normal = level > Level::Shed || pressure >= self.options.sheds_normal_at;
-        (Stance { level, sheds_normal }, fault.filter(|_| by_fault > by_pressure))
+        (Stance { level, sheds_normal, ..Stance::default() }, fault.filter(|_| by_fault > by_pressure))
     }
 
     /// `normal` events follow `bulk` ones by the same rule: after two samples, and for five seconds at least.

@@ -19,6 +19,10 @@ fn levels(ladder: &mut Ladder, from_ms: u64, pressures: &[f64]) -> Vec<u8> {
     seen
 }
 
+fn shed(ladder: &Ladder) -> (Level, bool) {
+    (ladder.level(), ladder.stance().sheds_normal)
+}
+
 #[test]
 fn it_rises_after_two_samples_to_what_both_demand() {
     let mut ladder = Ladder::new(LadderOptions::default());
@@ -140,15 +144,15 @@ fn faults_lead_where_no_pressure_does() {
 fn normal_events_follow_bulk_ones_within_l3_and_by_the_same_rule() {
     let mut ladder = Ladder::new(LadderOptions::default());
     levels(&mut ladder, 0, &[0.86, 0.86]);
-    assert_eq!(ladder.stance(), Stance { level: Level::Shed, sheds_normal: false });
+    assert_eq!(shed(&ladder), (Level::Shed, false));
     levels(&mut ladder, 200, &[0.89, 0.86, 0.89]);
     assert!(!ladder.stance().sheds_normal, "never two in a row");
     levels(&mut ladder, 500, &[0.89]);
-    assert_eq!(ladder.stance(), Stance { level: Level::Shed, sheds_normal: true });
+    assert_eq!(shed(&ladder), (Level::Shed, true));
     levels(&mut ladder, 600, &[0.87; 50]);
     assert!(ladder.stance().sheds_normal);
     levels(&mut ladder, 5_600, &[0.87]);
-    assert_eq!(ladder.stance(), Stance { level: Level::Shed, sheds_normal: false });
+    assert_eq!(shed(&ladder), (Level::Shed, false));
     levels(&mut ladder, 5_700, &[0.89, 0.89]);
     assert!(ladder.stance().sheds_normal);
     let seen = levels(&mut ladder, 5_900, &[0.2; 51]);
@@ -167,6 +171,22 @@ fn a_sampler_that_was_not_run_and_a_clock_that_jumps_bring_nothing_down() {
         ladder.sample(50 + step * 1_000, &pressed(0.1), Faults::default());
     }
     assert_eq!(ladder.level(), Level::Conserve);
+}
+
+#[test]
+fn within_its_five_seconds_a_level_neither_slows_nor_holds_where_there_is_room() {
+    let mut ladder = Ladder::new(LadderOptions::default());
+    let mut stance = |pressure| {
+        ladder.sample(0, &pressed(pressure), Faults::default());
+        let Stance { level, slows, holds_acks, .. } = ladder.stance();
+        (level.as_u8(), slows, holds_acks)
+    };
+    assert_eq!(stance(0.95), (0, false, false));
+    assert_eq!(stance(0.95), (4, true, true));
+    assert_eq!(stance(0.91), (4, true, false));
+    assert_eq!(stance(0.61), (4, true, false));
+    assert_eq!(stance(0.59), (4, false, false));
+    assert_eq!(stance(0.93), (4, true, true));
 }
 
 #[test]

@@ -27,6 +27,9 @@ mod recent;
 mod share;
 mod storm;
 
+#[cfg(test)]
+mod simulation;
+
 pub use bucket::{Bucket, Rate};
 pub use class::{Class, Classes, Membership, matches};
 pub use controller::Controller;
@@ -35,5 +38,5 @@ pub use ladder::{Fault, Faults, Ladder, LadderOptions, LevelChange};
 pub use level::{Level, Resource};
 pub use limits::{Limits, Rates, Scope, Throttle, TooFast, reason_code};
 pub use pressure::{Pressure, Pressures, Stance};
-pub use share::{Charge, LATE_MS_MAX, Share, Verdict, cost};
+pub use share::{Charge, LATE_MS_MAX, Share, UNREAD_MS_MAX, Verdict, cost};
 pub use storm::{Later, Storm, StormOptions, jittered_keep_alive, site};

@@ -48,24 +48,44 @@ pub struct Stance {
     pub level: Level,
     /// At L3: QoS 0 of class `normal` is shed, too.
     pub sheds_normal: bool,
+    /// From L2 on: the last sample demanded L1 at least. While it did not, and the level only waits for its five seconds, nobody is slowed: there is
+    /// room.
+    pub slows: bool,
+    /// At L4: the last sample demanded it. While the level only waits for its five seconds, acknowledgements are not held.
+    pub holds_acks: bool,
 }
 
 impl Stance {
     const SHEDS_NORMAL: u8 = 0x10;
+    const HOLDS_ACKS: u8 = 0x20;
+    const SLOWS: u8 = 0x40;
     const LEVEL: u8 = 0x0f;
 
-    /// A stance at this level, `normal` events not shed yet.
+    /// A stance at this level that was just come to from below.
     #[must_use]
     pub const fn at(level: Level) -> Self {
-        Self { level, sheds_normal: false }
+        Self {
+            level,
+            sheds_normal: false,
+            slows: level.as_u8() >= Level::Throttle.as_u8(),
+            holds_acks: level.as_u8() >= Level::Protect.as_u8(),
+        }
     }
 
     const fn to_bits(self) -> u8 {
-        self.level.as_u8() | if self.sheds_normal { Self::SHEDS_NORMAL } else { 0 }
+        let normal = if self.sheds_normal { Self::SHEDS_NORMAL } else { 0 };
+        let acks = if self.holds_acks { Self::HOLDS_ACKS } else { 0 };
+        let slows = if self.slows { Self::SLOWS } else { 0 };
+        self.level.as_u8() | normal | acks | slows
     }
 
     const fn from_bits(bits: u8) -> Self {
-        Self { level: Level::from_u8(bits & Self::LEVEL), sheds_normal: bits & Self::SHEDS_NORMAL != 0 }
+        Self {
+            level: Level::from_u8(bits & Self::LEVEL),
+            sheds_normal: bits & Self::SHEDS_NORMAL != 0,
+            slows: bits & Self::SLOWS != 0,
+            holds_acks: bits & Self::HOLDS_ACKS != 0,
+        }
     }
 }
 
@@ -127,6 +147,18 @@ impl Pressure {
         Stance::from_bits(self.stance.load(Ordering::Relaxed))
     }
 
+    /// Whether those who are over their share wait just now. One relaxed load.
+    #[must_use]
+    pub fn slows(&self) -> bool {
+        self.stance().slows
+    }
+
+    /// Whether acknowledgements of what is not critical are held just now. One relaxed load.
+    #[must_use]
+    pub fn holds_acks(&self) -> bool {
+        self.stance().holds_acks
+    }
+
     /// The pressure of one resource as it was sampled last.
     #[must_use]
     pub fn pressure(&self, resource: Resource) -> f64 {
@@ -153,11 +185,12 @@ impl Pressure {
         self.stance.store(stance.to_bits(), Ordering::Relaxed);
     }
 
-    /// Whether replay of streams and redrive of dead letters wait. Where it is the disk alone that presses they do not: who reads what is
-    /// stored writes nothing, and a log that is held may stay full for days.
+    /// Whether replay of streams and redrive of dead letters wait. They do not where it is the disk alone that presses, or nothing can be
+    /// stored: who reads what is stored writes nothing, and a log that is held may stay full for days.
     #[must_use]
     pub fn pauses_replay(&self) -> bool {
-        self.level().pauses_replay() && self.pressures().worst().0 != Resource::Disk
+        let level = self.level();
+        level.pauses_replay() && level != Level::ReadOnly && self.pressures().worst().0 != Resource::Disk
     }
 
     /// Credits a second that each client has just now; infinite while shares are not limited.
@@ -257,7 +290,7 @@ mod tests {
         assert_eq!(pressure.share_rate(), f32::INFINITY);
         for level in Level::ALL {
             for sheds_normal in [false, true] {
-                let stance = Stance { level, sheds_normal };
+                let stance = Stance { level, sheds_normal, slows: sheds_normal, holds_acks: !sheds_normal };
                 pressure.set(stance, &Pressures::default().with(Resource::Buffer, 0.25));
                 assert_eq!(pressure.stance(), stance);
                 assert_eq!(pressure.pressures().worst(), (Resource::Buffer, 0.25));

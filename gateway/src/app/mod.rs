@@ -65,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Sink(#[from] SinkStartError),
     /// The file of decisions cannot be written.
-    #[error("decisions can not be written to {path}: {source}")]
+    #[error("decisions cannot be written to {path}: {source}")]
     Decisions {
         /// The configured path.
         path: String,

@@ -31,6 +31,8 @@ const STALLED_LIMITS: u32 = 2;
 const BUFFERS_OF_MEMORY: u64 = 4;
 /// Groups whose receipts are waited for at a time: as many as are seen in ten seconds.
 const AWAITED_MAX: usize = 128;
+/// Samples between two turns of replays that wait for less pressure: they go on slowly.
+const REPLAY_EVERY: u32 = 3;
 /// How long a group waits for company at L1 and above.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -105,6 +107,7 @@ pub(super) fn run(context: &Context, limits: Limits, probe: Probe, stop: &Receiv
 
 struct Sampler {
     limits: Limits,
+    samples: u32,
     controller: Controller,
     probe: Probe,
     disk: Disk,
@@ -122,6 +125,7 @@ impl Sampler {
         let pressure =
             |resource: Resource| (resource, gauge!("gateway_pressure", "resource" => resource.label()));
         Self {
+            samples: 0,
             controller: Controller::new(options),
             probe,
             disk: Disk::default(),
@@ -142,7 +146,8 @@ impl Sampler {
         for (resource, gauge) in &self.pressures {
             gauge.set(pressures.get(*resource));
         }
-        if !context.pressure.pauses_replay() {
+        self.samples += 1;
+        if !context.pressure.pauses_replay() || self.samples.is_multiple_of(REPLAY_EVERY) {
             context.replays.resume();
         }
         gauge!("gateway_outbox_bytes").set(delivery::held_bytes() as f64);
@@ -200,7 +205,7 @@ impl Sampler {
             .with(Resource::LoopLag, delayed(self.probe.lag(), limits.loop_lag))
             .with(Resource::Oldest, delayed(oldest, limits.unacknowledged));
         let faults = Faults {
-            disk_full: is_out_of_space || context.engine.is_full(),
+            disk_full: is_out_of_space || commit.refuses_events(),
             log_failed: (has_failed && !is_out_of_space) || context.engine.has_lost_view(),
             commit_stalled: commit_for >= limits.commit * STALLED_LIMITS,
             disk_high_water: is_scarce && self.disk.used >= limits.disk_high_water,

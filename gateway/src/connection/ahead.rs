@@ -101,6 +101,8 @@ impl Connection {
     where
         S: AsyncRead + Unpin,
     {
+        // What is left of the last read is looked at once, too: there may be a PINGREQ behind what is left unread.
+        let is_first = self.ahead.is_none() && !self.received.is_empty();
         let mut ahead = self.ahead.take().unwrap_or_default();
         let room = ahead.room();
         let mut has_come = false;
@@ -120,7 +122,7 @@ impl Connection {
                 }
             }
         }
-        if has_come {
+        if has_come || is_first {
             let bytes_max = self.context.limits.max_packet_bytes as usize;
             let pings = ahead.take_pings(&mut self.received, self.session.version(), bytes_max);
             for _ in 0..pings {

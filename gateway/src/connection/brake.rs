@@ -3,9 +3,10 @@
 //! | cause | until | read meanwhile |
 //! |---|---|---|
 //! | a live subscriber is behind | it has caught up, 250 ms at most | no |
-//! | over its fair share, or a rate of its own, above QoS 0 | it has earned what it took | yes |
+//! | over its fair share above QoS 0 | it has earned what it took, or there is room | yes |
+//! | over a rate of its own above QoS 0 | it is within it | yes |
 //! | a flood at QoS 0, which no acknowledgement slows | a moment later | no |
-//! | L4: acknowledgements are held | the level is below | yes |
+//! | L4: acknowledgements are held | the pressure is below | yes |
 //! | L5: nothing can be stored | the level is below | no |
 //! | the log has no room | it is tried again a moment later | no |
 //!
@@ -15,7 +16,7 @@
 //!
 //! Whatever holds, PINGREQ is answered; where nothing is read, from what is read ahead, and Keep Alive does not run.
 
-use crate::admission::Level;
+use crate::admission::{Level, Stance};
 use crate::delivery::Outbox;
 use std::future::Future;
 use std::pin::Pin;
@@ -35,6 +36,8 @@ pub(super) struct Brake {
     pub(super) acknowledgements: usize,
     behind: Option<(Arc<Outbox>, Instant)>,
     late_until: Option<Instant>,
+    /// The same for its fair share, while there is not enough for all.
+    earned_at: Option<Instant>,
     unread_until: Option<Instant>,
     held_from: Option<Level>,
     timer: Pin<Box<Sleep>>,
@@ -47,6 +50,7 @@ impl Brake {
             acknowledgements: 0,
             behind: None,
             late_until: None,
+            earned_at: None,
             unread_until: None,
             held_from: None,
             timer: Box::pin(tokio::time::sleep(LONGEST)),
@@ -64,12 +68,18 @@ impl Brake {
         self.late_until = self.late_until.max(Some(until));
     }
 
+    /// The same, unless there is room before.
+    pub(super) fn over_share(&mut self, wait_ms: u64) {
+        let at = Instant::now() + Duration::from_millis(wait_ms);
+        self.earned_at = self.earned_at.max(Some(at));
+    }
+
     /// Nothing is read for so long.
     pub(super) fn unread(&mut self, wait: Duration) {
         self.unread_until = self.unread_until.max(Some(Instant::now() + wait));
     }
 
-    /// Acknowledgements are held while the level is this one or above; at the highest nothing is read, either.
+    /// Acknowledgements are held while L4 is demanded; from the highest level on nothing is read, either, until it is left.
     pub(super) fn hold_from(&mut self, level: Level) {
         self.held_from = Some(level);
     }
@@ -78,6 +88,7 @@ impl Brake {
     pub(super) fn lift(&mut self) {
         self.held_from = None;
         self.late_until = None;
+        self.earned_at = None;
     }
 
     /// Whether the client is read meanwhile.
@@ -86,17 +97,22 @@ impl Brake {
     }
 
     /// Whether it still holds; if so, the task is woken when that is to be looked at again.
-    pub(super) fn holds(&mut self, level: Level, cx: &mut Context<'_>) -> bool {
+    pub(super) fn holds(&mut self, stance: Stance, cx: &mut Context<'_>) -> bool {
         loop {
             let now = Instant::now();
             self.behind =
                 self.behind.take().filter(|(outbox, until)| *until > now && outbox.brakes(cx.waker()));
             self.late_until = self.late_until.filter(|until| *until > now);
             self.unread_until = self.unread_until.filter(|until| *until > now);
-            self.held_from = self.held_from.filter(|from| level >= *from);
+            self.earned_at = self.earned_at.filter(|at| *at > now && stance.slows);
+            self.held_from = self.held_from.filter(|from| match from {
+                Level::ReadOnly => stance.level == Level::ReadOnly,
+                _ => stance.holds_acks,
+            });
             let look_at = [
                 self.behind.as_ref().map(|(_, until)| *until),
                 self.late_until,
+                self.earned_at.map(|at| at.min(now + MOMENT)),
                 self.unread_until,
                 self.held_from.map(|_| now + MOMENT),
             ];

@@ -29,8 +29,8 @@ pub(super) struct Feed {
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
-    /// A stream that it replays waits for the pressure to be less.
-    is_paused: bool,
+    /// The turn in which it last replayed something, under pressure.
+    replay_turn: Option<u64>,
     /// Others were let run before what has come is sent.
     pub(super) has_waited: bool,
     /// The connection is to be closed, and why.
@@ -229,14 +229,15 @@ impl Connection {
         }
         let engine = self.context.engine.clone();
         let mut cursors = std::mem::take(&mut self.cursors);
-        let pauses = self.context.pressure.pauses_replay();
-        self.feed.is_paused &= pauses;
+        let (turn, pauses) = (self.context.replays.turn(), self.context.pressure.pauses_replay());
+        let had_turn = self.feed.replay_turn == Some(turn);
+        let mut waits = false;
         cursors.retain_mut(|cursor| {
             if pauses && cursor.is_replaying(&engine) {
-                if !std::mem::replace(&mut self.feed.is_paused, true) {
-                    self.context.replays.wait(cx.waker());
+                waits = true;
+                if had_turn {
+                    return true;
                 }
-                return true;
             }
             while self.has_room(out) && (cursor.qos == QoS::AtMostOnce || self.session.send_quota() > 0) {
                 match cursor.poll_next(&engine, cx) {
@@ -258,6 +259,12 @@ impl Connection {
             true
         });
         self.cursors = cursors;
+        if !waits {
+            self.feed.replay_turn = None;
+        } else if !had_turn {
+            self.feed.replay_turn = Some(turn);
+            self.context.replays.wait(cx.waker());
+        }
     }
 
     /// False when the client takes no more now.

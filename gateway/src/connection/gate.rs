@@ -5,11 +5,12 @@
 use super::Context;
 use super::handshake::Hello;
 use super::metrics::Connect;
-use crate::admission::{jittered_keep_alive, reason_code};
+use crate::admission::{Level, jittered_keep_alive, reason_code};
 use crate::clock;
 use crate::decisions::Reason;
 use crate::registry::{Full, Place};
-use gateway_protocol::{ProtocolVersion, ReasonCode};
+use gateway_protocol::ReasonCode;
+use gateway_protocol::session::Session;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::PoisonError;
 
@@ -54,7 +55,7 @@ impl NotNow {
 pub(super) fn admit(
     context: &Context,
     hello: &Hello,
-    version: ProtocolVersion,
+    session: &Session,
     place: &Place,
 ) -> Result<Terms, NotNow> {
     if let Some(full) = place.full() {
@@ -66,11 +67,14 @@ pub(super) fn admit(
         return Err(NotNow { outcome, code, words: String::new() });
     }
     let level = context.pressure.level();
+    let keeps_session = session.client_limits().session_expiry_secs > 0;
     {
         let now_ms = clock::monotonic().0;
         let address = place.address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        // A client that goes on with a Session may be what drains the log.
+        // A client that goes on with a Session may be what drains the log; and where nothing can be stored, who leaves nothing to store is
+        // welcome to read.
         let has_session = !hello.clean_start && context.engine.session(&hello.client_id).is_some();
+        let has_session = has_session || (level == Level::ReadOnly && !keeps_session);
         let mut storm = context.storm.lock().unwrap_or_else(PoisonError::into_inner);
         storm
             .offer(now_ms, address, level)
@@ -86,7 +90,7 @@ pub(super) fn admit(
             })?;
     }
     let is_storm = level.paces_connects() || context.registry.handshakes() >= STORM_HANDSHAKES;
-    let own = context.limits.server_keep_alive_secs == 0 && hello.keep_alive_secs > 0 && version.is_v5();
+    let own = context.limits.server_keep_alive_secs == 0 && hello.keep_alive_secs > 0;
     let jittered = || jittered_keep_alive(hello.keep_alive_secs, &hello.client_id);
     Ok(Terms {
         receive_maximum: level.receive_maximum(context.limits.receive_maximum),

@@ -76,7 +76,7 @@ where
         Ok(Err(outcome)) => outcome,
         Ok(Ok(hello)) => {
             client = Some(hello.client_id.clone());
-            let opened = match gate::admit(context, &hello, session.version(), place) {
+            let opened = match gate::admit(context, &hello, &session, place) {
                 Ok(terms) => {
                     session.set_terms(terms.receive_maximum, terms.keep_alive_secs);
                     open(context, &mut session, hello, received, place.listener(), &mut out).await

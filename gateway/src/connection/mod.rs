@@ -91,23 +91,32 @@ pub struct Context {
     pub replays: Replays,
 }
 
-/// Connections that replay a stream and wait for the pressure to be less.
+/// Connections that replay a stream and wait for the pressure to be less, or for their turn: one write each.
 #[derive(Debug, Default)]
-pub struct Replays(Mutex<Vec<Waker>>);
+pub struct Replays {
+    waiting: Mutex<Vec<Waker>>,
+    turn: AtomicU64,
+}
 
 impl Replays {
     const WAITING_MAX: usize = 65_536;
 
-    /// Wakes all of them.
+    /// Wakes all of them, and gives each a turn.
     pub fn resume(&self) {
-        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for waker in waiting {
             waker.wake();
         }
     }
 
+    /// The number of the turn.
+    fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
     fn wait(&self, waker: &Waker) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push(waker.clone());
         if waiting.len() >= Self::WAITING_MAX {
             drop(waiting);

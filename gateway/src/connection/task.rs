@@ -314,7 +314,7 @@ impl Connection {
     /// Whether the brake holds. When it does not, what it held is acknowledged.
     fn is_braked(&mut self, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> bool {
         let Some(brake) = &mut self.brake else { return false };
-        if brake.holds(self.context.pressure.level(), cx) {
+        if brake.holds(self.context.pressure.stance(), cx) {
             return true;
         }
         self.session.handle_durable(brake.acknowledgements, out);

@@ -12,9 +12,13 @@ use crate::decisions::{Action, Decision, Reason};
 use gateway_protocol::packet::Publish;
 use gateway_protocol::{QoS, ReasonCode};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Topics of one read that are told apart in the decision log; the others are told together.
 const TOPICS_MAX: usize = 16;
+
+/// So many events given up in one read are a flood: the next read waits.
+const FLOOD: usize = 16;
 
 /// Rates that the publishers of one listener share.
 pub type ListenerRates = Mutex<Throttle>;
@@ -35,6 +39,10 @@ pub(super) struct Pressed {
     /// The same, for rates that hold for what is critical, too.
     rate_ms: u64,
     unread: bool,
+    /// Events given up.
+    shed: usize,
+    /// For how long at least, where that is more than a moment.
+    unread_ms: u64,
     is_held: bool,
     has_critical: bool,
     given_up: Vec<(Box<str>, Action, Reason, u32)>,
@@ -87,6 +95,8 @@ impl Pressed {
                 late_ms: 0,
                 rate_ms: 0,
                 unread: false,
+                shed: 0,
+                unread_ms: 0,
                 is_held: false,
                 has_critical: false,
                 given_up: Vec::new(),
@@ -126,8 +136,9 @@ impl Pressed {
             }
             Judgement::Shed(reason) => {
                 self.note(publish.topic, Action::Shed, reason);
+                self.shed += 1;
                 // A flood that is given up as it comes costs its decoding all the same.
-                self.unread |= by_rate || reason == Reason::OverShare;
+                self.unread |= self.shed >= FLOOD;
                 return Passage::Shed(reason);
             }
             Judgement::Refuse(reason) => {
@@ -174,9 +185,14 @@ impl Pressed {
         if self.has_critical {
             brake.lift();
         }
-        brake.late(if self.has_critical { self.rate_ms } else { self.late_ms.max(self.rate_ms) });
+        if self.rate_ms > 0 {
+            brake.late(self.rate_ms);
+        }
+        if self.late_ms > 0 && !self.has_critical {
+            brake.over_share(self.late_ms);
+        }
         if self.unread {
-            brake.unread(MOMENT);
+            brake.unread(MOMENT.max(Duration::from_millis(self.unread_ms)));
         }
         if self.is_held && !self.has_critical {
             brake.hold_from(self.stance.level);
@@ -225,7 +241,11 @@ impl Toll {
         let class = context.classes.of(self.membership, publish.topic);
         pressed.has_critical |= class == Class::Critical && qos != QoS::AtMostOnce;
         let charge = Charge { now_ms, cost: cost(bytes, 1), pressure: &context.pressure };
-        pressed.carry_out(judge(pressed.stance, class, qos, &mut self.share, charge), publish, false)
+        let judgement = judge(pressed.stance, class, qos, &mut self.share, charge);
+        if let Judgement::Shed(_) = judgement {
+            pressed.unread_ms = self.share.unread_ms(&context.pressure).max(pressed.unread_ms);
+        }
+        pressed.carry_out(judgement, publish, false)
     }
 
     /// Charges the fan-out of a read, which is known behind it.

@@ -94,7 +94,7 @@ closed_list! {
         PayloadTooLarge = "payload_too_large",
         /// No more Retained Messages are kept.
         RetainedFull = "retained_full",
-        /// The log is at `storage.max_bytes` and can not be trimmed, or what a session had waiting gave way to it.
+        /// The log is at `storage.max_bytes` and cannot be trimmed, or what a session had waiting gave way to it.
         LogFull = "log_full",
         /// The log takes nothing at the moment.
         LogUnavailable = "log_unavailable",
