@@ -172,7 +172,7 @@ impl Ingest {
         }
         // Both epochs only ever grow, so their sum changes when either does.
         let epoch = engine.interest_epoch().wrapping_add(live.epoch());
-        let takers = self.takers.get_or_find(epoch, publish.topic, || Takers {
+        let takers = self.takers.get_or_find(epoch, publish.topic.as_bytes(), || Takers {
             durable: engine.interest(publish.topic),
             live: live.wants(publish.topic),
         });

@@ -174,7 +174,7 @@ impl Reader {
 
     fn wants(&mut self, engine: &Engine, stream: u64, topic: &str) -> bool {
         let filter = &self.filter;
-        self.wanted.get_or_find(engine.stream_epoch(), topic, || {
+        self.wanted.get_or_find(engine.stream_epoch(), topic.as_bytes(), || {
             let matches = match (TopicFilter::parse(filter), TopicName::parse(topic)) {
                 (Ok(filter), Ok(name)) => filter.matches(name),
                 _ => false,

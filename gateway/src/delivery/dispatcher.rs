@@ -91,9 +91,10 @@ impl Dispatcher {
     }
 
     fn dispatch_run(&mut self, epoch: u64, run: &Run<'_>) {
-        let Ok(topic) = std::str::from_utf8(run.event.topic) else { return };
         let router = &self.router;
-        let routes = self.routes.get_or_find(epoch, topic, || {
+        let routes = self.routes.get_or_find(epoch, run.event.topic, || {
+            // It was text when it was staged.
+            let topic = std::str::from_utf8(run.event.topic).unwrap_or_default();
             router.read(|router| {
                 Arc::new(Routes { direct: router.matches(topic), groups: router.group_matches(topic) })
             })

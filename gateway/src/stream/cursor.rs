@@ -152,7 +152,7 @@ impl StreamCursor {
                     at = next;
                 }
                 Poll::Ready(Located::At(batch, index)) => {
-                    if batch.event(index).is_some_and(|event| self.wants(engine, event.topic)) {
+                    if batch.raw_event(index).is_some_and(|event| self.wants(engine, event.topic)) {
                         if let Some(pacer) = &mut self.pacer
                             && let Err(wait_ms) = pacer.poll_due(batch.time_ms(index), cx)
                         {
@@ -214,10 +214,11 @@ impl StreamCursor {
         }
     }
 
-    fn wants(&mut self, engine: &Engine, topic: &str) -> bool {
+    fn wants(&mut self, engine: &Engine, topic: &[u8]) -> bool {
         let filter = &self.filter;
         let stream = self.stream;
         self.wanted.get_or_find(engine.stream_epoch(), topic, || {
+            let Ok(topic) = str::from_utf8(topic) else { return false };
             let matches = match (TopicFilter::parse(filter), TopicName::parse(topic)) {
                 (Ok(filter), Ok(name)) => filter.matches(name),
                 _ => false,

@@ -9,7 +9,7 @@ use crate::engine::rules::ShareStrategy;
 use crate::engine::session::DurableSession;
 use crate::router::{Grant, GroupMatch};
 use gateway_protocol::QoS;
-use gateway_storage::{Event, Offset};
+use gateway_storage::{Offset, RawEvent};
 use std::sync::Arc;
 
 type Member = (Arc<DurableSession>, Grant);
@@ -19,7 +19,7 @@ impl Applier {
         &mut self,
         group: &GroupMatch<Arc<DurableSession>>,
         offset: Offset,
-        event: &Event<'_>,
+        event: &RawEvent<'_>,
         bytes: u64,
         applied: &mut Applied,
     ) {
@@ -141,10 +141,10 @@ fn at_turn(turn: u64, count: usize) -> usize {
 }
 
 /// FNV-1a: the same on every machine and in every version, as a replay needs it.
-fn fingerprint(client_id: &str) -> u64 {
+fn fingerprint(client_id: &[u8]) -> u64 {
     client_id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Members that are connected, or all of them where none is; without the one with the key `except`.

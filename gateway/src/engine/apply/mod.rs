@@ -198,8 +198,11 @@ impl Applier {
             if self.failure.is_some() {
                 break;
             }
-            if let Some(event) = batch.event(index) {
+            if let Some(event) = batch.raw_event(index) {
                 if let Some(offset) = batch.offset_of(index) {
+                    if event.retain || !event.properties.is_empty() {
+                        self.apply_content(offset, batch.event(index));
+                    }
                     self.apply_event(offset, &event, &mut usage, &mut applied);
                 }
             } else if let Some(entry) = batch.entry(index) {

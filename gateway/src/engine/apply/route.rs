@@ -4,35 +4,42 @@ use super::{Applied, Applier, Routes, Usages, list_unsaved};
 use crate::engine::backlog::Profile;
 use crate::engine::session::DurableSession;
 use gateway_protocol::QoS;
-use gateway_storage::{Event, Offset};
+use gateway_storage::{Event, Offset, RawEvent};
 use std::sync::Arc;
 
 impl Applier {
-    pub(super) fn apply_event(
-        &mut self,
-        offset: Offset,
-        event: &Event<'_>,
-        usage: &mut Usages,
-        applied: &mut Applied,
-    ) {
-        applied.events += 1;
+    /// What an event is beside a message to somebody: a Retained Message, or a name that is remembered.
+    pub(super) fn apply_content(&mut self, offset: Offset, event: Option<Event<'_>>) {
+        let Some(event) = event else { return };
         if event.retain {
-            self.table.write_retained().publish(offset, event);
+            self.table.write_retained().publish(offset, &event);
         }
         if let Some(identity) = self.table.dedup.identity(event.client_id, event.properties) {
             self.table.dedup.store(identity, event.received_ms);
         }
+    }
+
+    pub(super) fn apply_event(
+        &mut self,
+        offset: Offset,
+        event: &RawEvent<'_>,
+        usage: &mut Usages,
+        applied: &mut Applied,
+    ) {
+        applied.events += 1;
         if event.qos == 0 && self.table.streams.is_empty() {
             return;
         }
         let table = &self.table;
         let routes = self.routes.get_or_find(table.router.epoch(), event.topic, || {
-            let streams = table.streams.keeping(event.topic);
+            // It was text when it was staged.
+            let topic = str::from_utf8(event.topic).unwrap_or_default();
+            let streams = table.streams.keeping(topic);
             table.router.read(|router| {
                 Arc::new(Routes {
                     streams,
-                    direct: router.matches(event.topic),
-                    groups: router.group_matches(event.topic),
+                    direct: router.matches(topic),
+                    groups: router.group_matches(topic),
                 })
             })
         });
@@ -45,7 +52,9 @@ impl Applier {
         }
         for found in &routes.direct {
             let session = &found.subscriber;
-            if found.qos == QoS::AtMostOnce || (found.no_local && *session.client_id == *event.client_id) {
+            if found.qos == QoS::AtMostOnce
+                || (found.no_local && session.client_id.as_bytes() == event.client_id)
+            {
                 continue;
             }
             let profile = Profile {

@@ -68,7 +68,7 @@ enum Topic {
     #[default]
     None,
     Short(u8, [u8; SHORT]),
-    Long(Box<str>),
+    Long(Box<[u8]>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,11 +79,11 @@ struct Found {
 }
 
 impl Topic {
-    fn new(topic: &str) -> Self {
+    fn new(topic: &[u8]) -> Self {
         let mut bytes = [0; SHORT];
         match (bytes.get_mut(..topic.len()), u8::try_from(topic.len())) {
             (Some(start), Ok(len)) => {
-                start.copy_from_slice(topic.as_bytes());
+                start.copy_from_slice(topic);
                 Self::Short(len, bytes)
             }
             _ => Self::Long(topic.into()),
@@ -94,7 +94,7 @@ impl Topic {
         match self {
             Self::None => &[],
             Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Self::Long(topic) => topic.as_bytes(),
+            Self::Long(topic) => topic,
         }
     }
 
@@ -126,19 +126,20 @@ impl<R: Clone + PartialEq> RouteCache<R> {
         }
     }
 
-    /// The answer for `topic` under `epoch`, found by `find` if it is not there.
-    pub fn get_or_find(&mut self, epoch: u64, topic: &str, find: impl FnOnce() -> R) -> R {
+    /// The answer for `topic` under `epoch`, found by `find` if it is not there. Topics are bytes here: to compare them nobody needs to know
+    /// that they are text.
+    pub fn get_or_find(&mut self, epoch: u64, topic: &[u8], find: impl FnOnce() -> R) -> R {
         if self.epoch != epoch {
             self.clear();
             self.epoch = epoch;
         }
         if let Some(last) = self.last
-            && self.topics.get(last.place).is_some_and(|known| known.bytes() == topic.as_bytes())
+            && self.topics.get(last.place).is_some_and(|known| known.bytes() == topic)
             && let Some(answer) = self.answers.get(last.answer)
         {
             return answer.clone();
         }
-        let hash = self.hasher.hash_one(topic.as_bytes());
+        let hash = self.hasher.hash_one(topic);
         self.last = self.find(hash, topic);
         if let Some(answer) = self.last.and_then(|found| self.answers.get(found.answer)) {
             return answer.clone();
@@ -155,7 +156,7 @@ impl<R: Clone + PartialEq> RouteCache<R> {
         self.last = None;
     }
 
-    fn find(&self, hash: u64, topic: &str) -> Option<Found> {
+    fn find(&self, hash: u64, topic: &[u8]) -> Option<Found> {
         let at = set_of(hash, self.sets.len());
         self.find_in(at, hash, topic).or_else(|| {
             let is_full = self.sets.get(at).is_some_and(|set| set.is_full(self.generation));
@@ -163,19 +164,19 @@ impl<R: Clone + PartialEq> RouteCache<R> {
         })
     }
 
-    fn find_in(&self, at: usize, hash: u64, topic: &str) -> Option<Found> {
+    fn find_in(&self, at: usize, hash: u64, topic: &[u8]) -> Option<Found> {
         let set = self.sets.get(at).filter(|set| set.generation == self.generation)?;
         let tag = tag(hash);
         set.tags.iter().zip(set.answers).enumerate().filter(|(_, (known, _))| **known == tag).find_map(
             |(way, (_, answer))| {
                 let place = at * WAYS + way;
-                let is_it = self.topics.get(place)?.bytes() == topic.as_bytes();
+                let is_it = self.topics.get(place)?.bytes() == topic;
                 is_it.then_some(Found { place, answer })
             },
         )
     }
 
-    fn keep(&mut self, hash: u64, topic: &str, answer: &R) -> Option<Found> {
+    fn keep(&mut self, hash: u64, topic: &[u8], answer: &R) -> Option<Found> {
         let long = if topic.len() > SHORT { topic.len() } else { 0 };
         if long > 0 && !self.has_room_for(long) {
             return None;
