@@ -14,6 +14,7 @@ pub mod engine;
 pub mod ingest;
 pub mod listener;
 pub mod pool;
+pub mod presence;
 pub mod registry;
 pub mod router;
 pub mod sinks;

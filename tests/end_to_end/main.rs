@@ -12,18 +12,22 @@
 )]
 
 mod admin_api;
-mod alerts;
+
 mod bench;
 mod books;
 mod client_libraries;
 mod consumers;
+mod dashboards;
 mod dedup;
 mod delivery;
 mod drain;
 mod durable;
 mod idle;
+mod live_page;
 mod mosquitto;
+mod operations;
 mod rumqttc_clients;
+mod service;
 mod sessions;
 mod streams;
 mod sys;

@@ -11,6 +11,7 @@ use crate::engine::{
 };
 use crate::ingest::{Ingest, RetainedLimits};
 use crate::pool::Pool;
+use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
@@ -110,6 +111,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         engine,
         sys_topics: SysTopics::default(),
         registry: Registry::new(config.admission.max_connections),
+        presence: Presence::default(),
         endings: Endings::default(),
         ingest: Pool::new(threads, || Ingest::new(retained)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone())),

@@ -8,8 +8,8 @@ mod consumers;
 mod observe;
 mod upkeep;
 
-use crate::admin::{Admin, NotReady, Readiness, Subject};
-use crate::config::Config;
+use crate::admin::{About, Admin, NotReady, Readiness, Subject};
+use crate::config::{Config, Durability};
 use crate::connection::Context;
 use crate::engine::{Engine, EngineError};
 use crate::listener::TcpAcceptor;
@@ -159,7 +159,7 @@ impl Gateway {
         let state = Arc::new(State { engine: context.engine.clone(), draining: AtomicBool::new(false) });
         let (stop, stopped) = watch::channel(false);
         let (stop_background, background_stopped) = watch::channel(false);
-        let mqtt = acceptors.iter().map(TcpAcceptor::local_addr).collect();
+        let mqtt: Vec<_> = acceptors.iter().map(TcpAcceptor::local_addr).collect();
         let mut listeners = JoinSet::new();
         for acceptor in acceptors {
             listeners.spawn(acceptor.run(context.clone(), stopped.clone()));
@@ -183,6 +183,8 @@ impl Gateway {
                     let (sinks, engine) = (sinks.clone(), context.engine.clone());
                     move || observe::sinks(&sinks, &engine)
                 }),
+                context: context.clone(),
+                about: about(&config, &mqtt),
             };
             background.spawn(async move {
                 admin
@@ -262,5 +264,18 @@ impl Gateway {
         }
         let _ = self.stop_background.send(true);
         while self.background.join_next().await.is_some() {}
+    }
+}
+
+fn about(config: &Config, listeners: &[SocketAddr]) -> About {
+    About {
+        listeners: listeners.to_vec(),
+        data_dir: config.storage.data_dir.display().to_string(),
+        durability: match config.storage.durability {
+            Durability::Fsync => "fsync",
+            Durability::Interval(_) => "interval",
+            Durability::Memory => "memory",
+        },
+        log_bytes_max: config.storage.max_bytes,
     }
 }

@@ -1,10 +1,11 @@
 //! From accept to CONNACK: reading CONNECT within its bounds, taking the Client Identifier, opening the Session.
 
 use super::endings::Before;
-use super::task::{Connection, Peer};
+use super::task::{Connection, Outcome, Peer};
 use super::{Context, io, leave, metrics};
 use crate::clock;
 use crate::engine::{DurableSession, WillMessage};
+use crate::presence::{Cause, PeerAddress, Present};
 use crate::registry::Place;
 use gateway_protocol::codec::{Decoded, decode};
 use gateway_protocol::packet;
@@ -13,6 +14,7 @@ use gateway_protocol::session::{Accepted, Event, Session};
 use gateway_protocol::{ProtocolVersion, ReasonCode};
 use gateway_storage::{Entry, Staging, SubmitError, Urgency};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,7 +43,7 @@ pub fn serve<S>(
     anonymous: bool,
 ) -> impl Future<Output = ()>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + PeerAddress + Unpin,
 {
     async move {
         let mut connection = match Box::pin(greet(&context, &mut stream, place.is_some(), anonymous)).await {
@@ -50,6 +52,7 @@ where
         };
         let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
         metrics::disconnect(&outcome);
+        context.presence.departed(&connection.client_id, cause_of(outcome), clock::unix_ms());
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
     }
 }
@@ -62,7 +65,7 @@ async fn greet<S>(
     anonymous: bool,
 ) -> Result<Box<Connection>, Vec<u8>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + PeerAddress + Unpin,
 {
     let mut session = Session::new(context.limits.clone(), clock::monotonic());
     let mut received = Vec::new();
@@ -76,17 +79,20 @@ where
     let refusal = match tokio::time::timeout(context.settings.connect_timeout, hello).await {
         Err(_) => metrics::Connect::TimedOut,
         Ok(Err(outcome)) => outcome,
-        Ok(Ok(_)) if !has_place => {
+        Ok(Ok(hello)) if !has_place => {
             session.refuse(ReasonCode::ServerBusy, &mut out);
+            refused(context, &hello.client_id, ReasonCode::ServerBusy, stream.peer_address());
             metrics::Connect::TooMany
         }
-        Ok(Ok(_)) if !anonymous => {
+        Ok(Ok(hello)) if !anonymous => {
             session.refuse(ReasonCode::NotAuthorized, &mut out);
+            refused(context, &hello.client_id, ReasonCode::NotAuthorized, stream.peer_address());
             metrics::Connect::NotAuthorized
         }
         Ok(Ok(hello)) => match open(context, &mut session, hello, received, &mut out).await {
             Ok(mut connection) => {
                 metrics::connect(metrics::Connect::Accepted);
+                arrived(context, &connection, stream);
                 connection.queue(out);
                 return Ok(connection);
             }
@@ -95,6 +101,31 @@ where
     };
     metrics::connect(refusal);
     Err(out)
+}
+
+/// Tells that a connection stands.
+fn arrived(context: &Context, connection: &Connection, stream: &impl PeerAddress) {
+    let present = Present {
+        since_ms: clock::unix_ms(),
+        address: stream.peer_address().into(),
+        keep_alive_secs: connection.session.client_limits().keep_alive_secs,
+        version: connection.session.version().level(),
+    };
+    context.presence.arrived(connection.claim.seat.clone(), present);
+}
+
+/// Tells that a client was not let in.
+fn refused(context: &Context, client_id: &str, reason: ReasonCode, address: Option<SocketAddr>) {
+    context.presence.refused(client_id, Cause::Refused(reason), address, clock::unix_ms());
+}
+
+const fn cause_of(outcome: Outcome) -> Cause {
+    match outcome {
+        Outcome::Left => Cause::Left,
+        Outcome::LeftWithWill => Cause::LeftWithWill,
+        Outcome::Lost => Cause::Lost,
+        Outcome::Closed(reason) => Cause::Closed(reason),
+    }
 }
 
 /// Reads until CONNECT is complete. Its bytes are the only memory that the connection costs, and they are bounded.
@@ -176,12 +207,14 @@ fn open<'a>(
     Box::pin(async move {
         let Ok(claim) = context.registry.claim(&hello.client_id).await else {
             session.refuse(ReasonCode::ServerBusy, out);
+            refused(context, &hello.client_id, ReasonCode::ServerBusy, None);
             return Err(metrics::Connect::TakeoverTimedOut);
         };
         let durable = match open_durable(context, session, &hello).await {
             Ok(durable) => durable,
             Err(_) => {
                 session.refuse(ReasonCode::ServerUnavailable, out);
+                refused(context, &hello.client_id, ReasonCode::ServerUnavailable, None);
                 return Err(metrics::Connect::Unavailable);
             }
         };

@@ -6,9 +6,10 @@ use gateway_protocol::property::{self, Property};
 use gateway_storage::Event;
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An event that is handed out, or shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct EventView {
     /// What acknowledges it; absent where it is only shown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +58,7 @@ impl EventView {
 }
 
 /// An Application Message: text where it is UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) enum Payload {
     #[serde(rename = "payload")]
     Text(String),
@@ -75,7 +76,7 @@ impl Payload {
 }
 
 /// The properties of a PUBLISH that are the application's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_format_indicator: Option<u8>,
