@@ -169,15 +169,7 @@ impl Prometheus {
 fn a_prometheus_scrapes_the_gateway_and_its_alerts_fire_for_their_faults() {
     let sink = "sink=[{name='nowhere', type='webhook', stream='telemetry', url='http://127.0.0.1:9/'}]";
     let consumer = "consumer=[{name='press', stream='telemetry', from='earliest', filter='devices/press/#'}]";
-    let stream = "stream=[{name='telemetry', topics=['devices/#'], max_age='7d', max_bytes='1MiB'}]";
-    let sets = [
-        consumer,
-        sink,
-        stream,
-        "storage.segment_bytes=1MiB",
-        "admission.max_connections=12",
-        "mqtt.max_packet_bytes=1MiB",
-    ];
+    let sets = [consumer, sink, "admission.max_connections=12"];
     let mut gateway = Gateway::start_set(&sets);
     let dir = tempfile::tempdir().unwrap();
     let mut prometheus = Prometheus::start(dir.path(), &gateway);

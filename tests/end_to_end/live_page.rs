@@ -56,6 +56,10 @@ pub(crate) fn with_something_to_show() -> Gateway {
 }
 
 fn finish(mut program: Program, checks: &[&str]) {
+    for check in checks {
+        // Each has its own time.
+        program.await_line(0, check, |line| line == format!("ok {check}"));
+    }
     let status = program.finish();
     assert!(status.success(), "{status}");
     let expected: Vec<_> = checks.iter().map(|check| format!("ok {check}")).collect();

@@ -135,6 +135,8 @@ fn events_in(store: &Path) -> Vec<u64> {
 fn a_backup_of_a_running_gateway_has_all_that_was_acknowledged_and_starts() {
     let mut gateway = Gateway::start_set(&[
         "storage.segment_bytes=1MiB",
+        "storage.group_bytes_max=1MiB",
+        "mqtt.max_packet_bytes=64KiB",
         "storage.max_bytes=16MiB",
         "stream=[{name='telemetry', topics=['devices/#'], max_age='7d', max_bytes='4MiB'}]",
     ]);

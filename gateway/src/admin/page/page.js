@@ -158,6 +158,7 @@ const showSecond = (second) => {
   plots.load.push([second.cpu, second.pressure.length ? Math.max(...second.pressure.map(([, value]) => value)) : null]);
   showStreams(streams, consumers);
   noteLetters(consumers);
+  noteDecisions(second.level !== null);
 };
 
 const live = new EventSource("/v1/live");
@@ -340,6 +341,23 @@ const showLetter = (letter) => {
   ]);
 };
 
+// Decisions: what was refused, shed, dropped and closed. There are none where the gateway has no levels.
+
+let hasDecisions = false;
+const loadDecisions = attempt(async () => {
+  const page = await ask("/v1/decisions?limit=20");
+  fill(byId("decisions-rows"), page.decisions.map((decision) => row([
+    [moment(decision.time), "time"], decision.action.replaceAll("_", " "), decision.reason.replaceAll("_", " "),
+    [count(decision.count), "number"], decision.client, [decision.topic, "wide"], [`L${decision.level}`, "number wide"],
+  ])), "Everything went through.");
+});
+const noteDecisions = (has) => {
+  if (has === hasDecisions) return;
+  hasDecisions = has;
+  byId("decisions").hidden = byId("decisions-link").hidden = !has;
+  if (has) loadDecisions();
+};
+
 // Messages.
 
 const MESSAGES_SHOWN = 200;
@@ -393,4 +411,5 @@ loadLetters();
 setInterval(() => {
   // Those who have looked further down are left where they are.
   if (!document.hidden && clientsShown <= CLIENTS_PAGE) loadClients();
+  if (!document.hidden && hasDecisions) loadDecisions();
 }, 5000);
