@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -157,14 +158,17 @@ fn a_backup_of_a_running_gateway_has_all_that_was_acknowledged_and_starts() {
     }));
     setter.await_puback(packet_id);
 
-    let (done, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let acknowledged = AtomicU64::new(0);
+    let (done, is_done) = sync_channel::<()>(0);
     let backups = gateway.scratch().join("backups");
     fs::create_dir(&backups).unwrap();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let (gateway, acknowledged) = (&gateway, &acknowledged);
+        scope.spawn(move || {
             let mut counter = gateway.connect(ProtocolVersion::V3_1_1, "counter");
             let mut number = 0;
-            while !done.load(Ordering::Relaxed) {
+            // Not so fast that the log fills up while the machine is busy with the copy.
+            while is_done.recv_timeout(Duration::from_millis(20)) == Err(RecvTimeoutError::Timeout) {
                 let ids: Vec<_> = (0..50)
                     .map(|_| {
                         number += 1;
@@ -203,7 +207,7 @@ fn a_backup_of_a_running_gateway_has_all_that_was_acknowledged_and_starts() {
             assert!(round < 2 || events[0] > 1, "the log was trimmed before");
             assert!(events.windows(2).all(|pair| pair[1] == pair[0] + 1), "nothing is missing in between");
         }
-        done.store(true, Ordering::Relaxed);
+        drop(done);
     });
     gateway.kill();
     let mut restored = Gateway::start_with(GatewayOptions {
