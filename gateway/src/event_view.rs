@@ -6,9 +6,10 @@ use base64::engine::general_purpose::STANDARD;
 use gateway_protocol::property::{self, Property};
 use gateway_storage::Event;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// An event that is handed out, or shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EventView {
     /// What acknowledges it; absent where it is only shown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +67,7 @@ impl EventView {
 }
 
 /// An Application Message: text where it is UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub enum Payload {
     /// UTF-8.
     #[serde(rename = "payload")]
@@ -88,7 +89,7 @@ impl Payload {
 }
 
 /// The properties of a PUBLISH that are the application's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Properties {
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_format_indicator: Option<u8>,

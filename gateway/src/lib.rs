@@ -17,6 +17,7 @@ pub mod event_view;
 pub mod ingest;
 pub mod listener;
 pub mod pool;
+pub mod presence;
 pub mod registry;
 pub mod router;
 pub mod sinks;

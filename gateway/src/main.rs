@@ -6,6 +6,8 @@
 //! signal's number when a second signal cut the drain short.
 
 mod cli;
+mod reload;
+mod service;
 
 use std::io::{self, Write};
 use std::panic;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use gateway::app::Gateway;
-use gateway::config::{Config, DEFAULT_TOML, LogFormat, Settings, Source};
+use gateway::config::{Config, DEFAULT_TOML, LoadOptions, LogFormat, Settings, Source};
 use gateway::telemetry::{LineFormat, logs_to_stderr};
 use gateway_storage::Offset;
 use gateway_storage::offline::{self, OfflineError};
@@ -25,14 +27,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::{
-    Cli, ClientError, Command, ConfigCommand, Exported, From, Remote, RemoteArgs, Repaired, StorageCommand,
-    StoreArgs, Summary, Verified,
+    BackedUp, Cli, ClientError, Command, ConfigCommand, Exported, From, Remote, RemoteArgs, Repaired,
+    StorageCommand, StoreArgs, Summary, Verified,
 };
+use crate::reload::Reload;
+use crate::service::Manager;
 
 /// File descriptors for other than client connections: segments, the view, admin clients, the runtime.
 const OTHER_FDS: u64 = 512;
 /// Exit status when the gateway that was to be asked does not answer.
 const UNREACHABLE: u8 = 3;
+/// How long a drain may take, as the service manager is told: connections, consumers, sinks, and the log.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long threads of the runtime may take to end after the drain.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,19 +61,28 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Run(arguments) => {
-            let (config, settings) = Config::load_with_settings(arguments.into_load_options())?;
-            run(config, &settings)?;
+            let options = arguments.into_load_options();
+            let (config, settings) = Config::load_with_settings(options.clone())?;
+            run(config, settings, options)?;
         }
         Command::Check(arguments) => {
             let config = Config::load(arguments.into_load_options())?;
             print(format_args!("{}\n", Summary(&config)))?;
         }
         Command::Config(ConfigCommand::Default) => print(format_args!("{DEFAULT_TOML}"))?,
+        Command::Config(ConfigCommand::Reference) => print(format_args!("{}", cli::reference(DEFAULT_TOML)))?,
+        Command::Completions { shell } => cli::completions(shell, &mut io::stdout().lock()),
+        Command::Man { to } => {
+            cli::man_pages(&to).with_context(|| format!("cannot write manual pages to {}", to.display()))?;
+        }
         Command::Config(ConfigCommand::Show(arguments)) => {
             let (_, settings) = Config::load_with_settings(arguments.into_load_options())?;
             print(format_args!("{settings}"))?;
         }
         Command::Storage(command) => return storage(command),
+        Command::Status(arguments) => return ask(arguments.parts()),
+        Command::Clients(arguments) => return ask(arguments.parts()),
+        Command::Retained(arguments) => return ask(arguments.parts()),
         Command::Streams(arguments) => return ask(arguments.parts()),
         Command::Consumers(arguments) => return ask(arguments.parts()),
         Command::DeadLetters(arguments) => return ask(arguments.parts()),
@@ -108,6 +123,11 @@ fn storage(command: StorageCommand) -> anyhow::Result<bool> {
             print(format_args!("{}\n", Repaired(&report)))?;
             Ok(report.after.is_whole())
         }
+        StorageCommand::Backup { store, to } => {
+            let report = offline::backup(&data_dir(store)?, &to, &mut |_, _| {})?;
+            print(format_args!("{}\n", BackedUp(&report)))?;
+            Ok(report.verified.is_whole())
+        }
         StorageCommand::Export { store, from: From(from), to } => {
             let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
             match offline::export(&data_dir(store)?, from, to.map(Offset::new), &mut out) {
@@ -140,26 +160,28 @@ fn hush_sled() {
     }));
 }
 
-fn run(mut config: Config, settings: &Settings) -> anyhow::Result<()> {
+fn run(mut config: Config, settings: Settings, options: LoadOptions) -> anyhow::Result<()> {
     let format = match config.log.format {
         LogFormat::Human => LineFormat::Human,
         LogFormat::Json => LineFormat::Json,
     };
-    logs_to_stderr(&config.log.level, format)?;
-    fit_connections(&mut config, settings);
+    let level = logs_to_stderr(&config.log.level, format)?;
+    fit_connections(&mut config, &settings);
+    let reload = Reload::new(options, settings, level);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("worker")
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, reload));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     result
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
+    let manager = Manager::find();
     // Before anything starts, so that no signal finds its default action, which is to kill.
-    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let mut signals = Signals::new(reload).context("cannot listen for signals")?;
     let gateway = tokio::select! {
         started = Gateway::start(config) => started.context("cannot start")?,
         signal = signals.stop() => {
@@ -175,9 +197,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Err(error) = ready {
         warn!("the ready line could not be printed: {error:#}");
     }
-    let signal = signals.stop().await;
+    manager.ready(&format!("mqtt={mqtt}"));
+    let alive = async {
+        manager.keep_alive().await;
+        std::future::pending().await
+    };
+    tokio::pin!(alive);
+    let signal = tokio::select! {
+        signal = signals.stop() => signal,
+        () = &mut alive => return Ok(()),
+    };
     info!(signal = signal.name, "draining; a second signal ends it at once");
+    manager.stopping(DRAIN_TIMEOUT);
     tokio::select! {
+        () = &mut alive => Ok(()),
         () = gateway.shutdown() => {
             info!("drained");
             Ok(())
@@ -194,6 +227,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    reload: Reload,
 }
 
 struct StopSignal {
@@ -202,21 +236,22 @@ struct StopSignal {
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    fn new(reload: Reload) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            reload,
         })
     }
 
-    /// The next signal that asks to stop.
+    /// The next signal that asks to stop. SIGHUP is done meanwhile.
     async fn stop(&mut self) -> StopSignal {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return StopSignal { kind: SignalKind::terminate(), name: "SIGTERM" },
                 _ = self.interrupt.recv() => return StopSignal { kind: SignalKind::interrupt(), name: "SIGINT" },
-                _ = self.hang_up.recv() => warn!("SIGHUP: reloading is not supported yet; restart to change the configuration"),
+                _ = self.hang_up.recv() => self.reload.reload(),
             }
         }
     }

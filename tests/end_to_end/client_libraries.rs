@@ -61,12 +61,12 @@ fn run(command: &[&str], version: &str, checks: &[&str]) {
     gateway.assert_alive();
 }
 
-fn script(name: &str) -> String {
+pub(crate) fn script(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("end_to_end/clients").join(name);
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
-fn library(path: &str) -> String {
+pub(crate) fn library(path: &str) -> String {
     let clients = std::env::var_os("TEST_CLIENTS_DIR").map_or_else(default_dir, PathBuf::from);
     let found = clients.join(path);
     assert!(

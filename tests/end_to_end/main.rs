@@ -12,7 +12,7 @@
 )]
 
 mod admin_api;
-mod alerts;
+
 mod bench;
 mod books;
 mod captures;
@@ -20,15 +20,19 @@ mod client_libraries;
 mod consumers;
 mod database_tls;
 mod decisions;
+mod dashboards;
 mod dedup;
 mod delivery;
 mod drain;
 mod durable;
 mod idle;
+mod live_page;
 mod mosquitto;
 mod replay;
 mod reports;
+mod operations;
 mod rumqttc_clients;
+mod service;
 mod sessions;
 mod streams;
 mod sys;

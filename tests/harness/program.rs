@@ -10,7 +10,8 @@ pub struct Program {
     child: Child,
     /// Its standard output.
     pub output: Output,
-    errors: Output,
+    /// Lines of standard error.
+    pub errors: Output,
 }
 
 impl Program {

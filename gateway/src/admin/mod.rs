@@ -2,10 +2,11 @@
 //!
 //! | path | answer |
 //! |---|---|
+//! | `/` | the live page |
 //! | `/metrics` | every family, Prometheus text format 0.0.4 |
 //! | `/healthz` | `200 ok` as long as the process runs |
 //! | `/readyz` | `200` or `503`, `{"ready": bool, "reasons": [..], "level": 0, "pressures": {..}}` |
-//! | `/v1/...` | streams, consumers, dead letters, sinks and decisions: `v1` |
+//! | `/v1/...` | clients, streams, consumers, dead letters, sinks and decisions: `v1` |
 //!
 //! Everything else is a problem document ([RFC 9457]). There is no authentication: who reaches the listener may do everything, so the default
 //! address is loopback. What a foreign web page could be made to ask for is refused.
@@ -19,6 +20,7 @@
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
 pub mod metrics;
+mod page;
 mod problem;
 mod routes;
 mod server;
@@ -35,7 +37,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
+use utoipa::ToSchema;
 
+use crate::connection::Context;
 use crate::consumer::Consumers;
 use crate::decisions::DecisionLog;
 use crate::engine::Engine;
@@ -134,10 +138,27 @@ pub struct Subject {
     pub sinks: Box<dyn Fn() -> Vec<SinkStatus> + Send + Sync>,
     /// What did not go through, and why.
     pub decisions: DecisionLog,
+    /// Who is connected, and what connections share.
+    pub context: Arc<Context>,
+    /// What does not change while it runs.
+    pub about: About,
+}
+
+/// What `/v1/status` says that does not change while the gateway runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Addresses that MQTT clients connect to.
+    pub listeners: Vec<SocketAddr>,
+    /// Where the log and the view are.
+    pub data_dir: String,
+    /// What an acknowledgement means: `fsync`, `interval` or `memory`.
+    pub durability: &'static str,
+    /// Bytes the log may take.
+    pub log_bytes_max: u64,
 }
 
 /// A sink as `/v1/sinks` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct SinkStatus {
     /// Its name.
     pub name: String,
@@ -195,7 +216,8 @@ impl Admin {
         subject: Subject,
         shutdown: impl Future<Output = ()> + Send,
     ) {
-        let router = routes::router(metrics, readiness, v1::routes(subject));
+        let v1 = v1::routes(subject, readiness.clone(), metrics.clone());
+        let router = routes::router(metrics, readiness, v1);
         server::serve(self.listener, router, server::Limits::default(), shutdown).await;
     }
 }

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// How long to wait before a repetition, for those problems that pass by themselves.
@@ -28,6 +29,8 @@ pub(super) enum Kind {
     NoSuchConsumer,
     /// The consumer has no such dead letter.
     NoSuchDeadLetter,
+    /// No client of this Client Identifier is known.
+    NoSuchClient,
     /// Query or body do not say what they should; `faults` lists everything that is wrong.
     Invalid,
     /// The body is larger than is taken.
@@ -53,9 +56,11 @@ pub(super) enum Kind {
 impl Kind {
     const fn status(self) -> StatusCode {
         match self {
-            Self::NotFound | Self::NoSuchStream | Self::NoSuchConsumer | Self::NoSuchDeadLetter => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NotFound
+            | Self::NoSuchStream
+            | Self::NoSuchConsumer
+            | Self::NoSuchDeadLetter
+            | Self::NoSuchClient => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Invalid => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -75,6 +80,7 @@ impl Kind {
             Self::NoSuchStream => "no-such-stream",
             Self::NoSuchConsumer => "no-such-consumer",
             Self::NoSuchDeadLetter => "no-such-dead-letter",
+            Self::NoSuchClient => "no-such-client",
             Self::Invalid => "invalid",
             Self::TooLarge => "too-large",
             Self::NotJson => "not-json",
@@ -95,6 +101,7 @@ impl Kind {
             Self::NoSuchStream => "No such stream",
             Self::NoSuchConsumer => "No such consumer",
             Self::NoSuchDeadLetter => "No such dead letter",
+            Self::NoSuchClient => "No such client",
             Self::Invalid => "The request is not valid",
             Self::TooLarge => "The body is too large",
             Self::NotJson => "Content-Type has to be application/json",
@@ -110,7 +117,7 @@ impl Kind {
 }
 
 /// One thing that is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Fault {
     /// The key of the body or of the query.
     pub(super) at: String,
@@ -142,8 +149,8 @@ impl Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Document {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Document {
     r#type: String,
     title: &'static str,
     status: u16,

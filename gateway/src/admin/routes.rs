@@ -18,6 +18,7 @@ const PROMETHEUS_TEXT: HeaderValue = HeaderValue::from_static("text/plain; versi
 pub(super) fn router(metrics: Metrics, readiness: Arc<dyn Readiness>, v1: Router) -> Router {
     Router::new()
         .merge(v1)
+        .merge(super::page::router())
         .route("/metrics", get(render).with_state(metrics))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready).with_state(readiness))

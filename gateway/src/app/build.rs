@@ -14,6 +14,7 @@ use crate::engine::{
 };
 use crate::ingest::{self, Ingest};
 use crate::pool::Pool;
+use crate::presence::Presence;
 use crate::registry::{self, Registry};
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
@@ -122,6 +123,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
             per_address: admission.connections_per_address,
             handshakes: admission.handshakes,
         }),
+        presence: Presence::default(),
         endings: Endings::default(),
         ingest: Pool::new(threads, || Ingest::new(taken)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone()).reporting_to(decisions.clone())),

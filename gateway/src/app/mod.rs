@@ -10,9 +10,9 @@ mod observe;
 mod pressure;
 mod upkeep;
 
-use crate::admin::{Admin, NotReady, Readiness, Standing, Subject};
+use crate::admin::{About, Admin, NotReady, Readiness, Standing, Subject};
 use crate::admission::{Pressure, Resource};
-use crate::config::Config;
+use crate::config::{Config, Durability};
 use crate::connection::Context;
 use crate::decisions::{DecisionFile, DecisionFileOptions};
 use crate::engine::{Engine, EngineError};
@@ -198,7 +198,7 @@ impl Gateway {
         });
         let (stop, stopped) = watch::channel(false);
         let (stop_background, background_stopped) = watch::channel(false);
-        let mqtt = acceptors.iter().map(TcpAcceptor::local_addr).collect();
+        let mqtt: Vec<_> = acceptors.iter().map(TcpAcceptor::local_addr).collect();
         let mut listeners = JoinSet::new();
         for (number, (acceptor, listener)) in (0..).zip(acceptors.into_iter().zip(&config.listeners)) {
             let door = context.registry.door(number, listener.max_connections);
@@ -225,6 +225,8 @@ impl Gateway {
                     move || observe::sinks(&sinks, &engine)
                 }),
                 decisions: context.decisions.clone(),
+                context: context.clone(),
+                about: about(&config, &mqtt),
             };
             background.spawn(async move {
                 admin
@@ -326,4 +328,17 @@ fn decision_file(config: &Config, context: &Context) -> Result<Option<DecisionFi
     let started = DecisionFile::start(&context.decisions, options);
     let failed = |source| StartError::Decisions { path: path.display().to_string(), source };
     started.map(Some).map_err(failed)
+}
+
+fn about(config: &Config, listeners: &[SocketAddr]) -> About {
+    About {
+        listeners: listeners.to_vec(),
+        data_dir: config.storage.data_dir.display().to_string(),
+        durability: match config.storage.durability {
+            Durability::Fsync => "fsync",
+            Durability::Interval(_) => "interval",
+            Durability::Memory => "memory",
+        },
+        log_bytes_max: config.storage.max_bytes,
+    }
 }

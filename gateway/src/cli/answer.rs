@@ -65,6 +65,9 @@ const SINKS: [Column; 4] = [("NAME", "name"), ("TYPE", "type"), ("CONSUMER", "co
 pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -> Result<bool, ClientError> {
     let session = Session { client: Client::new(arguments.admin), output: arguments.output };
     match what {
+        Remote::Status => session.status(out),
+        Remote::Clients(command) => session.clients(command, out),
+        Remote::Retained(command) => session.retained(command, out),
         Remote::Streams(command) => session.streams(command, out),
         Remote::Consumers(command) => session.consumers(command, out),
         Remote::DeadLetters(command) => session.dead_letters(command, out),
@@ -73,8 +76,8 @@ pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -
     }
 }
 
-struct Session {
-    client: Client,
+pub(super) struct Session {
+    pub(super) client: Client,
     output: Output,
 }
 
@@ -190,7 +193,7 @@ impl Session {
     }
 
     /// Pages of a list as one, until there are `limit` items.
-    fn pages(
+    pub(super) fn pages(
         &self,
         path: &str,
         key: &str,
@@ -269,7 +272,7 @@ impl Session {
         Ok(true)
     }
 
-    fn print(
+    pub(super) fn print(
         &self,
         value: &Value,
         as_table: impl FnOnce(&Value) -> String,
@@ -283,7 +286,7 @@ impl Session {
     }
 }
 
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -5,6 +5,8 @@
 mod answer;
 mod client;
 mod decisions;
+mod operations;
+mod reference;
 mod remote;
 mod storage;
 mod table;
@@ -14,14 +16,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use gateway::config::{Config, Durability, LoadOptions, format_duration, format_size};
 
 pub(crate) use self::answer::answer;
 pub(crate) use self::client::ClientError;
 use self::decisions::DecisionsCommandArgs;
+use self::operations::{ClientsArgs, RetainedArgs, StatusArgs};
+pub(crate) use self::reference::{completions, man_pages, reference};
 use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
 pub(crate) use self::remote::{Remote, RemoteArgs};
-pub(crate) use self::storage::{Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
+pub(crate) use self::storage::{BackedUp, Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
 
 /// MQTT ingestion gateway: durable before it acknowledges, honest under overload.
 #[derive(Debug, Parser)]
@@ -41,9 +46,26 @@ pub(crate) enum Command {
     /// Print the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at the store of a gateway that does not run, mend it, or read it out.
+    /// Look at the store of a gateway that does not run, mend it, or read it out; copy that of one that does.
     #[command(subcommand)]
     Storage(StorageCommand),
+    /// Print the completions of a shell, to be sourced by it.
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages, one for each command.
+    Man {
+        /// The directory to write them into
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// How a running gateway is, in a few lines. Exit status 1 when it is not ready.
+    Status(StatusArgs),
+    /// Clients of a running gateway: who is connected, and why others are not any more.
+    Clients(ClientsArgs),
+    /// Retained Messages of a running gateway.
+    Retained(RetainedArgs),
     /// Streams of a running gateway: what is kept, and for how long.
     Streams(StreamsArgs),
     /// Consumers of a running gateway: who reads its streams, how far they are, and what their workers do.
@@ -60,6 +82,8 @@ pub(crate) enum Command {
 pub(crate) enum ConfigCommand {
     /// Print every key with its default and meaning, as a file to start from.
     Default,
+    /// Print what every key means, as Markdown.
+    Reference,
     /// Print every key in force, and the layer it comes from where that is not the default.
     Show(ConfigArgs),
 }

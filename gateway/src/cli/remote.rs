@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use gateway::config::parse_duration;
 
 use super::decisions::DecisionsArgs;
+use super::operations::{ClientsCommand, RetainedCommand};
 
 /// Where the environment says what `--admin` would.
 pub(crate) const ADMIN_VARIABLE: &str = "GATEWAY_ADMIN";
@@ -34,6 +35,9 @@ pub(crate) enum Output {
 /// What is asked of a running gateway.
 #[derive(Debug)]
 pub(crate) enum Remote {
+    Status,
+    Clients(ClientsCommand),
+    Retained(RetainedCommand),
     Streams(StreamsCommand),
     Consumers(ConsumersCommand),
     DeadLetters(DeadLettersCommand),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use gateway::config::format_size;
 use gateway_storage::Offset;
-use gateway_storage::offline::{ExportReport, Finding, LogFormat, RepairReport, VerifyReport};
+use gateway_storage::offline::{BackupReport, ExportReport, Finding, LogFormat, RepairReport, VerifyReport};
 
 use super::ConfigArgs;
 
@@ -28,6 +28,18 @@ pub(crate) enum StorageCommand {
     /// then. Damaged groups stay where they are; readers pass over them. A gateway needs no repair to start after a
     /// crash or a power cut.
     Repair(StoreArgs),
+    /// Copy the store to a new directory, also while a gateway runs on it. Exit status 0 when the copy is whole.
+    ///
+    /// Everything that was acknowledged before it began is in the copy. It holds the log and the newest checkpoints, and is read as a whole
+    /// before it gets its name. To restore it, start a gateway on it (`--data-dir`), or on a copy of it: sessions, subscriptions and Retained
+    /// Messages follow from it. Not for a log in sled.
+    Backup {
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The new directory; it must not exist
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Write the events of the log to standard output, a JSON object to a line, and what could not be read to standard
     /// error. Exit status 0 when everything was read.
     ///
@@ -137,6 +149,17 @@ impl fmt::Display for Verified<'_> {
             ),
             mendable => write!(f, "\n`gateway storage repair` can mend {mendable} of them"),
         }
+    }
+}
+
+/// What `backup` says at its end.
+pub(crate) struct BackedUp<'a>(pub(crate) &'a BackupReport);
+
+impl fmt::Display for BackedUp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BackupReport { to, bytes, end, verified } = self.0;
+        writeln!(f, "{} copied to {}, up to offset {end}", format_size(*bytes), to.display())?;
+        Verified(verified).fmt(f)
     }
 }
 

@@ -31,6 +31,16 @@ impl Settings {
     pub fn iter(&self) -> impl Iterator<Item = &Setting> {
         self.settings.iter()
     }
+
+    /// Takes over one key from other settings.
+    pub fn take_from(&mut self, other: &Self, section: &str, key: &str) {
+        let is_meant = |setting: &&Setting| setting.section == section && setting.key == key;
+        if let Some(new) = other.iter().find(is_meant)
+            && let Some(old) = self.settings.iter_mut().find(|setting| is_meant(&&**setting))
+        {
+            *old = new.clone();
+        }
+    }
 }
 
 impl fmt::Display for Settings {

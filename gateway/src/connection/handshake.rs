@@ -2,11 +2,12 @@
 
 use super::endings::Before;
 use super::metrics::{self, Connect};
-use super::task::{Connection, Peer};
+use super::task::{Connection, Outcome, Peer};
 use super::{Context, gate, io, leave};
 use crate::clock;
 use crate::decisions::Action;
 use crate::engine::{DurableSession, WillMessage};
+use crate::presence::{Cause, PeerAddress, Present};
 use crate::registry::Place;
 use gateway_protocol::codec::{Decoded, decode};
 use gateway_protocol::packet;
@@ -15,6 +16,7 @@ use gateway_protocol::session::{Accepted, Event, Session};
 use gateway_protocol::{ProtocolVersion, ReasonCode};
 use gateway_storage::{Entry, Staging, SubmitError, Urgency};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -39,7 +41,7 @@ pub(super) struct Hello {
 )]
 pub fn serve<S>(context: Arc<Context>, mut stream: S, mut place: Place) -> impl Future<Output = ()>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + PeerAddress + Unpin,
 {
     async move {
         let mut connection = match Box::pin(greet(&context, &mut stream, &mut place)).await {
@@ -48,6 +50,7 @@ where
         };
         let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
         connection.tell_end(outcome);
+        context.presence.departed(&connection.client_id, cause_of(outcome), clock::unix_ms());
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
     }
 }
@@ -59,7 +62,7 @@ async fn greet<S>(
     place: &mut Place,
 ) -> Result<Box<Connection>, Vec<u8>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + PeerAddress + Unpin,
 {
     let mut session = Session::new(context.limits.clone(), clock::monotonic());
     let mut received = Vec::new();
@@ -83,12 +86,19 @@ where
                 }
                 Err(not_now) => {
                     session.refuse_saying(not_now.code, &not_now.words, &mut out);
+                    refused(
+                        context,
+                        client.as_deref().unwrap_or_default(),
+                        not_now.code,
+                        stream.peer_address(),
+                    );
                     Err(not_now.outcome)
                 }
             };
             match opened {
                 Ok(mut connection) => {
                     metrics::connect(Connect::Accepted);
+                    arrived(context, &connection, stream);
                     place.answered();
                     connection.queue(out);
                     return Ok(connection);
@@ -104,6 +114,31 @@ where
         context.decide(&client, "", Action::Refused, reason, 1);
     }
     Err(out)
+}
+
+/// Tells that a connection stands.
+fn arrived(context: &Context, connection: &Connection, stream: &impl PeerAddress) {
+    let present = Present {
+        since_ms: clock::unix_ms(),
+        address: stream.peer_address().into(),
+        keep_alive_secs: connection.session.client_limits().keep_alive_secs,
+        version: connection.session.version().level(),
+    };
+    context.presence.arrived(connection.claim.seat.clone(), present);
+}
+
+/// Tells that a client was not let in.
+fn refused(context: &Context, client_id: &str, reason: ReasonCode, address: Option<SocketAddr>) {
+    context.presence.refused(client_id, Cause::Refused(reason), address, clock::unix_ms());
+}
+
+const fn cause_of(outcome: Outcome) -> Cause {
+    match outcome {
+        Outcome::Left => Cause::Left,
+        Outcome::LeftWithWill => Cause::LeftWithWill,
+        Outcome::Lost => Cause::Lost,
+        Outcome::Closed(reason) => Cause::Closed(reason),
+    }
 }
 
 /// Reads until CONNECT is complete. Its bytes are the only memory that the connection costs, and they are bounded.
@@ -192,12 +227,14 @@ fn open<'a>(
     Box::pin(async move {
         let Ok(claim) = context.registry.claim(&hello.client_id).await else {
             session.refuse(ReasonCode::ServerBusy, out);
+            refused(context, &hello.client_id, ReasonCode::ServerBusy, None);
             return Err(Connect::TakeoverTimedOut);
         };
         let durable = match open_durable(context, session, &hello).await {
             Ok(durable) => durable,
             Err(_) => {
                 session.refuse(ReasonCode::ServerUnavailable, out);
+                refused(context, &hello.client_id, ReasonCode::ServerUnavailable, None);
                 return Err(Connect::Unavailable);
             }
         };

@@ -42,6 +42,7 @@ use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
 use crate::pool::Pool;
+use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
@@ -63,6 +64,8 @@ pub struct Context {
     pub sys_topics: SysTopics,
     /// Who is connected.
     pub registry: Arc<Registry>,
+    /// Who is there, and how others went.
+    pub presence: Presence,
     /// Ends of connections that the log may not have.
     pub endings: Endings,
     /// Staging of publishes, by thread.

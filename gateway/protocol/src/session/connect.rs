@@ -47,7 +47,8 @@ pub struct ClientLimits {
     pub session_expiry_secs: u32,
     /// Reason Strings and User Properties are welcome on every packet [MQTT-3.1.2-29].
     pub wants_problem_information: bool,
-    keep_alive_secs: u16,
+    /// Keep Alive in force, in seconds; 0: none.
+    pub keep_alive_secs: u16,
     /// The client asked for something else than it gets.
     expiry_was_cut: bool,
     /// The Keep Alive is this server's.

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::channel::Feed;
 use crate::admin::SinkStatus;
@@ -37,7 +38,7 @@ pub(super) struct StreamSpec {
 }
 
 /// A stream as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct StreamView {
     pub(super) name: String,
     pub(super) topics: Vec<String>,
@@ -53,7 +54,7 @@ pub(super) struct StreamView {
 }
 
 /// A consumer as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct ConsumerView {
     pub(super) name: String,
     pub(super) stream: String,
@@ -94,7 +95,7 @@ pub(super) struct ConsumerView {
 }
 
 /// Who takes events of a consumer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct WorkerView {
     pub(super) name: String,
     pub(super) kind: &'static str,
@@ -112,7 +113,7 @@ pub(super) struct Wanted {
 }
 
 /// What became of a list of hand-outs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Settled {
     /// Done as asked.
     pub(super) settled: u64,
@@ -137,7 +138,7 @@ pub(super) struct LetterCursor {
 }
 
 /// A dead letter as it is shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct LetterView {
     pub(super) consumer: String,
     pub(super) offset: u64,
@@ -166,7 +167,7 @@ pub(super) struct LetterView {
 }
 
 /// The copy of the event in a dead letter.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct LetterEvent {
     /// When it was received.
     pub(super) time: String,

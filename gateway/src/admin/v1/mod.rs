@@ -36,6 +36,8 @@ mod gates;
 mod guard;
 mod letters;
 mod local;
+mod openapi;
+mod operations;
 mod paths;
 mod sinks;
 mod streams;
@@ -57,7 +59,9 @@ use axum::routing::{get, post};
 use self::backend::Backend;
 use self::gates::Gates;
 use self::local::Local;
-use super::Subject;
+use self::operations::Operations;
+use super::{Readiness, Subject};
+use crate::telemetry::Metrics;
 
 /// What every handler has.
 #[derive(Clone)]
@@ -67,12 +71,14 @@ struct Api {
 }
 
 /// The routes under `/v1` of this gateway.
-pub(super) fn routes(subject: Subject) -> Router {
-    router(Arc::new(Local::new(subject)), Gates::default())
+pub(super) fn routes(subject: Subject, readiness: Arc<dyn Readiness>, metrics: Metrics) -> Router {
+    let (context, about) = (subject.context.clone(), subject.about.clone());
+    let operations = operations::router(Operations::new(context, about, readiness, metrics));
+    router(Arc::new(Local::new(subject)), Gates::default()).merge(guarded(operations))
 }
 
 fn router(backend: Arc<dyn Backend>, gates: Gates) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/streams", get(streams::list))
         .route("/v1/streams/{name}", get(streams::show).put(streams::put).delete(streams::delete))
         .route("/v1/consumers", get(consumers::list))
@@ -97,9 +103,13 @@ fn router(backend: Arc<dyn Backend>, gates: Gates) -> Router {
         .route("/v1/sinks", get(sinks::list))
         .route("/v1/decisions", get(decisions::list))
         .route("/v1/decisions/watch", get(decisions::watch))
-        .layer(axum::middleware::map_response(no_store))
-        .layer(axum::middleware::from_fn(guard::guard))
-        .with_state(Api { backend, gates: Arc::new(gates) })
+        .with_state(Api { backend, gates: Arc::new(gates) });
+    guarded(routes)
+}
+
+/// What is common to all of them.
+fn guarded(routes: Router) -> Router {
+    routes.layer(axum::middleware::map_response(no_store)).layer(axum::middleware::from_fn(guard::guard))
 }
 
 /// Answers are about this moment; nothing on the way may keep one.

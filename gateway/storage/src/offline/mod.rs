@@ -1,4 +1,4 @@
-//! A store that no gateway has open: looking at it, mending it, reading it out.
+//! A store that no gateway has open: looking at it, mending it, reading it out. And a copy of one, open or not.
 //!
 //! **Promises.** [`verify()`] and [`export()`] change nothing: they read the files, and sled's from a temporary copy, because
 //! sled writes to a store as soon as it opens it. They hold the store's lock meanwhile, so that no gateway starts over it.
@@ -9,6 +9,7 @@
 //!
 //! Read on in [`Finding`] for what can be wrong with a store.
 
+mod backup;
 mod copy;
 mod export;
 mod finding;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+pub use self::backup::{BackupReport, backup};
 pub use self::export::{ExportReport, export};
 pub use self::finding::Finding;
 pub use self::repair::{RepairReport, RepairStep, repair};
@@ -58,6 +60,21 @@ pub enum OfflineError {
         data_dir.join("log").display()
     )]
     TwoLogs {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The log is in sled, whose files change all the time.
+    #[error(
+        "the log in {} is in sled, which cannot be copied while it is in use: stop the gateway and copy the directory",
+        data_dir.display()
+    )]
+    InSled {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The log was trimmed behind the checkpoints again and again, or begins behind them.
+    #[error("the log in {} begins behind its checkpoints: `gateway storage verify` says more", data_dir.display())]
+    Moving {
         /// The data directory.
         data_dir: PathBuf,
     },

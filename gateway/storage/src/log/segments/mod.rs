@@ -15,6 +15,7 @@
 //! but every byte is written twice.
 
 pub mod disk;
+mod extent;
 mod header;
 mod inspect;
 mod reader;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, flock};
 
 use self::disk::{Disk, RealDisk, SegmentFile};
+pub(crate) use self::extent::written;
 use self::header::{FILE_HEADER_LEN, FILE_VERSION, FileHeader};
 pub(crate) use self::inspect::{inspect, rewrite_header};
 use self::reader::SegmentsReader;

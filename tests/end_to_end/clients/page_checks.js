@@ -1,0 +1,108 @@
+// The live page in a real browser: `node page_checks.js http://ADDR:PORT [SCREENSHOTS]`. A line `ok NAME` for each check that holds, in this
+// order; the first that does not ends it. Expects a consumer `press` with dead letters at two offsets, and a client `oven-7` that was kicked.
+"use strict";
+
+const assert = require("node:assert");
+const { chromium } = require("playwright-core");
+
+const [, , url, screenshots] = process.argv;
+const TIMEOUT = 15_000;
+
+const ok = (name) => console.log(`ok ${name}`);
+const shoot = async (page, name) => {
+  if (screenshots) await page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });
+};
+/** Nothing is wider than the window. */
+const fits = async (page, where) => {
+  const { wide, window } = await page.evaluate(() => ({
+    wide: document.documentElement.scrollWidth, window: document.documentElement.clientWidth }));
+  assert.ok(wide <= window, `${where}: ${wide} pixels in a window of ${window}`);
+};
+
+const main = async () => {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+  page.setDefaultTimeout(TIMEOUT);
+  const complaints = [];
+  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
+  page.on("pageerror", (error) => complaints.push(`${error}`));
+  const foreign = [];
+  page.on("request", (request) => { if (!request.url().startsWith(url) && !request.url().startsWith("data:")) foreign.push(request.url()); });
+
+  const response = await page.goto(url);
+  assert.match(response.headers()["content-security-policy"], /default-src 'none'/);
+  ok("policy");
+
+  await page.locator("#ready", { hasText: /^ready$/ }).waitFor();
+  await page.waitForFunction(() => document.querySelector("#plots polyline").getAttribute("points").split(" ").length >= 3);
+  ok("live");
+
+  await page.locator("#clients-search").fill("OVEN-7");
+  await page.locator("#clients-state").selectOption("all");
+  await page.locator("#clients-rows button", { hasText: /^oven-7$/ }).click();
+  await page.locator("#sheet .why", { hasText: "administrative action" }).waitFor();
+  await shoot(page, "client-1280");
+  await page.keyboard.press("Escape");
+  await page.locator("#sheet").waitFor({ state: "hidden" });
+  assert.equal(await page.locator("#clients-rows tr").count(), 1);
+  await page.locator("#clients-search").fill("");
+  ok("why_disconnected");
+
+  await page.locator("#streams-rows tr", { hasText: "telemetry" }).waitFor();
+  await page.locator("#consumers-rows tr", { hasText: "press" }).waitFor();
+  ok("streams");
+
+  await page.locator("#letters-consumer").selectOption("press");
+  await page.waitForFunction(() => document.querySelectorAll("#letters-rows button.link").length === 2);
+  await page.locator("#letters-rows button.link").first().click();
+  await page.locator("#sheet pre").waitFor();
+  await page.locator("#sheet-close").click();
+  // The second is redriven by keyboard alone, the first purged.
+  await page.locator("#letters-rows tr").nth(1).locator("button", { hasText: "Redrive" }).focus();
+  await page.keyboard.press("Enter");
+  await page.locator("#toast", { hasText: "1 on their way again to press" }).waitFor();
+  ok("redrive");
+  await page.locator("#letters-rows tr").nth(0).locator("button", { hasText: "Purge" }).click();
+  await page.locator("#sheet-actions button", { hasText: "Purge" }).click();
+  await page.locator("#toast", { hasText: "1 removed" }).waitFor();
+  ok("purge");
+
+  await page.locator("#messages-filter").fill("devices/+/temperature");
+  await page.keyboard.press("Enter");
+  await page.locator("#messages-rows td", { hasText: "devices/oven-8/temperature" }).first().waitFor();
+  assert.equal(await page.locator("#messages-rows td", { hasText: "humidity" }).count(), 0);
+  await shoot(page, "page-1280");
+  await page.locator("#messages-toggle").click();
+  ok("messages");
+
+  for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], [390, "dark"]]) {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.setViewportSize({ width, height: 900 });
+    await fits(page, `${width} ${scheme}`);
+    await shoot(page, `page-${width}-${scheme}`);
+  }
+  ok("fits");
+
+  // Everything that can be clicked can be reached by the Tab key.
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
+  const reached = new Set();
+  for (let step = 0; step < 120; step++) {
+    await page.keyboard.press("Tab");
+    reached.add(await page.evaluate(() => document.activeElement.id));
+  }
+  for (const id of ["clients-search", "clients-state", "letters-consumer", "messages-filter", "messages-toggle"]) {
+    assert.ok(reached.has(id), `${id} is not reached by Tab`);
+  }
+  ok("keyboard");
+
+  assert.deepEqual(complaints, []);
+  assert.deepEqual(foreign, []);
+  ok("quiet");
+  await browser.close();
+};
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
