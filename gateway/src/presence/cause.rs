@@ -70,7 +70,7 @@ impl Cause {
             }
             Self::Closed(code) => meaning(code),
             Self::Refused(ReasonCode::ServerBusy) => {
-                "there are as many connections as may be; see admission.max_connections"
+                "there was no room for it: a limit is reached (admission.max_connections and its like), its old connection did not close, or the gateway protects itself (gateway status)"
             }
             Self::Refused(ReasonCode::NotAuthorized) => {
                 "the listener admits nobody without credentials, and these were not accepted"

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes for how connections ended.
 const ENDED_BYTES: usize = 24 << 20;
-/// Bytes for connections that were refused: who is refused can not push out what is known of others.
+/// Bytes for connections that were refused: who is refused cannot push out what is known of others.
 const REFUSED_BYTES: usize = 4 << 20;
 
 /// A transport that knows where its peer is.
