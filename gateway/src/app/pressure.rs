@@ -33,6 +33,8 @@ const BUFFERS_OF_MEMORY: u64 = 4;
 const AWAITED_MAX: usize = 128;
 /// Samples between two turns of replays that wait for less pressure: they go on slowly.
 const REPLAY_EVERY: u32 = 3;
+/// With so much left a disk is not about to be full, however large a part of it is used.
+const SCARCE_BYTES: u64 = 2 << 30;
 /// How long a group waits for company at L1 and above.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -167,8 +169,9 @@ impl Sampler {
             self.disk_at = Some(now);
         }
         let log_bytes = commit.stats().log_bytes;
-        // While there is room for the largest log there may be, nobody cares how full the disk is otherwise.
-        let is_scarce = self.disk.available < limits.log_bytes_max.saturating_sub(log_bytes);
+        // While there is room for the largest log there may be, or for a while to come, nobody cares how full the disk is otherwise.
+        let is_scarce =
+            self.disk.available < limits.log_bytes_max.saturating_sub(log_bytes).min(SCARCE_BYTES);
         let disk = if is_scarce { self.disk.pressure(limits.disk_high_water) } else { 0.0 };
         let waiting = commit.waiting();
         let commit_for = Duration::from_nanos(commit.take_longest_sojourn())

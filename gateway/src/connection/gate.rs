@@ -78,7 +78,11 @@ pub(super) fn admit(
         let mut storm = context.storm.lock().unwrap_or_else(PoisonError::into_inner);
         storm
             .offer(now_ms, address, level)
-            .and_then(|()| storm.greet(now_ms, &hello.client_id, has_session, level))
+            // Who comes again and again because the log takes nothing does not flap.
+            .and_then(|()| match context.engine.is_poisoned() {
+                true => Ok(()),
+                false => storm.greet(now_ms, &hello.client_id, has_session, level),
+            })
             .map_err(|later| NotNow {
                 outcome: match later.reason {
                     Reason::NoNewSessions => Connect::NoNewSessions,
