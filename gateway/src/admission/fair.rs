@@ -5,8 +5,8 @@
 //! done suffices: whoever brings an ordinary part is not slowed for a queue that a hog has filled. Below the target they grow again. The result is
 //! the share at which the sum of what clients bring is what the gateway takes, whatever that is: it need not be known.
 //!
-//! Memory and disk are not like that: how full they are does not follow from what comes at the moment. As they fill up shares are scaled down, by
-//! a factor of the pressure alone.
+//! Memory and disk are not like that: how full they are does not follow from what comes at the moment. Where they alone press, shares are twice the equal part, times a
+//! factor that falls as they fill up.
 
 use super::level::{Level, Resource};
 use super::pressure::{Pressure, Pressures, Stance};
@@ -35,7 +35,8 @@ const PROTECT_MS: u64 = 10_000;
 const CONVICTIONS_MS: u64 = 1_000;
 const CONVICTIONS: u32 = 4;
 /// By the pressure of memory and disk: what is left of shares.
-const FACTORS: [(f64, f64); 4] = [(0.75, 1.0), (0.85, 0.75), (0.92, 0.5), (1.0, 0.25)];
+const FACTORS_FROM: f64 = 0.75;
+const FACTORS: [(f64, f64); 4] = [(FACTORS_FROM, 1.0), (0.85, 0.75), (0.92, 0.5), (1.0, 0.25)];
 
 /// Sets the rate of shares, and says who is disconnected for its offences.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +96,7 @@ impl Fair {
             pressure.set_share_rate(f32::INFINITY);
             return;
         }
+        let stock = pressures.get(Resource::Memory).max(pressures.get(Resource::Disk));
         let rate = match self.rate {
             None => equal * BEGINS_WITH,
             Some(rate) if flow > TARGET.1 && !falls => {
@@ -103,12 +105,13 @@ impl Fair {
                 // What is below that already stays.
                 cut.max((equal * CUTS_TO).min(rate))
             }
+            // Memory or disk led here: nothing is learnt from a queue, so it is what it began with.
+            Some(_) if flow < TARGET.0 && stock >= FACTORS_FROM => equal * BEGINS_WITH,
             Some(rate) if flow < TARGET.0 => rate * (GROWTH * secs).exp(),
             Some(rate) => rate,
         };
         let rate = rate.min((equal * AT_MOST).max(self.rate.unwrap_or(0.0))).max(RATE_MIN);
         self.rate = Some(rate);
-        let stock = pressures.get(Resource::Memory).max(pressures.get(Resource::Disk));
         #[expect(clippy::cast_possible_truncation, reason = "seven digits of a rate are enough")]
         pressure.set_share_rate((rate * factor(stock)).max(RATE_MIN) as f32);
     }

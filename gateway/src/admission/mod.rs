@@ -38,5 +38,5 @@ pub use ladder::{Fault, Faults, Ladder, LadderOptions, LevelChange};
 pub use level::{Level, Resource};
 pub use limits::{Limits, Rates, Scope, Throttle, TooFast, reason_code};
 pub use pressure::{Pressure, Pressures, Stance};
-pub use share::{Charge, LATE_MS_MAX, Share, UNREAD_MS_MAX, Verdict, cost};
+pub use share::{Charge, LATE_MS_MAX, Share, Verdict, cost};
 pub use storm::{Later, Storm, StormOptions, jittered_keep_alive, site};

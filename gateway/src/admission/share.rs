@@ -13,8 +13,6 @@ use super::pressure::Pressure;
 const BURST: f32 = 64.0;
 /// The longest that a PUBACK waits for credits. Clients give up on one that does not come.
 pub const LATE_MS_MAX: u64 = 10_000;
-/// The longest that a flood is left unread at once.
-pub const UNREAD_MS_MAX: u64 = 5_000;
 /// In how many seconds an offence is forgotten, most of it.
 const OFFENCE_SECS: f32 = 10.0;
 
@@ -96,20 +94,6 @@ impl Share {
     /// Charges an event that is not taken in any case: credits are for what is offered. Whether it was within the share.
     pub fn note_shed(&mut self, charge: Charge<'_>) -> Verdict {
         self.spend(charge)
-    }
-
-    /// How long a client that had events shed is best left unread, so that receiving what is given up anyway does not take the place of what is
-    /// not: as long as it takes to earn what it brought beyond its share lately, [`UNREAD_MS_MAX`] at most. Ends with
-    /// [`Pressure::slows`].
-    #[must_use]
-    pub fn unread_ms(&self, pressure: &Pressure) -> u64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "saturates, and is not negative"
-        )]
-        let ms = (self.offence * 1000.0 / pressure.share_rate()) as u64;
-        ms.min(UNREAD_MS_MAX)
     }
 
     /// Whether what this client brought beyond its share is to end its connection: while the worst are being looked for, and only a few

@@ -12,7 +12,6 @@ use crate::decisions::{Action, Decision, Reason};
 use gateway_protocol::packet::Publish;
 use gateway_protocol::{QoS, ReasonCode};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// Topics of one read that are told apart in the decision log; the others are told together.
 const TOPICS_MAX: usize = 16;
@@ -41,8 +40,6 @@ pub(super) struct Pressed {
     unread: bool,
     /// Events given up.
     shed: usize,
-    /// For how long at least, where that is more than a moment.
-    unread_ms: u64,
     is_held: bool,
     has_critical: bool,
     given_up: Vec<(Box<str>, Action, Reason, u32)>,
@@ -96,7 +93,6 @@ impl Pressed {
                 rate_ms: 0,
                 unread: false,
                 shed: 0,
-                unread_ms: 0,
                 is_held: false,
                 has_critical: false,
                 given_up: Vec::new(),
@@ -192,7 +188,7 @@ impl Pressed {
             brake.over_share(self.late_ms);
         }
         if self.unread {
-            brake.unread(MOMENT.max(Duration::from_millis(self.unread_ms)));
+            brake.unread(MOMENT);
         }
         if self.is_held && !self.has_critical {
             brake.hold_from(self.stance.level);
@@ -241,11 +237,7 @@ impl Toll {
         let class = context.classes.of(self.membership, publish.topic);
         pressed.has_critical |= class == Class::Critical && qos != QoS::AtMostOnce;
         let charge = Charge { now_ms, cost: cost(bytes, 1), pressure: &context.pressure };
-        let judgement = judge(pressed.stance, class, qos, &mut self.share, charge);
-        if let Judgement::Shed(_) = judgement {
-            pressed.unread_ms = self.share.unread_ms(&context.pressure).max(pressed.unread_ms);
-        }
-        pressed.carry_out(judgement, publish, false)
+        pressed.carry_out(judge(pressed.stance, class, qos, &mut self.share, charge), publish, false)
     }
 
     /// Charges the fan-out of a read, which is known behind it.

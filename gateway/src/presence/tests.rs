@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::Registry;
+use crate::registry::{Limits, Registry};
 use gateway_protocol::ReasonCode;
 
 fn at(ended_ms: u64, cause: Cause) -> Past {
@@ -54,7 +54,7 @@ fn it_is_bounded_in_bytes_and_forgets_who_went_longest_ago() {
 
 #[tokio::test]
 async fn who_is_here_is_listed_in_order_and_who_left_is_remembered() {
-    let (registry, presence) = (Registry::new(crate::registry::Limits { connections: 10, per_address: 10, handshakes: 10 }), Presence::default());
+    let (registry, presence) = (Registry::new(Limits::total(10)), Presence::default());
     let mut claims = Vec::new();
     for name in ["b", "a", "c", "B2"] {
         let claim = registry.claim(name).await.unwrap();

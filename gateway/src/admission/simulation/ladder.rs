@@ -7,8 +7,9 @@ use gateway_protocol::QoS;
 const SEED: u64 = 0x5eed_0002;
 const CAPACITY: f64 = 4_000.0;
 const CLIENTS: usize = 200;
-/// How much waits for the log at most, in seconds: on a fast disk, on a slow one.
-const QUEUES: [f64; 2] = [0.4, 1.0];
+/// How much waits for the log at most, in seconds, and the part of its capacity that the gateway stores at least: on a disk that keeps up, and on a slow
+/// one, where nearly all of ten times as much is QoS 0 that is received to be given up.
+const QUEUES: [(f64, f64); 2] = [(0.4, 0.9), (1.0, 0.7)];
 
 /// A fleet that brings, all together, what the gateway can take: a twentieth of it critical, the rest of every class and QoS.
 fn fleet() -> Vec<Profile> {
@@ -24,12 +25,12 @@ fn fleet() -> Vec<Profile> {
 }
 
 fn overload(times: f64) {
-    for queue_secs in QUEUES {
-        overload_with(times, queue_secs);
+    for (queue_secs, least) in QUEUES {
+        overload_with(times, queue_secs, least);
     }
 }
 
-fn overload_with(times: f64, queue_secs: f64) {
+fn overload_with(times: f64, queue_secs: f64, least: f64) {
     let mut model = Model::new(CAPACITY, queue_secs, &fleet(), SEED);
     model.run(5_000, 0.8);
     assert_eq!(model.levels.len(), 1, "nothing is given up below what can be taken: {:?}", model.levels);
@@ -40,7 +41,7 @@ fn overload_with(times: f64, queue_secs: f64) {
     let per_second = (model.stored - before) as f64 / 60.0;
     println!("{times} x, {queue_secs} s: {per_second:.0} of {CAPACITY} events/s");
     assert!(
-        per_second >= 0.9 * CAPACITY,
+        per_second >= least * CAPACITY,
         "{times} x, {queue_secs} s: {per_second} events/s; {:?}",
         model.levels
     );

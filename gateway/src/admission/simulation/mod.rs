@@ -12,6 +12,7 @@ use super::{
     Charge, Class, Controller, Faults, Judgement, LadderOptions, Level, Pressure, Pressures, Resource, Share,
     cost, judge,
 };
+use crate::decisions::Reason;
 use gateway_protocol::QoS;
 use std::collections::VecDeque;
 
@@ -21,7 +22,7 @@ const TICK_MS: u64 = 10;
 const DECODING: f64 = 0.06;
 /// Events of one read.
 const READ_EVENTS: u32 = 256;
-/// How often a client whose PUBACK is late is looked at.
+/// How often a client whose PUBACK is late is looked at, and how long a flood is left unread.
 const LOOKS_MS: u64 = 250;
 
 /// Who brings what.
@@ -217,10 +218,11 @@ impl Model {
                 )
             };
             match judgement {
-                Judgement::Shed(_) => {
+                Judgement::Shed(reason) => {
                     client.fate.shed += 1;
-                    let unread_ms = client.share.as_ref().map_or(0, |share| share.unread_ms(&self.pressure));
-                    client.unread_until = now_ms + unread_ms;
+                    if reason == Reason::OverShare {
+                        client.unread_until = now_ms + LOOKS_MS;
+                    }
                     continue;
                 }
                 Judgement::TakeLate { wait_ms, .. } => {
