@@ -30,7 +30,7 @@ const DOORS: [(&str, &[&str]); 13] = [
     ("hyper", &["gateway/src/admin/", "gateway/src/sinks/webhook/", "gateway/src/config/sinks.rs"]),
     ("hyper_rustls", &["gateway/src/sinks/webhook/"]),
     ("hyper_util", &["gateway/src/admin/", "gateway/src/sinks/webhook/"]),
-    ("ring", &["gateway/src/sinks/webhook/"]),
+    ("ring", &["gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"]),
     (
         "rustls",
         &["gateway/src/listener/tls", "gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"],
