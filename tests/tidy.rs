@@ -33,7 +33,7 @@ const DOORS: [(&str, &[&str]); 17] = [
     ("hyper_rustls", &["gateway/src/sinks/webhook/"]),
     ("hyper_util", &["gateway/src/admin/", "gateway/src/sinks/webhook/"]),
     ("prost_reflect", &["device-sim/src/payload/protobuf.rs", "device-sim/tests/payloads.rs"]),
-    ("ring", &["gateway/src/sinks/webhook/"]),
+    ("ring", &["gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"]),
     (
         "rustls",
         &["gateway/src/listener/tls", "gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"],

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use gateway_protocol::packet::{Ack, Packet, Publish, RetainHandling, SubscribeOptions};
-use gateway_protocol::{PacketId, PacketType, Properties, PropertiesBuf, Property};
+use gateway_protocol::{Decoded, PacketId, PacketType, Properties, PropertiesBuf, Property, decode};
 use gateway_tests::{Client, Ended, Frame, Gateway, Hello, Message, QoS, ReasonCode, TIMEOUT};
 
 use crate::V5;
@@ -99,11 +99,17 @@ pub(super) fn told_for(gateway: &Gateway, bytes: &[u8]) -> Option<ReasonCode> {
     client.await_close(TIMEOUT)
 }
 
-/// These bytes are a DISCONNECT with this Reason Code, and nothing else.
+/// These bytes are a DISCONNECT with this Reason Code, with a Reason String at most, and nothing else.
 pub(super) fn assert_disconnect(bytes: &[u8], reason: ReasonCode, what: &str) {
-    let code = reason.as_u8();
-    // The Property Length of 0 may be left out.
-    assert!(bytes == [0xE0, 1, code] || bytes == [0xE0, 2, code, 0], "{what}: not {reason:?}: {bytes:02x?}");
+    let Ok(Decoded::Packet { packet: Packet::Disconnect(disconnect), consumed }) = decode(bytes, V5, 1 << 20)
+    else {
+        panic!("{what}: not {reason:?}: {bytes:02x?}");
+    };
+    let is_plain = disconnect.properties.iter().all(|property| matches!(property, Property::ReasonString(_)));
+    assert!(
+        disconnect.reason_code == reason && consumed == bytes.len() && is_plain,
+        "{what}: not {reason:?}: {bytes:02x?}"
+    );
 }
 
 /// A connection and its CONNACK.
