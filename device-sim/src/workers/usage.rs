@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::process;
 
+/// Connections that it takes to weigh one.
+const WEIGHABLE: u64 = 1_000;
+
 /// One worker process, measured by itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerUsage {
@@ -40,10 +43,10 @@ impl WorkerUsage {
         self.waited_for_cpu_s / self.elapsed_s.max(1e-9)
     }
 
-    /// Memory per connection, its device's included, bytes; none if there are no connections.
+    /// Memory per connection, its device's included, bytes; none if they are so few that the worker's own buffers weigh more.
     pub fn bytes_per_connection(&self) -> Option<f64> {
         let grown = self.resident_connected_bytes.saturating_sub(self.resident_at_first_bytes);
-        (self.connections > 0 && grown > 0).then(|| grown as f64 / self.connections as f64)
+        (self.connections >= WEIGHABLE && grown > 0).then(|| grown as f64 / self.connections as f64)
     }
 }
 
