@@ -159,8 +159,7 @@ async fn devices_say_that_they_are_there_answer_and_say_goodbye() {
     assert!(says(&reply, "\"command\":\"unlock\""), "{reply:?}");
 
     // A state is there for whoever comes later.
-    let states = ["devices/+/+/state"];
-    backend.client.subscribe(states[0], qos).await.unwrap();
+    backend.client.subscribe("devices/+/+/state", qos).await.unwrap();
     let state = backend.hear("a state", |heard| heard.topic.ends_with("/state") && heard.retain).await;
     assert!(says(&state, "temperature_c"), "{state:?}");
 
@@ -196,7 +195,7 @@ async fn a_sparkplug_node_is_born_speaks_is_born_again_and_dies() {
     let before: Vec<&str> = backend.heard.iter().map(|heard| heard.topic.as_str()).take(3).collect();
     let (node, device) = ("dev-00000", "dev-00000/cold-room");
     let births = [format!("spBv1.0/site-00/NBIRTH/{node}"), format!("spBv1.0/site-00/DBIRTH/{device}")];
-    assert_eq!(before[..2], births, "births come first");
+    assert!(before.starts_with(&births.each_ref().map(String::as_str)), "births come first: {before:?}");
     assert_eq!(backend.heard.iter().filter(|heard| is_data(heard)).map(seq).next(), Some(2));
 
     // A host that missed the births asks for them: Payload { metrics: [{ name, boolean_value: true }] }.
