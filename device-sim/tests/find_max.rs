@@ -1,5 +1,5 @@
 //! The search for the highest rate, against a broker whose limit is known: it serves so many events in a second and no more.
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "test helpers; a failure fails the test")]
+#![expect(clippy::expect_used, reason = "test helpers; a failure fails the test")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

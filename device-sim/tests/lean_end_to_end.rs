@@ -38,8 +38,8 @@ async fn run(directory: &Path, scenario: &str, broker: SocketAddr) -> (Value, St
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it does not panic");
     let output = output.expect("the binary runs");
     let error = String::from_utf8_lossy(&output.stderr);
-    let report: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("a report: {error}"));
+    assert!(!output.stdout.is_empty(), "no report: {error}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report in JSON");
     let text = format!("{report:#}");
     assert_eq!(output.status.code(), Some(0), "{error}\n{text}");
     (report, text)
