@@ -138,7 +138,11 @@ fn hang_up_is_survived_and_told_of() {
     assert!(ready.ends_with(" admin=off\n"), "{ready}");
     send(&child, Signal::HUP);
     let mut log = BufReader::new(child.stderr.take().unwrap());
-    let told = log.by_ref().lines().map(Result::unwrap).find(|line| line.contains("SIGHUP"));
+    let told = log
+        .by_ref()
+        .lines()
+        .map(Result::unwrap)
+        .find(|line| line.contains("the configuration was read again"));
     assert!(told.is_some(), "the log ended without a word of it");
     send(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(0));

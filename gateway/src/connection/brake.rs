@@ -27,7 +27,10 @@ use tokio::time::{Instant, Sleep};
 
 /// The longest that a subscriber is waited for at once.
 const LONGEST: Duration = Duration::from_millis(250);
-/// How long a flood is left with the kernel at once, and how often a level is looked at.
+/// How long a flood is left with the kernel at once. With one read between two of them that is about a megabyte in a second, so that a
+/// PINGREQ behind a full socket is answered within seconds.
+pub(super) const FLOOD_PAUSE: Duration = Duration::from_millis(50);
+/// How often a level is looked at.
 pub(super) const MOMENT: Duration = Duration::from_millis(250);
 
 /// A publisher that waits.

@@ -4,7 +4,7 @@
 //! none of this is touched. What is decided in one read is gathered ([`Pressed`]) and told once: to the brake, and to the decision log.
 
 use super::Context;
-use super::brake::{Brake, MOMENT};
+use super::brake::{Brake, FLOOD_PAUSE};
 use crate::admission::{
     Charge, Class, Judgement, Level, Membership, Scope, Share, Stance, Throttle, cost, judge, reason_code,
 };
@@ -188,7 +188,7 @@ impl Pressed {
             brake.over_share(self.late_ms);
         }
         if self.unread {
-            brake.unread(MOMENT);
+            brake.unread(FLOOD_PAUSE);
         }
         if self.is_held && !self.has_critical {
             brake.hold_from(self.stance.level);
