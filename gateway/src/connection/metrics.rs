@@ -221,6 +221,7 @@ pub fn describe() {
         Unit::Count,
         "Events taken: stored in the log, handed to live subscribers only, wanted by nobody, or stored before under the same event-id"
     );
+    describe_counter!("gateway_events_shed_total", Unit::Count, "Events given up under pressure, by reason");
     describe_counter!("gateway_events_rejected_total", Unit::Count, "Events not taken, by reason");
     describe_counter!(
         "gateway_sessions_left_open_total",
