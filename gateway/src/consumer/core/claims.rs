@@ -102,9 +102,7 @@ impl<C> Core<C> {
         let before = self.claims.taken.len();
         while !self.rules.paused && self.keyless == 0 && self.workers.has_room() {
             let Some(offset) = self.next_ready() else { break };
-            if !self.pass_over(offset) {
-                break;
-            }
+            self.pass_over(offset);
             let last = self.items.get(&offset).and_then(|item| item.worker_id);
             let Some(worker) = self.workers.take_turn(last) else { break };
             self.take(offset, worker, now_ms);
@@ -115,24 +113,28 @@ impl<C> Core<C> {
     /// Items that come again and fresh ones alternate: neither keeps the other back.
     fn next_ready(&mut self) -> Option<u64> {
         let again = self.ready_again.first().copied();
-        let has_room = self.open < self.rules.max_ack_pending.max(1) as usize;
-        let fresh = self.ready_fresh.first().copied().filter(|_| has_room);
+        let fresh = self.fresh_to_leave();
         let takes_fresh = again.is_none() || (fresh.is_some() && !self.fresh_was_last);
         self.fresh_was_last = takes_fresh;
         if takes_fresh { fresh } else { again }
     }
 
-    /// Fresh items before this one wait for their key: they become open, never handed out, so that what is read up to is one offset. False
-    /// when there is no room for so many.
-    fn pass_over(&mut self, offset: u64) -> bool {
-        let passed: Vec<u64> = self.fresh.range(..offset).copied().collect();
-        if passed.is_empty() || !self.fresh.contains(&offset) {
-            return true;
+    /// The first fresh item that is ready, if there is room among the open ones for it and for all it passes over. Those after it would pass
+    /// over more.
+    pub(super) fn fresh_to_leave(&self) -> Option<u64> {
+        let offset = *self.ready_fresh.first()?;
+        let most = self.rules.max_ack_pending.max(1) as usize;
+        let may_pass = most.checked_sub(self.open + 1)?;
+        let passes_more = self.fresh.range(..offset).nth(may_pass).is_some();
+        (!passes_more).then_some(offset)
+    }
+
+    /// Fresh items before this one wait for their key: they become open, never handed out, so that what is read up to is one offset.
+    fn pass_over(&mut self, offset: u64) {
+        if !self.fresh.contains(&offset) {
+            return;
         }
-        if self.open + passed.len() >= self.rules.max_ack_pending as usize {
-            return false;
-        }
-        for offset in passed {
+        for offset in self.fresh.range(..offset).copied().collect::<Vec<_>>() {
             if let Some(item) = self.items.get_mut(&offset) {
                 item.is_open = true;
                 self.open += 1;
@@ -140,7 +142,6 @@ impl<C> Core<C> {
             self.claims.changed.insert(offset);
             self.place(offset);
         }
-        true
     }
 
     fn take(&mut self, offset: u64, worker: WorkerId, now_ms: u64) {

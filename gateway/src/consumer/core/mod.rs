@@ -210,10 +210,11 @@ impl<C> Core<C> {
         Some((offset, self.items.get(&offset)?.is_letter))
     }
 
-    /// What was read ahead may fill all the room there is and wait for an item that has none: that one is let in.
+    /// What was read ahead may fill all the room there is and wait for an item that has none: that one is let in. It may wait for its key, or
+    /// be ready itself and wait for room among the open items.
     fn may_hold_more(&self) -> bool {
-        let is_stuck = self.keyless == 0 && self.ready_again.is_empty() && self.ready_fresh.is_empty();
-        self.held_bytes < self.rules.read_ahead_bytes || is_stuck
+        let is_stuck = || self.keyless == 0 && self.ready_again.is_empty() && self.fresh_to_leave().is_none();
+        self.held_bytes < self.rules.read_ahead_bytes || is_stuck()
     }
 
     /// The content that was wanted.

@@ -266,3 +266,75 @@ fn a_lower_limit_ends_what_has_failed_more_often() {
     assert!(hand_out(&mut core, 200).is_empty());
     assert!(core.dead(0).is_some());
 }
+
+#[test]
+fn after_a_crash_open_events_get_in_although_ready_ones_fill_the_memory() {
+    let rules = Rules {
+        order: Order::Key,
+        ack_wait_ms: 44,
+        max_deliver: 0,
+        backoff_ms: Vec::new(),
+        max_ack_pending: 7,
+        hang_limit: 0,
+        paused: false,
+        read_ahead_bytes: 64,
+    };
+    let steps = vec![
+        Step::Join(1),
+        Step::Read(1),
+        Step::HandOut,
+        Step::Wait(44),
+        Step::NotPickedUp,
+        Step::Fail,
+        Step::Join(3),
+        Step::Read(4),
+        Step::Read(7),
+        Step::HandOut,
+        Step::Read(1),
+        Step::HandOut,
+        Step::Ack(0),
+        Step::Send,
+        Step::Stored,
+        Step::Join(0),
+        Step::Crash(0),
+    ];
+    run(rules, steps).unwrap();
+}
+
+#[test]
+fn failed_events_get_in_although_fresh_ones_fill_the_memory_and_have_no_room() {
+    let rules =
+        Rules { max_deliver: 0, backoff_ms: Vec::new(), max_ack_pending: 4, read_ahead_bytes: 40, ..plain() };
+    let mut core = offered(rules, 4);
+    let worker = core.join("w", 4, 0);
+    assert_eq!(hand_out(&mut core, 0).len(), 4);
+    for offset in 4..8 {
+        core.offer(offset, offset, 10, offset);
+    }
+    for offset in 0..4 {
+        assert_eq!(core.nak(offset, 1, None, 0), Settled::Done);
+    }
+    for now in 1..20 {
+        core.set_credit(worker, 4);
+        for hand in hand_out(&mut core, now) {
+            assert_eq!(core.ack(hand.offset, hand.attempt, now), Settled::Done);
+        }
+    }
+    assert_eq!(core.totals().acked, 8);
+}
+
+#[test]
+fn a_fresh_event_that_has_no_room_keeps_no_failed_one_back() {
+    let rules = Rules { order: Order::Key, backoff_ms: Vec::new(), max_ack_pending: 3, ..plain() };
+    let mut core = Core::restore(rules, 0, [], 0);
+    for (offset, key) in [(0, 1), (1, 2), (2, 1), (3, 3)] {
+        core.offer(offset, key, 10, offset);
+    }
+    core.join("w", 9, 0);
+    assert_eq!(hand_out(&mut core, 0).len(), 2, "the last one would pass over one more");
+    for offset in [0, 1] {
+        assert_eq!(core.nak(offset, 1, None, 0), Settled::Done);
+    }
+    let again = hand_out(&mut core, 0);
+    assert_eq!(again.iter().map(|hand| hand.offset).collect::<Vec<_>>(), [0, 1]);
+}
