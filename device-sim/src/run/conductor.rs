@@ -85,7 +85,8 @@ async fn conduct(
         let now_us = shared.clock.now_us();
         let told = *ending.borrow_and_update();
         if told != Ending::No {
-            steps.retain(|step| begun.contains(&step.phase));
+            // What was to happen by now has begun, too.
+            steps.retain(|step| step.at_us <= now_us || begun.contains(&step.phase));
         }
         while let Some(step) = steps.pop_front_if(|step| told != Ending::No || step.at_us <= now_us) {
             let Step { phase, change, .. } = step;
