@@ -172,8 +172,9 @@ impl Prometheus {
     }
 
     fn value(&self, expression: &str) -> Option<f64> {
+        // Before it is ready it says so in words.
         let answer: Value =
-            serde_json::from_str(&self.get(&format!("/api/v1/query?query={expression}"))).unwrap();
+            serde_json::from_str(&self.get(&format!("/api/v1/query?query={expression}"))).ok()?;
         answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
     }
 }

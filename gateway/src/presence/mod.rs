@@ -179,6 +179,8 @@ impl Presence {
         let tables = self.lock();
         let mut all: Vec<Past> =
             tables.ended.of(client_id).chain(tables.refused.of(client_id)).copied().collect();
+        // Of two ends within a millisecond the one that was told of last comes first.
+        all.reverse();
         all.sort_by_key(|past| std::cmp::Reverse(past.ended_ms));
         all
     }
