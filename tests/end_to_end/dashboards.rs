@@ -155,8 +155,9 @@ impl Prometheus {
 
     /// The names of the alerts that fire.
     fn firing(&self) -> BTreeSet<String> {
-        let answer: Value = serde_json::from_str(&self.get("/api/v1/alerts")).unwrap();
-        let alerts = answer["data"]["alerts"].as_array().unwrap();
+        // Before it is ready it says so in words.
+        let answer: Value = serde_json::from_str(&self.get("/api/v1/alerts")).unwrap_or_default();
+        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
         firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }

@@ -1,7 +1,7 @@
 //! `device-sim bench`: how much a broker does, and what that costs it.
 //!
 //! Ten scenarios ([`Scenario`]), each against one broker or, with `--compare`, against several in turn; the highest rate that keeps an
-//! SLO ([`find_max`]); curves of the cost of a message
+//! SLO (`find_max`); curves of the cost of a message
 //! when there is more of something ([`scaling`]); the weight of an idle connection ([`memory`]); and a document with all of it
 //! ([`report`]). CPU time and memory are those of the broker's process, read from the system; rates and latencies are the client's.
 //! Everything shares one machine, so only figures of one run can be compared with each other, and CPU for each message says more than

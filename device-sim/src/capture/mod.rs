@@ -16,7 +16,7 @@
 //!          'E' JSON               end, the last frame: how many messages, and why there are no more
 //! ```
 //!
-//! [`file`] reads and writes them, [`anonymise`] takes names out of messages, [`link`] is the MQTT client that both recording and
+//! [`mod@file`] reads and writes them, [`anonymise`] takes names out of messages, [`link`] is the MQTT client that both recording and
 //! replaying use.
 
 pub(crate) mod anonymise;

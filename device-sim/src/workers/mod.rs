@@ -15,7 +15,7 @@
 //!             ──Leave───►
 //! ```
 //!
-//! [`lean`](lean) is a run with them, [`team`](team) the processes, [`worker`] the other side.
+//! [`lean`] is a run with them, [`team`] the processes, [`worker`] the other side.
 
 mod frames;
 mod lean;
