@@ -69,6 +69,8 @@ fn a_log_that_fills_up_leads_through_every_level_and_all_of_it_is_delivered_in_t
         let open_max = if *seen.last().unwrap() < 4 { 100 } else { 5 };
         normal.step(&payload, open_max);
         critical.step(&payload, open_max);
+        // A level is entered after two samples, 100 ms apart: faster than that, and one is passed over.
+        pause(Duration::from_millis(5));
         let level = look(&gateway).0 as u8;
         if level != *seen.last().unwrap() {
             seen.push(level);
