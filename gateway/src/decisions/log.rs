@@ -83,6 +83,10 @@ impl DecisionLog {
         let circumstances = Circumstances { level, pressure_percent };
         let mut state = self.lock();
         match decision.action {
+            // A client may be refused as fast as it publishes, and must not push out what is known of others.
+            Action::Refused if !decision.topic.is_empty() => {
+                state.gather(now_ms, circumstances, &decision);
+            }
             // Each of these stands for itself, and somebody may be waiting to see it.
             Action::Refused | Action::Disconnected | Action::LevelChanged => {
                 state.ring.push(now_ms, circumstances, &decision);

@@ -50,6 +50,18 @@ fn pages_are_newest_first_and_lead_from_one_to_the_next() {
 }
 
 #[test]
+fn a_client_that_is_refused_for_ever_pushes_out_nothing_of_others() {
+    let log = DecisionLog::new(1_000);
+    refuse(&log, 0..10);
+    for _ in 0..100_000 {
+        log.record(NOW_MS, decision("hog", "live/1", Action::Refused, Reason::RetainedFull));
+    }
+    let page = log.page(&all());
+    assert_eq!(page.decisions.len(), 11);
+    assert_eq!(page.decisions.first().map(|newest| newest.count), Some(100_000));
+}
+
+#[test]
 fn a_query_asks_for_client_reason_action_and_time_at_once() {
     let log = DecisionLog::new(1_000);
     refuse(&log, 0..10);
@@ -228,7 +240,7 @@ fn a_hundred_thousand_entries_take_what_is_promised() {
     for number in 0..300_000_u64 {
         let client = format!("device-{:06}", number % 10_000);
         let topic = format!("devices/device-{:06}/temperature", number % 10_000);
-        log.record(NOW_MS + number, decision(&client, &topic, Action::Refused, Reason::OverShare));
+        log.record(NOW_MS + number, decision(&client, &topic, Action::Disconnected, Reason::OverShare));
     }
     let grown = resident().saturating_sub(before);
     let stats = log.stats();
