@@ -103,10 +103,11 @@ fn mqtt_4_5_0_1_a_message_is_added_to_the_session_of_every_client_that_subscribe
     let mut publisher = client(&gateway, "publisher");
     // Its publisher, too, if it subscribed.
     publisher.subscribe(&[("a/b", QOS2)]);
-    for first in [PUBLISH_1, PUBLISH_2] {
-        publisher.send_bytes(&publish(first, "a/b", 1, "x"));
+    // The message may come back before its PUBACK does: until then its Packet Identifier is in use.
+    for (id, first) in [(1, PUBLISH_1), (2, PUBLISH_2)] {
+        publisher.send_bytes(&publish(first, "a/b", id, "x"));
         if first == PUBLISH_2 {
-            publisher.send_bytes(&ack(PUBREL, 1));
+            publisher.send_bytes(&ack(PUBREL, id));
         }
         let message = take(&mut publisher, 1).remove(0);
         assert_eq!(message.topic, "a/b");
