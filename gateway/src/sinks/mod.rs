@@ -23,13 +23,12 @@ pub use status::{SinkState, SinkStatus};
 use crate::clock;
 use crate::config::{ConsumerStart, SinkConfig, SinkTarget};
 use crate::consumer::SINK_PREFIX;
-use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order, Progress};
+use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order};
 use batch::BatchLimits;
 use gateway_storage::{Entry, Staging};
 use postgres::Postgres;
 use runner::Runner;
 use status::Board;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -100,37 +99,13 @@ impl Sinks {
                     let target = Webhook::new(&config.name, options.clone()).map_err(|source| {
                         SinkStartError::Certificates { name: config.name.as_str().into(), source }
                     })?;
-                    tasks.spawn(
-                        Runner {
-                            engine,
-                            consumer,
-                            target,
-                            limits,
-                            board,
-                            stop,
-                            done: Progress::default(),
-                            late: BTreeSet::new(),
-                        }
-                        .run(),
-                    );
+                    tasks.spawn(Runner::new(engine, consumer, target, limits, board, stop).run());
                 }
                 SinkTarget::Postgres(options) => {
                     let target = Postgres::new(&config.name, (**options).clone()).map_err(|source| {
                         SinkStartError::Certificates { name: config.name.as_str().into(), source }
                     })?;
-                    tasks.spawn(
-                        Runner {
-                            engine,
-                            consumer,
-                            target,
-                            limits,
-                            board,
-                            stop,
-                            done: Progress::default(),
-                            late: BTreeSet::new(),
-                        }
-                        .run(),
-                    );
+                    tasks.spawn(Runner::new(engine, consumer, target, limits, board, stop).run());
                 }
             }
         }

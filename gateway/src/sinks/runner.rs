@@ -33,16 +33,16 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 
 /// One sink.
 pub(super) struct Runner<T> {
-    pub(super) engine: Engine,
-    pub(super) consumer: Arc<ConsumerEntry>,
-    pub(super) target: T,
-    pub(super) limits: BatchLimits,
-    pub(super) board: Arc<Board>,
-    pub(super) stop: watch::Receiver<bool>,
+    engine: Engine,
+    consumer: Arc<ConsumerEntry>,
+    target: T,
+    limits: BatchLimits,
+    board: Arc<Board>,
+    stop: watch::Receiver<bool>,
     /// What is done and was not taken by the log yet. `read_to` is how far this task has come, whatever the log knows of it.
-    pub(super) done: Progress,
+    done: Progress,
     /// Redriven letters that are written, until the view knows.
-    pub(super) late: BTreeSet<u64>,
+    late: BTreeSet<u64>,
 }
 
 /// Why a turn ended.
@@ -70,6 +70,19 @@ impl std::convert::From<Unavailable> for Stop {
 }
 
 impl<T: Target> Runner<T> {
+    /// For `target`, from where `consumer` stands; `stop` ends it.
+    pub(super) fn new(
+        engine: Engine,
+        consumer: Arc<ConsumerEntry>,
+        target: T,
+        limits: BatchLimits,
+        board: Arc<Board>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let (done, late) = (Progress::default(), BTreeSet::new());
+        Self { engine, consumer, target, limits, board, stop, done, late }
+    }
+
     /// Until the gateway stops, or the sink's consumer is removed.
     pub(super) async fn run(mut self) {
         let mut stop = self.stop.clone();

@@ -140,16 +140,9 @@ impl Scene {
     fn run(&self, events: usize) -> (JoinHandle<()>, watch::Sender<bool>, Arc<Board>) {
         let (stop, stopped) = watch::channel(false);
         let board = Arc::new(Board::new("test", "fake", NAME));
-        let runner = Runner {
-            engine: self.engine.clone(),
-            consumer: self.consumer.clone(),
-            target: self.fake.clone(),
-            limits: BatchLimits { events, bytes: 1 << 20 },
-            board: board.clone(),
-            stop: stopped,
-            done: crate::engine::Progress::default(),
-            late: std::collections::BTreeSet::new(),
-        };
+        let limits = BatchLimits { events, bytes: 1 << 20 };
+        let (engine, consumer, fake) = (self.engine.clone(), self.consumer.clone(), self.fake.clone());
+        let runner = Runner::new(engine, consumer, fake, limits, board.clone(), stopped);
         (tokio::spawn(runner.run()), stop, board)
     }
 
