@@ -3,6 +3,8 @@
 #![cfg(feature = "demo")]
 #![expect(clippy::expect_used, reason = "a test helper; a failure fails the test")]
 
+mod started;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +12,12 @@ use std::time::Duration;
 use device_sim::report::{Report, Verdict, text};
 use device_sim::run::{self, Plan, Shared, Stop};
 use device_sim::scenario::Scenario;
-use gateway::app::Gateway;
-use gateway::config::Config;
-use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-async fn start_gateway(directory: &TempDir) -> Gateway {
-    let mut config = Config::default();
-    config.storage.data_dir = directory.path().to_owned();
-    config.admin.address.set_port(0);
-    for listener in &mut config.listeners {
-        listener.address.set_port(0);
-    }
-    Gateway::start(config).await.expect("the gateway starts")
-}
+use started::start_gateway;
 
 fn plan(scenario: &str, broker: SocketAddr) -> Plan {
     let scenario = Scenario::parse(scenario).expect("a valid scenario");

@@ -2,6 +2,8 @@
 #![cfg(feature = "demo")]
 #![expect(clippy::expect_used, reason = "a test helper; a failure fails the test")]
 
+mod started;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -9,25 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use gateway::app::Gateway;
-use gateway::config::Config;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-async fn start_gateway(directory: &TempDir) -> Gateway {
-    let mut config = Config::default();
-    config.storage.data_dir = directory.path().to_owned();
-    config.admin.address.set_port(0);
-    for listener in &mut config.listeners {
-        listener.address.set_port(0);
-    }
-    Gateway::start(config).await.expect("the gateway starts")
-}
+use started::start_gateway;
 
 /// The report of `device-sim run`, and whether it says that all promises were kept.
 async fn run(directory: &Path, scenario: &str, broker: SocketAddr) -> (Value, String) {

@@ -3,6 +3,8 @@
 #![cfg(feature = "demo")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "all of this file is a test")]
 
+mod started;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +14,13 @@ use device_sim::report::{Report, Verdict, text};
 use device_sim::run::{self, Plan, Shared, Stop};
 use device_sim::scenario::Scenario;
 use gateway::app::Gateway;
-use gateway::config::Config;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
-use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use started::start_gateway;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -85,16 +87,6 @@ impl Backend {
     fn topics(&self, part: &str) -> Vec<&str> {
         self.heard.iter().map(|heard| heard.topic.as_str()).filter(|topic| topic.contains(part)).collect()
     }
-}
-
-async fn start_gateway(directory: &TempDir) -> Gateway {
-    let mut config = Config::default();
-    config.storage.data_dir = directory.path().to_owned();
-    config.admin.address.set_port(0);
-    for listener in &mut config.listeners {
-        listener.address.set_port(0);
-    }
-    Gateway::start(config).await.expect("the gateway starts")
 }
 
 /// A fleet that runs until it is stopped.
