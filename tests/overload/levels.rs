@@ -147,8 +147,8 @@ fn at_l4_no_sessions_are_made_and_acknowledgements_wait_until_it_is_over() {
 
 #[test]
 fn at_l3_qos_0_is_shed_by_class_and_never_what_is_critical() {
-    // Few enough to be within any share.
-    const EACH: usize = 20;
+    // Few enough to be within the smallest share there is, which is 64 at once: an event costs 1 1/8.
+    const EACH: usize = 15;
     let stage = Stage::at(3, &[]);
     let gateway = &stage.gateway;
     let mut subscriber = gateway.connect(V5, "subscriber");
@@ -172,11 +172,7 @@ fn at_l3_qos_0_is_shed_by_class_and_never_what_is_critical() {
     }
     assert_eq!(got.get("debug/1"), None, "bulk goes first");
     assert_eq!(got.get("alarm/1"), Some(&EACH), "{got:?}");
-    // How much a share is follows what the gateway takes, and a machine that stalls takes less for a moment.
-    assert!(
-        got.get("live/1").is_some_and(|taken| *taken >= EACH / 2),
-        "normal ones, within their share, are taken at the beginning of L3: {got:?}"
-    );
+    assert_eq!(got.get("live/1"), Some(&EACH), "normal ones go later in L3: {got:?}");
     let shed = decisions(gateway, "client=publisher&action=shed");
     assert!(shed.iter().all(|shed| shed.reason == "shed_bulk"), "{shed:?}");
     assert_eq!(shed.iter().map(|shed| shed.count).sum::<u64>(), EACH as u64);

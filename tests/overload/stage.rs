@@ -16,14 +16,18 @@ const FRAMING_BYTES: usize = 70;
 /// How long a level may take to be reached.
 const SOON: Duration = Duration::from_secs(10);
 
-/// What every test here sets: a small log, nothing that is kept for its own sake, and two classes.
-pub(crate) const SETS: [&str; 7] = [
+/// What every test here sets: a small log, nothing that is kept for its own sake, two classes, and nothing that presses beside the log,
+/// however slow the machine is.
+pub(crate) const SETS: [&str; 10] = [
     "storage.max_bytes=8MiB",
     "storage.segment_bytes=1MiB",
     "storage.group_bytes_max=1MiB",
     "mqtt.max_packet_bytes=256KiB",
     "delivery.outbox_bytes_max=64MiB",
     "stream=[]",
+    "admission.max_commit_ms=600000",
+    "admission.max_loop_lag_ms=600000",
+    "admission.max_unacknowledged_ms=3600000",
     "admission.class=[{class=\"critical\", topics=[\"alarm/#\"]}, {class=\"bulk\", topics=[\"debug/#\"]}]",
 ];
 
