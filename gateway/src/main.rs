@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use gateway::admin::{Controls, Order};
 use gateway::app::Gateway;
 use gateway::config::{Config, DEFAULT_TOML, LoadOptions, LogFormat, Settings, Source};
 use gateway::telemetry::{LineFormat, logs_to_stderr};
@@ -24,6 +25,7 @@ use gateway_storage::Offset;
 use gateway_storage::offline::{self, OfflineError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::cli::{
@@ -88,6 +90,8 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::DeadLetters(arguments) => return ask(arguments.parts()),
         Command::Sinks(arguments) => return ask(arguments.parts()),
         Command::Decisions(arguments) => return ask(arguments.parts()),
+        Command::Reload(arguments) => return ask(arguments.parts()),
+        Command::Drain(arguments) => return ask(arguments.parts()),
     }
     Ok(true)
 }
@@ -181,11 +185,12 @@ fn run(mut config: Config, settings: Settings, options: LoadOptions) -> anyhow::
 async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let manager = Manager::find();
     // Before anything starts, so that no signal finds its default action, which is to kill.
-    let mut signals = Signals::new(reload).context("cannot listen for signals")?;
+    let (controls, orders) = Controls::new();
+    let mut signals = Signals::new(reload, orders).context("cannot listen for signals")?;
     let gateway = tokio::select! {
-        started = Gateway::start(config) => started.context("cannot start")?,
+        started = Gateway::start_with(config, controls) => started.context("cannot start")?,
         signal = signals.stop() => {
-            info!(signal = signal.name, "stopped before it was ready");
+            info!(signal = signal.name(), "stopped before it was ready");
             return Ok(());
         }
     };
@@ -207,51 +212,86 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         signal = signals.stop() => signal,
         () = &mut alive => return Ok(()),
     };
-    info!(signal = signal.name, "draining; a second signal ends it at once");
+    info!(signal = signal.name(), "draining; a second signal ends it at once");
     manager.stopping(DRAIN_TIMEOUT);
     tokio::select! {
         () = &mut alive => Ok(()),
-        () = gateway.shutdown() => {
+        () = gateway.shutdown_to(signal.server_reference()) => {
             info!("drained");
             Ok(())
         }
-        signal = signals.stop() => {
-            error!(signal = signal.name, "ended before it was drained");
-            std::process::exit(128 + signal.kind.as_raw_value());
+        (kind, name) = signals.stop_at_once() => {
+            error!(signal = name, "ended before it was drained");
+            std::process::exit(128 + kind.as_raw_value());
         }
     }
 }
 
-/// The signals that mean something to a gateway.
+/// The signals that mean something to a gateway, and what is asked over its admin listener.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    orders: mpsc::Receiver<Order>,
     reload: Reload,
 }
 
-struct StopSignal {
-    kind: SignalKind,
-    name: &'static str,
+/// What asked the gateway to stop.
+enum Stop {
+    Signal(SignalKind, &'static str),
+    /// `gateway drain`.
+    Drain(Option<Box<str>>),
+}
+
+impl Stop {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Signal(_, name) => name,
+            Self::Drain(_) => "drain",
+        }
+    }
+
+    fn server_reference(self) -> Option<Box<str>> {
+        match self {
+            Self::Signal(..) => None,
+            Self::Drain(server_reference) => server_reference,
+        }
+    }
 }
 
 impl Signals {
-    fn new(reload: Reload) -> io::Result<Self> {
+    fn new(reload: Reload, orders: mpsc::Receiver<Order>) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            orders,
             reload,
         })
     }
 
-    /// The next signal that asks to stop. SIGHUP is done meanwhile.
-    async fn stop(&mut self) -> StopSignal {
+    /// The next that asks to stop. What asks to reload is done meanwhile.
+    async fn stop(&mut self) -> Stop {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return StopSignal { kind: SignalKind::terminate(), name: "SIGTERM" },
-                _ = self.interrupt.recv() => return StopSignal { kind: SignalKind::interrupt(), name: "SIGINT" },
-                _ = self.hang_up.recv() => self.reload.reload(),
+                _ = self.terminate.recv() => return Stop::Signal(SignalKind::terminate(), "SIGTERM"),
+                _ = self.interrupt.recv() => return Stop::Signal(SignalKind::interrupt(), "SIGINT"),
+                // Both sides of it are told in the log.
+                _ = self.hang_up.recv() => drop(self.reload.reload()),
+                Some(order) = self.orders.recv() => match order {
+                    // Whoever asked may have gone.
+                    Order::Reload(answer) => drop(answer.send(self.reload.reload())),
+                    Order::Drain(drain) => return Stop::Drain(drain.server_reference),
+                },
+            }
+        }
+    }
+
+    /// The next signal that asks to stop, when the drain has begun: to ask for one again changes nothing.
+    async fn stop_at_once(&mut self) -> (SignalKind, &'static str) {
+        loop {
+            if let Stop::Signal(kind, name) = self.stop().await {
+                return (kind, name);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,6 +29,7 @@ pub struct Registry {
     floor: Arc<Floor>,
     closing: Notify,
     is_closing: AtomicBool,
+    server_reference: OnceLock<Box<str>>,
 }
 
 /// One connection's place, by which others can ask it to go.
@@ -132,6 +133,7 @@ impl Registry {
             floor: Floor::new(limits),
             closing: Notify::new(),
             is_closing: AtomicBool::new(false),
+            server_reference: OnceLock::new(),
         })
     }
 
@@ -207,6 +209,16 @@ impl Registry {
         if !self.is_closing.load(Ordering::Acquire) {
             closing.await;
         }
+    }
+
+    /// Where clients go that are told to use another server. What was said first stands.
+    pub fn redirect_to(&self, server_reference: Box<str>) {
+        let _ = self.server_reference.set(server_reference);
+    }
+
+    /// Where clients are told to go, if anywhere.
+    pub fn server_reference(&self) -> Option<&str> {
+        self.server_reference.get().map(|reference| &**reference)
     }
 
     /// Asks every connection to close.

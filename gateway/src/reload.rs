@@ -1,11 +1,15 @@
-//! SIGHUP: the configuration is read again, and what can change while the gateway runs does.
+//! The configuration is read again, at SIGHUP or when `gateway reload` asks, and what can change while the gateway runs does.
 //!
 //! That is `log.level`. Everything else belongs to what was built at the start: what has changed of it is named, and takes a
 //! restart. A configuration with a fault changes nothing.
 
+use gateway::admin::{ConfigFault, Reloaded};
 use gateway::config::{Config, LoadOptions, Settings};
 use gateway::telemetry::LogLevel;
 use tracing::{error, info, warn};
+
+/// The one key that can change.
+const LOG_LEVEL: &str = "log.level";
 
 /// What is in force, and where it was read from.
 pub(crate) struct Reload {
@@ -20,30 +24,44 @@ impl Reload {
         Self { options, settings, level }
     }
 
-    /// Reads the configuration again.
-    pub(crate) fn reload(&mut self) {
+    /// Reads the configuration again. Answers what was applied and what was not, or what is wrong with it.
+    pub(crate) fn reload(&mut self) -> Result<Reloaded, Vec<ConfigFault>> {
         let (config, settings) = match Config::load_with_settings(self.options.clone()) {
             Ok(loaded) => loaded,
             Err(errors) => {
                 error!(%errors, "the configuration has faults: nothing is changed");
-                return;
+                let told = |fault: &gateway::config::Fault| ConfigFault {
+                    key: fault.key.clone(),
+                    detail: match fault.accepted.as_str() {
+                        "" => format!("{} (from {})", fault.problem, fault.source),
+                        accepted => {
+                            format!("{} (from {}); accepted: {accepted}", fault.problem, fault.source)
+                        }
+                    },
+                };
+                return Err(errors.faults().iter().map(told).collect());
             }
         };
         let changed = changed(&self.settings, &settings);
-        let (now, later): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| key == "log.level");
-        if !later.is_empty() {
-            warn!(keys = later.join(", "), "changed in the configuration, and in force after a restart");
+        let (applied, needs_restart): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|key| key == LOG_LEVEL);
+        if !needs_restart.is_empty() {
+            warn!(
+                keys = needs_restart.join(", "),
+                "changed in the configuration, and in force after a restart"
+            );
         }
-        if !now.is_empty()
+        if !applied.is_empty()
             && let Err(error) = self.level.set(&config.log.level)
         {
             error!(%error, "the log level stays as it is");
-            return;
+            return Err(vec![ConfigFault { key: LOG_LEVEL.to_owned(), detail: error.to_string() }]);
         }
         let level = config.log.level;
-        info!(level, changed = !now.is_empty(), "the configuration was read again");
+        info!(level, changed = !applied.is_empty(), "the configuration was read again");
         // What takes a restart is told of each time: it is still not in force.
         self.settings.take_from(&settings, "log", "level");
+        Ok(Reloaded { applied, needs_restart, log_level: level })
     }
 }
 

@@ -29,6 +29,7 @@ mod idle;
 mod live_page;
 mod mosquitto;
 mod operations;
+mod process;
 mod replay;
 mod reports;
 mod rumqttc_clients;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::QOS1;
 
 /// Status and JSON of the answer to one request.
-fn request(admin: SocketAddr, method: &str, path: &str) -> (u16, Value) {
+pub(crate) fn request(admin: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n");
@@ -23,14 +23,14 @@ fn request(admin: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).expect(body))
 }
 
-fn get(gateway: &Gateway, path: &str) -> Value {
+pub(crate) fn get(gateway: &Gateway, path: &str) -> Value {
     let (status, answer) = request(gateway.admin(), "GET", path);
     assert_eq!(status, 200, "{path}: {answer}");
     answer
 }
 
 /// Exit status and standard output of `gateway ... --admin ADDRESS`.
-fn cli(gateway: &Gateway, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn cli(gateway: &Gateway, arguments: &[&str]) -> (i32, String) {
     let admin = gateway.admin().to_string();
     let output = Command::new(binary::gateway()).args(arguments).args(["--admin", &admin]).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())

@@ -1,6 +1,7 @@
 //! The gateway as a service: what its manager is told, SIGHUP, and a backup while it runs.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +19,7 @@ use serde_json::Value;
 use crate::QOS1;
 
 /// The program with a configuration file, and what its manager hears.
-struct Service {
+pub(crate) struct Service {
     child: Child,
     ear: UnixDatagram,
     said: Output,
@@ -26,7 +27,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(dir: &Path, config: &str) -> Self {
+    pub(crate) fn start(dir: &Path, config: &str) -> Self {
         let socket = dir.join("notify");
         let ear = UnixDatagram::bind(&socket).unwrap();
         ear.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -61,7 +62,13 @@ impl Service {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn says(&self, from: usize, words: &str) -> usize {
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let line = self.ready.wait_for(0, TIMEOUT, |line| line.starts_with("ready ")).expect("it is ready").1;
+        line.split("admin=").nth(1).unwrap().trim().parse().unwrap()
+    }
+
+    pub(crate) fn says(&self, from: usize, words: &str) -> usize {
         let found = self.said.wait_for(from, TIMEOUT, |line| line.contains(words));
         found.unwrap_or_else(|| panic!("not said: {words}\n{:#?}", self.said.lines())).0
     }

@@ -19,6 +19,7 @@
 //!
 //! [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
 
+mod controls;
 pub mod metrics;
 mod page;
 mod problem;
@@ -28,6 +29,8 @@ mod v1;
 
 #[cfg(test)]
 mod tests;
+
+pub use controls::{ConfigFault, Controls, Drain, Order, Reloaded};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -142,6 +145,8 @@ pub struct Subject {
     pub context: Arc<Context>,
     /// What does not change while it runs.
     pub about: About,
+    /// The process it runs in.
+    pub controls: Controls,
 }
 
 /// What `/v1/status` says that does not change while the gateway runs.

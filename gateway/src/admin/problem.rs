@@ -47,6 +47,8 @@ pub(super) enum Kind {
     Busy,
     /// The log takes nothing now, so nothing was changed.
     NotStored,
+    /// The configuration that was to be read has faults.
+    ConfigInvalid,
     /// The gateway is being stopped.
     Stopping,
     /// A fault of the gateway.
@@ -66,7 +68,7 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Foreign => StatusCode::FORBIDDEN,
-            Self::Conflict | Self::LimitReached => StatusCode::CONFLICT,
+            Self::Conflict | Self::LimitReached | Self::ConfigInvalid => StatusCode::CONFLICT,
             Self::Busy | Self::NotStored | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -89,6 +91,7 @@ impl Kind {
             Self::LimitReached => "limit-reached",
             Self::Busy => "busy",
             Self::NotStored => "not-stored",
+            Self::ConfigInvalid => "config-invalid",
             Self::Stopping => "stopping",
             Self::Internal => "internal",
         }
@@ -110,6 +113,7 @@ impl Kind {
             Self::LimitReached => "No more of these",
             Self::Busy => "Too many at once",
             Self::NotStored => "The log takes nothing now",
+            Self::ConfigInvalid => "The configuration has faults",
             Self::Stopping => "The gateway is being stopped",
             Self::Internal => "The gateway failed",
         }

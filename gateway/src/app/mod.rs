@@ -10,7 +10,7 @@ mod observe;
 mod pressure;
 mod upkeep;
 
-use crate::admin::{About, Admin, NotReady, Readiness, Standing, Subject};
+use crate::admin::{About, Admin, Controls, NotReady, Readiness, Standing, Subject};
 use crate::admission::{Pressure, Resource};
 use crate::config::{Config, Durability};
 use crate::connection::Context;
@@ -154,7 +154,15 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_on(config, Arc::new(RealDisk)).await
+        Self::start_in(config, Arc::new(RealDisk), Controls::default()).await
+    }
+
+    /// As [`Gateway::start`], in a process that can be asked to reload and to end.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_with(config: Config, controls: Controls) -> Result<Self, StartError> {
+        Self::start_in(config, Arc::new(RealDisk), controls).await
     }
 
     /// As [`Gateway::start`], the files of the store on a disk of the caller's: for tests of what a disk may do.
@@ -162,6 +170,10 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub async fn start_on(config: Config, disk: Arc<dyn Disk>) -> Result<Self, StartError> {
+        Self::start_in(config, disk, Controls::default()).await
+    }
+
+    async fn start_in(config: Config, disk: Arc<dyn Disk>, controls: Controls) -> Result<Self, StartError> {
         let metrics = Metrics::install()?;
         observe::describe();
         let admin =
@@ -227,6 +239,7 @@ impl Gateway {
                 decisions: context.decisions.clone(),
                 context: context.clone(),
                 about: about(&config, &mqtt),
+                controls,
             };
             background.spawn(async move {
                 admin
@@ -279,15 +292,27 @@ impl Gateway {
 
     /// Drains and stops: no new connections, acknowledgements of what is being stored, DISCONNECT (0x8B) to every client, then the log and
     /// the view are closed.
-    pub async fn shutdown(mut self) {
+    pub async fn shutdown(self) {
+        self.shutdown_to(None).await;
+    }
+
+    /// As [`Gateway::shutdown`]; clients of MQTT 5 are told to use another server instead (0x9C), and which one.
+    pub async fn shutdown_to(mut self, server_reference: Option<Box<str>>) {
         self.state.draining.store(true, Ordering::Relaxed);
         let _ = self.stop.send(true);
         while self.listeners.join_next().await.is_some() {}
         let registry = self.context.registry.clone();
+        let reason = match server_reference {
+            Some(server_reference) => {
+                registry.redirect_to(server_reference);
+                ReasonCode::UseAnotherServer
+            }
+            None => ReasonCode::ServerShuttingDown,
+        };
         let drained = async {
             loop {
                 // Again and again: a connection in its handshake is not seated yet.
-                registry.close_all(ReasonCode::ServerShuttingDown);
+                registry.close_all(reason);
                 if tokio::time::timeout(Duration::from_millis(50), registry.idle()).await.is_ok() {
                     return;
                 }

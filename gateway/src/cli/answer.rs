@@ -72,6 +72,8 @@ pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -
         Remote::Consumers(command) => session.consumers(command, out),
         Remote::DeadLetters(command) => session.dead_letters(command, out),
         Remote::Sinks => session.list("/v1/sinks", "sinks", &SINKS, out),
+        Remote::Reload => session.reload(out),
+        Remote::Drain(arguments) => session.drain(arguments, out),
         Remote::Decisions(arguments) => decisions::answer(&session.client, session.output, arguments, out),
     }
 }
@@ -270,6 +272,10 @@ impl Session {
             }
         }
         Ok(true)
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Output::Json
     }
 
     pub(super) fn print(

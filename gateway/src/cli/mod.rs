@@ -6,6 +6,7 @@ mod answer;
 mod client;
 mod decisions;
 mod operations;
+mod process;
 mod reference;
 mod remote;
 mod storage;
@@ -23,6 +24,7 @@ pub(crate) use self::answer::answer;
 pub(crate) use self::client::ClientError;
 use self::decisions::DecisionsCommandArgs;
 use self::operations::{ClientsArgs, RetainedArgs, StatusArgs};
+use self::process::{DrainCommandArgs, ReloadArgs};
 pub(crate) use self::reference::{completions, man_pages, reference};
 use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
 pub(crate) use self::remote::{Remote, RemoteArgs};
@@ -76,6 +78,13 @@ pub(crate) enum Command {
     Sinks(SinksArgs),
     /// Decisions of a running gateway: what did not go through, and why.
     Decisions(DecisionsCommandArgs),
+    /// Have a running gateway read its configuration again, as HUP does. Prints what was applied and what takes a restart. Exit status 1
+    /// when the configuration has faults; then nothing is changed.
+    Reload(ReloadArgs),
+    /// Drain a running gateway, as TERM does: it is not ready any more, takes no connections, acknowledges what is being stored, tells
+    /// every client to go (0x8B, or another server), closes its log, and its process ends with status 0. A service manager that restarts
+    /// it only on failure leaves it stopped. Returns when the process has ended.
+    Drain(DrainCommandArgs),
 }
 
 #[derive(Debug, Subcommand)]

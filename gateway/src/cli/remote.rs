@@ -8,6 +8,7 @@ use gateway::config::parse_duration;
 
 use super::decisions::DecisionsArgs;
 use super::operations::{ClientsCommand, RetainedCommand};
+use super::process::DrainArgs;
 
 /// Where the environment says what `--admin` would.
 pub(crate) const ADMIN_VARIABLE: &str = "GATEWAY_ADMIN";
@@ -43,6 +44,8 @@ pub(crate) enum Remote {
     DeadLetters(DeadLettersCommand),
     Sinks,
     Decisions(DecisionsArgs),
+    Reload,
+    Drain(DrainArgs),
 }
 
 #[derive(Args, Debug)]

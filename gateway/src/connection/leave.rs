@@ -64,7 +64,7 @@ impl Connection {
         let reason = self.ended_for.unwrap_or(match code {
             ReasonCode::KeepAliveTimeout => Reason::KeepAlive,
             ReasonCode::SessionTakenOver => Reason::TakenOver,
-            ReasonCode::ServerShuttingDown => Reason::ShuttingDown,
+            ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer => Reason::ShuttingDown,
             ReasonCode::ReceiveMaximumExceeded => Reason::ReceiveMaximumExceeded,
             ReasonCode::PacketTooLarge => Reason::TooLarge,
             ReasonCode::AdministrativeAction => Reason::WorkerHung,

@@ -304,10 +304,16 @@ impl Connection {
             self.closing = self.claim.seat.close_asked();
         }
         let reason = self.closing?;
-        if !self.owed.is_empty() && reason == ReasonCode::ServerShuttingDown {
+        let is_drain = matches!(reason, ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer);
+        if !self.owed.is_empty() && is_drain {
             return None; // What is being stored is acknowledged first.
         }
-        self.session.close(reason, words::of(reason), out);
+        match self.context.registry.server_reference() {
+            Some(elsewhere) if reason == ReasonCode::UseAnotherServer => {
+                self.session.redirect(elsewhere, out)
+            }
+            _ => self.session.close(reason, words::of(reason), out),
+        };
         Some(Outcome::Closed(reason))
     }
 

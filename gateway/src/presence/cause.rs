@@ -131,6 +131,9 @@ const fn meaning(code: ReasonCode) -> &'static str {
         ReasonCode::ServerShuttingDown => {
             "the gateway was stopped or restarted; the client may come back at once"
         }
+        ReasonCode::UseAnotherServer => {
+            "the gateway was drained (gateway drain), and the client told which server to use instead"
+        }
         ReasonCode::KeepAliveTimeout => {
             "nothing came from the client for one and a half Keep Alive: it hung, lost its network, or sends no PINGREQ in time"
         }

@@ -378,6 +378,24 @@ impl Session {
         Closed { reason }
     }
 
+    /// Ends the connection because the client is to use another server: a version 5 client learns which (0x9C).
+    pub fn redirect(&mut self, server_reference: &str, out: &mut Vec<u8>) -> Closed {
+        let reason = ReasonCode::UseAnotherServer;
+        let mut properties = PropertiesBuf::new();
+        let is_told = self.state == State::Connected
+            && self.version.is_v5()
+            && properties.push(Property::ServerReference(server_reference)).is_ok();
+        if is_told {
+            let properties = properties.as_properties();
+            let disconnect = Disconnect { reason_code: reason, properties };
+            if self.write(&Packet::Disconnect(disconnect), out) {
+                self.state = State::Closed;
+                return Closed { reason };
+            }
+        }
+        self.close(reason, None, out)
+    }
+
     /// The peer has sent a packet that it may not send.
     fn fail(&mut self, why: &str, out: &mut Vec<u8>) -> Closed {
         self.close(ReasonCode::ProtocolError, Some(why), out)

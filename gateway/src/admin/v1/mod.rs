@@ -12,6 +12,7 @@
 //! | `POST dead-letters/redrive`, `purge` | `{"consumer": .., "all": true}`, or `offsets`, or `topic` and `cause` |
 //! | `GET sinks` | what writes elsewhere |
 //! | `GET decisions?client=&reason=&action=&since=` | what did not go through and why, newest first |
+//! | `POST reload`, `drain` | what HUP and TERM do |
 //! | `GET decisions/watch` | the same as Server-Sent Events, as it is decided |
 //!
 //! What changes something is on stable storage before it is answered. All that is wrong with a request is said at once. Durations are
@@ -72,8 +73,7 @@ struct Api {
 
 /// The routes under `/v1` of this gateway.
 pub(super) fn routes(subject: Subject, readiness: Arc<dyn Readiness>, metrics: Metrics) -> Router {
-    let (context, about) = (subject.context.clone(), subject.about.clone());
-    let operations = operations::router(Operations::new(context, about, readiness, metrics));
+    let operations = operations::router(Operations::new(&subject, readiness, metrics));
     router(Arc::new(Local::new(subject)), Gates::default()).merge(guarded(operations))
 }
 

@@ -16,8 +16,8 @@ use utoipa::{PartialSchema, ToSchema};
 use self::paths::{Answer, Operation, Place, Shape};
 use super::backend::{ConsumerView, LetterView, Settled, StreamView};
 use super::operations::{ClientDetail, ClientView, RetainedView, Status};
-use crate::admin::SinkStatus;
 use crate::admin::problem::Document;
+use crate::admin::{Reloaded, SinkStatus};
 use crate::event_view::EventView;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -31,7 +31,7 @@ pub(super) async fn show() -> Response {
 /// The whole description.
 fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in paths::ALL {
+    for operation in paths::all() {
         let methods = paths.entry(operation.path).or_insert_with(|| json!({}));
         if let Some(methods) = methods.as_object_mut() {
             methods.insert(operation.method.to_owned(), described(operation));
@@ -61,6 +61,7 @@ fn schemas() -> Value {
     add::<Document>(&mut all);
     add::<EventView>(&mut all);
     add::<LetterView>(&mut all);
+    add::<Reloaded>(&mut all);
     add::<RetainedView>(&mut all);
     add::<Settled>(&mut all);
     add::<SinkStatus>(&mut all);
@@ -152,6 +153,15 @@ fn content(answer: &Answer) -> Option<Value> {
                 "next": { "type": ["string", "null"], "description": "What to say as `after` for the next page; null: there is none." },
             },
             "required": [key],
+        } } }),
+        Answer::Draining => json!({ "application/json": { "schema": {
+            "type": "object",
+            "properties": {
+                "draining": { "type": "boolean" },
+                "connections": { "type": "integer", "minimum": 0, "description": "How many are open just now." },
+                "server_reference": { "type": ["string", "null"] },
+            },
+            "required": ["draining", "connections", "server_reference"],
         } } }),
         Answer::Count(key) => json!({ "application/json": { "schema": {
             "type": "object",

@@ -1,5 +1,7 @@
 //! What may be asked: every path and method, its keys, and what comes back.
 
+mod whole;
+
 use serde_json::{Value, json};
 
 /// Where an operation's keys stand.
@@ -69,6 +71,8 @@ pub(super) enum Answer {
     One(&'static str),
     /// A list under a key, and where the next page begins.
     Page(&'static str, &'static str),
+    /// That the end has begun.
+    Draining,
     Count(&'static str),
     Word(&'static str),
     /// Server-Sent Events.
@@ -161,17 +165,11 @@ const TOPIC: Field = may("topic", Shape::Text, "Those whose topics this Topic Fi
 const OF_CONSUMER: Field = may("consumer", Shape::Text, "Those of this consumer.");
 
 /// Every operation.
-pub(super) const ALL: &[Operation] = &[
-    get("/v1/openapi.json", "describe", "gateway", "This description", &[], Answer::Description),
-    get("/v1/status", "status", "gateway", "How the gateway is", &[], Answer::One("Status")),
-    get(
-        "/v1/live",
-        "live",
-        "gateway",
-        "Server-Sent Events `second`: the figures of each second, for people to look at",
-        &[],
-        Answer::Events,
-    ),
+pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
+    whole::ALL.iter().chain(REST)
+}
+
+const REST: &[Operation] = &[
     get(
         "/v1/clients",
         "listClients",

@@ -5,6 +5,7 @@
 //! | `GET status` | version, readiness, counts |
 //! | `GET clients`, `clients/{client_id}` | connections and sessions; how the last connections of one ended, and why |
 //! | `POST clients/{client_id}/kick` | closes its connection with 0x98 Administrative action |
+//! | `POST reload`, `drain` | has the configuration read again; has the process drain and end |
 //! | `GET retained` | Retained Messages |
 //! | `GET live` | Server-Sent Events: figures of each second |
 //! | `GET streams/{name}/watch` | Server-Sent Events: a sample of a stream's events as they come |
@@ -12,6 +13,7 @@
 //! Read next: `clients`, and `pulse` for where the figures come from.
 
 mod clients;
+mod process;
 mod pulse;
 mod retained;
 mod scrape;
@@ -26,7 +28,7 @@ use axum::routing::{get, post};
 use self::pulse::Pulse;
 use super::gates::Gates;
 use super::openapi;
-use crate::admin::{About, Readiness};
+use crate::admin::{About, Controls, Readiness, Subject};
 use crate::connection::Context;
 use crate::telemetry::Metrics;
 
@@ -43,22 +45,19 @@ pub(super) struct Operations {
     metrics: Metrics,
     gates: Arc<Gates>,
     pulse: Arc<Pulse>,
+    controls: Controls,
 }
 
 impl Operations {
-    pub(super) fn new(
-        context: Arc<Context>,
-        about: About,
-        readiness: Arc<dyn Readiness>,
-        metrics: Metrics,
-    ) -> Self {
+    pub(super) fn new(subject: &Subject, readiness: Arc<dyn Readiness>, metrics: Metrics) -> Self {
         Self {
-            context,
-            about: Arc::new(about),
+            context: subject.context.clone(),
+            about: Arc::new(subject.about.clone()),
             readiness,
             metrics,
             gates: Arc::default(),
             pulse: Arc::default(),
+            controls: subject.controls.clone(),
         }
     }
 
@@ -75,6 +74,8 @@ pub(super) fn router(operations: Operations) -> Router {
         .route("/v1/clients", get(clients::list))
         .route("/v1/clients/{client_id}", get(clients::show))
         .route("/v1/clients/{client_id}/kick", post(clients::kick))
+        .route("/v1/reload", post(process::reload))
+        .route("/v1/drain", post(process::drain))
         .route("/v1/retained", get(retained::list))
         .route("/v1/live", get(pulse::live))
         .route("/v1/streams/{name}/watch", get(watch::watch))
