@@ -12,7 +12,7 @@
 )]
 
 mod admin_api;
-
+mod alerts;
 mod bench;
 mod books;
 mod captures;
@@ -29,6 +29,7 @@ mod idle;
 mod live_page;
 mod mosquitto;
 mod operations;
+mod prometheus;
 mod replay;
 mod reports;
 mod rumqttc_clients;
