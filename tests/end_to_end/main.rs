@@ -12,7 +12,7 @@
 )]
 
 mod admin_api;
-
+mod alerts;
 mod bench;
 mod books;
 mod captures;
@@ -30,6 +30,7 @@ mod live_page;
 mod mosquitto;
 mod operations;
 mod process;
+mod prometheus;
 mod replay;
 mod reports;
 mod rumqttc_clients;

@@ -1,15 +1,11 @@
 //! A file system that is really full, under the real program: publishers are not acknowledged, who reads goes on
 //! reading, `/readyz` says why, and once there is space again everything goes on by itself.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Gateway, GatewayOptions, readiness, wait};
-use tempfile::TempDir;
+use gateway_tests::{Gateway, GatewayOptions, SmallDisk, readiness, wait, where_mounting_is_allowed};
 
 use crate::lab::{known, pause};
 use crate::tally::Tally;
@@ -37,84 +33,14 @@ const FULL_FOR: Duration = Duration::from_secs(3);
 /// From space to acknowledgements.
 const RESUMED: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_secs(20);
-/// Set in the process that may mount, when this one may not.
-const IN_NAMESPACE: &str = "GATEWAY_TEST_MAY_MOUNT";
 const NAME: &str = "full_disk::a_full_file_system_stops_intake_and_nothing_else";
-
-/// A small file system.
-struct Small {
-    dir: TempDir,
-}
-
-impl Small {
-    /// None if this process may not mount one.
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().expect("a directory");
-        let size = format!("size={SIZE}");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self { dir })
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Fills it up except for [`LEFT`]. The file that does it.
-    fn fill(&self) -> PathBuf {
-        let path = self.path().join("filler");
-        let mut file = File::create(&path).unwrap();
-        let block = vec![1; LEFT as usize];
-        let mut written: u64 = 0;
-        loop {
-            match file.write_all(&block) {
-                Ok(()) => written += LEFT,
-                Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                Err(error) => panic!("filling the file system: {error}"),
-            }
-        }
-        file.set_len(written.saturating_sub(LEFT)).unwrap();
-        path
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        // Lazily: the program may still be on its way out. Were it to fail, the directory would stay behind, and its
-        // memory with it.
-        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} is still mounted", self.path().display());
-        }
-    }
-}
 
 #[test]
 fn a_full_file_system_stops_intake_and_nothing_else() {
-    match Small::mount() {
-        Some(small) => run(&small),
-        None if std::env::var_os(IN_NAMESPACE).is_none() => {
-            // Root of its own namespace may mount.
-            let test = std::env::current_exe().expect("the running test has a path");
-            let again = Command::new("unshare")
-                .args(["--map-root-user", "--mount"])
-                .arg(test)
-                .args(["--exact", NAME, "--nocapture"])
-                .env(IN_NAMESPACE, "1")
-                .status();
-            match again {
-                Ok(status) if status.success() => {}
-                Ok(status) if status.code() == Some(101) => panic!("it failed in its namespace, see above"),
-                other => eprintln!(
-                    "SKIPPED {NAME}: this user may neither mount a tmpfs nor make a namespace to mount it in ({other:?})"
-                ),
-            }
-        }
-        None => eprintln!("SKIPPED {NAME}: not even root of a namespace may mount a tmpfs"),
-    }
+    where_mounting_is_allowed(NAME, || run(&SmallDisk::mount(SIZE).expect("one was mounted already")));
 }
 
-fn run(small: &Small) {
+fn run(small: &SmallDisk) {
     let sets = known(&SETS);
     let data_dir = Some(small.path().join("data"));
     let mut gateway = Gateway::start_with(GatewayOptions { sets, data_dir, on_unassigned_ports: true });
@@ -122,7 +48,7 @@ fn run(small: &Small) {
     let acknowledged = |traffic: &Traffic| traffic.counts.acknowledged.load(Ordering::Relaxed);
     wait::until("the first acknowledgements", STEP, || (acknowledged(&traffic) > 1_000).then_some(()));
 
-    let filler = small.fill();
+    let filler = small.fill(LEFT);
     let filled = Instant::now();
     // There may be a word of warning before, when there is not enough for the view any more.
     let failed = |reasons: &String| reasons.contains("storage failed");

@@ -6,6 +6,7 @@
 //!   included.
 //! - [`Program`] runs somebody else's client (`mosquitto_sub`, `mosquitto_pub`) and watches its lines.
 //! - [`Postgres`] is a database server of the test's own.
+//! - [`SmallDisk`] is a file system that may be filled, [`SyscallFault`] a disk that fails or is slow, under the real program.
 //! - [`wait`] is the only place that waits for something by looking again.
 //!
 //! Everything here is bounded in time and panics with what it saw, since its only callers are tests. Nothing here
@@ -31,6 +32,8 @@ mod metrics;
 mod output;
 mod postgres;
 mod program;
+mod small_disk;
+mod syscall_fault;
 pub mod wait;
 
 pub use client::{Client, Ended};
@@ -42,6 +45,8 @@ pub use metrics::{Metrics, get, readiness};
 pub use output::Output;
 pub use postgres::Postgres;
 pub use program::{Program, Subscriber, publish_with_mosquitto};
+pub use small_disk::{SmallDisk, where_mounting_is_allowed};
+pub use syscall_fault::SyscallFault;
 
 pub use gateway_protocol::{ProtocolVersion, QoS, ReasonCode};
 

@@ -4,13 +4,41 @@ use super::reason::{Action, Reason};
 use metrics::{Counter, Unit, counter, describe_counter, describe_gauge, gauge};
 use std::sync::{LazyLock, OnceLock};
 
-/// A counter for each action and reason; one that was never needed is not made.
+/// What alerts watch (dashboards/alerts.yml): counters that are there from the start, at 0, because an increase shows only from a value to
+/// the next one.
+const WATCHED: [(Action, &[Reason]); 2] = [
+    (
+        Action::Shed,
+        &[
+            Reason::OverShare,
+            Reason::ShedBulk,
+            Reason::ShedNormal,
+            Reason::ClientEventRate,
+            Reason::ClientByteRate,
+            Reason::ListenerEventRate,
+            Reason::ListenerByteRate,
+        ],
+    ),
+    (
+        Action::Disconnected,
+        &[
+            Reason::Offender,
+            Reason::SlowSubscriber,
+            Reason::ClientEventRate,
+            Reason::ClientByteRate,
+            Reason::ListenerEventRate,
+            Reason::ListenerByteRate,
+        ],
+    ),
+];
+
+/// A counter for each action and reason; others than those above are made when they are needed.
 static DECISIONS: LazyLock<Vec<OnceLock<Counter>>> = LazyLock::new(|| {
     let cells = Action::ALL.len() * Reason::ALL.len();
     std::iter::repeat_with(OnceLock::new).take(cells).collect()
 });
 
-/// Names the families for `/metrics`.
+/// Names the families for `/metrics`, and makes the counters that alerts watch.
 pub fn describe() {
     describe_counter!(
         "gateway_decisions_total",
@@ -24,6 +52,10 @@ pub fn describe() {
         Unit::Count,
         "Decisions that are not in the file of decisions, since it could not be written or was too slow"
     );
+    for (action, reasons) in WATCHED {
+        reasons.iter().for_each(|reason| decided(action, *reason, 0));
+    }
+    file_missed(0);
 }
 
 pub(super) fn decided(action: Action, reason: Reason, count: u32) {

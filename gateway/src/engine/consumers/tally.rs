@@ -87,6 +87,8 @@ pub(super) struct Figures {
     lost: Counter,
     missed: Counter,
     discarded: Counter,
+    /// For each cause: at 0 before there is one, so that the first is an increase to whoever watches.
+    dead_lettered: [Counter; Cause::ALL.len()],
     open: Gauge,
     letters: Gauge,
     letter_bytes: Gauge,
@@ -104,6 +106,10 @@ impl Figures {
             lost: counter("gateway_consumer_lost_total"),
             missed: counter("gateway_consumer_missed_total"),
             discarded: counter("gateway_consumer_discarded_total"),
+            dead_lettered: Cause::ALL.map(|cause| {
+                let name = consumer.to_owned();
+                counter!("gateway_dead_letters_total", "consumer" => name, "cause" => cause.as_str())
+            }),
             open: gauge("gateway_consumer_open"),
             letters: gauge("gateway_dead_letters"),
             letter_bytes: gauge("gateway_dead_letters_bytes"),
@@ -136,9 +142,8 @@ pub(super) fn report(entry: &ConsumerEntry, letters: &LetterUsage) {
     figures.letters.set(letters.count as f64);
     figures.letter_bytes.set(letters.bytes as f64);
     let name = || entry.name.to_string();
-    for (cause, count) in Cause::ALL.into_iter().zip(tally.dead_lettered).filter(|(_, count)| *count > 0) {
-        counter!("gateway_dead_letters_total", "consumer" => name(), "cause" => cause.as_str())
-            .increment(count);
+    for (counter, count) in figures.dead_lettered.iter().zip(tally.dead_lettered) {
+        counter.increment(count);
     }
     for (reason, count) in Removal::ALL.into_iter().zip(tally.letters_removed).filter(|(_, count)| *count > 0)
     {
