@@ -3,6 +3,8 @@
 //! Promise: each gate that the scenario writes comes out as one [`GateResult`] with what was wanted and what was found,
 //! whether it held or not; a gate on something that was never measured does not hold.
 
+mod classes;
+
 use std::time::Duration;
 
 use crate::report::text::{grouped, micros};
@@ -64,6 +66,7 @@ pub fn judge(scenario: &Scenario, report: &Report, facts: &Facts) -> Vec<GateRes
         let wanted = format!("only what matches {}", filters.join(", "));
         gates.push(gate("shed", wanted, got, facts.shed_elsewhere == 0));
     }
+    gates.extend(classes::judge(expect, report));
     if let Some(least) = expect.acknowledged_per_s {
         let got = report.fleet.acknowledged_per_s;
         gates.push(gate("acknowledged", format!("at least {least}/s"), format!("{got:.0}/s"), got >= least));

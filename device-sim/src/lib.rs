@@ -12,6 +12,7 @@
 //! that spoils connections), `host` (the broker a scenario starts itself), [`run`] (the parts of a
 //! run), [`workers`] (this program started again, each process with many connections of the `lean` client) and `demo`.
 
+pub mod class;
 pub mod cli;
 pub mod curve;
 pub mod envelope;

@@ -47,6 +47,13 @@ async fn a_lean_fleet_loses_nothing_and_the_ledger_is_balanced() {
         devices = 400
         connections = 300
         rate = 2000
+        [[cohort]]
+        name = "meters"
+        class = "bulk"
+        share = 3
+        [[cohort]]
+        name = "alarms"
+        class = "critical"
         [[subscriber]]
         name = "dashboard"
         filter = "devices/#"
@@ -61,6 +68,9 @@ async fn a_lean_fleet_loses_nothing_and_the_ledger_is_balanced() {
         filter = "devices/site-03/#"
         [run]
         duration = "2s"
+        [expect]
+        shed_only_class = ["bulk"]
+        class.critical = { loss = 0, rejected = 0, unacknowledged = 0, duplicates = 0 }
         "#;
     let (report, text) = run(directory.path(), scenario, gateway.mqtt_addr()).await;
     gateway.shutdown().await;
@@ -69,7 +79,19 @@ async fn a_lean_fleet_loses_nothing_and_the_ledger_is_balanced() {
         assert_eq!(sums["sent"], sums["due"], "{text}");
         assert_eq!(sums["delivered"]["archive"], sums["sent"], "{text}");
         assert_eq!(sums["duplicated"], 0, "{text}");
+        let of_classes = |key: &str| -> u64 {
+            let classes = report["classes"].as_array().into_iter().flatten();
+            classes.filter_map(|one| one["qos"][qos][key].as_u64()).sum()
+        };
+        assert_eq!(sums["sent"], of_classes("sent"), "{text}");
+        assert_eq!(sums["acknowledged"], of_classes("acknowledged"), "{text}");
     }
+    let critical = &report["classes"][0];
+    assert_eq!((&critical["class"], &critical["devices"]), (&"critical".into(), &100.into()), "{text}");
+    let sent = &critical["qos"]["1"]["sent"];
+    assert!(sent.as_u64().is_some_and(|sent| (600..1_000).contains(&sent)), "a quarter of 80 %\n{text}");
+    assert_eq!(critical["qos"]["1"]["delivered"]["archive"], *sent, "{text}");
+    assert_eq!(report["gates"].as_array().map(Vec::len), Some(5), "{text}");
     assert_eq!(report["qos"]["1"]["acknowledged"], report["qos"]["1"]["sent"], "{text}");
     let one_site = report["qos"]["1"]["delivered"]["one-site"].as_u64().expect("a count");
     assert!((250..400).contains(&one_site), "a tenth of the sites\n{text}");

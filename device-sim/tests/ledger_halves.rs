@@ -5,6 +5,7 @@
     reason = "a test helper; a missing value fails the test"
 )]
 
+use device_sim::class::{ByClass, Class, Classes};
 use device_sim::ledger::{
     Delivery, DeviceLedger, Expectation, LedgerFull, Merger, PublisherHalf, Received, SubscriberHalf, Totals,
 };
@@ -49,12 +50,12 @@ fn merged(published: &PublisherHalf, arrived: &[SubscriberHalf], devices: usize)
     let mut merger = Merger::new(arrived.len());
     for device in 0..devices {
         let words: Vec<&[u64]> = arrived.iter().map(|half| half.words(device)).collect();
-        merger.device(published.words(device), &words, &EXPECTATIONS[..arrived.len()]);
+        merger.device(Class::Normal, published.words(device), &words, &EXPECTATIONS[..arrived.len()]);
     }
     for (place, half) in arrived.iter().enumerate() {
         merger.subscriber(place, half.counts());
     }
-    merger.into_totals()
+    merger.into_totals().sum()
 }
 
 proptest! {
@@ -63,7 +64,7 @@ proptest! {
     fn two_halves_say_what_the_whole_says(events in prop::collection::vec(event(), 0..400), late in 0..200_usize) {
         let mut whole = DeviceLedger::new(EXPECTATIONS.into());
         let mut published = PublisherHalf::new(3);
-        let mut arrived = [SubscriberHalf::new(3), SubscriberHalf::new(3)];
+        let mut arrived = [SubscriberHalf::new(3, Classes::default()), SubscriberHalf::new(3, Classes::default())];
         let mut deliveries: Vec<(usize, u32, QoS)> = Vec::new();
         for (sequence, event) in (0_u32..).zip(&events) {
             if event.fate == Fate::PassedOver {
@@ -104,7 +105,7 @@ proptest! {
 fn what_arrives_and_was_never_sent_is_unknown() {
     let mut published = PublisherHalf::new(2);
     published.sent(0, 0, QoS::AtMostOnce).unwrap();
-    let mut arrived = [SubscriberHalf::new(2)];
+    let mut arrived = [SubscriberHalf::new(2, Classes::default())];
     assert_eq!(arrived[0].delivered(0, 1_000, QoS::AtMostOnce), Ok(Delivery::First));
     assert_eq!(arrived[0].delivered(1, 0, QoS::AtLeastOnce), Ok(Delivery::First));
     assert_eq!(arrived[0].delivered(2, 0, QoS::AtLeastOnce), Ok(Delivery::Unknown), "no such device");
@@ -130,7 +131,8 @@ fn a_hundred_million_events_take_less_than_256_mib() {
     const BYTES_MAX: usize = 256 << 20;
     let before = resident("VmRSS:");
     let mut published = PublisherHalf::new(DEVICES);
-    let mut arrived = [SubscriberHalf::new(DEVICES), SubscriberHalf::new(DEVICES)];
+    let mut arrived =
+        [SubscriberHalf::new(DEVICES, Classes::default()), SubscriberHalf::new(DEVICES, Classes::default())];
     // Every event of a few devices. Of the others one event in each row of 64, which is what takes memory, so that this
     // takes a moment and not a minute.
     for device in 0..DEVICES {
@@ -160,8 +162,8 @@ fn a_hundred_million_events_take_less_than_256_mib() {
 
 #[test]
 fn a_half_refuses_to_grow_past_its_bound() {
-    let mut half = SubscriberHalf::new(1);
+    let mut half = SubscriberHalf::new(1, Classes::default());
     assert_eq!(half.delivered(0, u32::MAX, QoS::AtMostOnce), Err(LedgerFull));
     assert_eq!(half.delivered(0, 5, QoS::AtMostOnce), Ok(Delivery::First), "it is as good as before");
-    assert_eq!(*half.counts(), ByQoS::<Received>::default());
+    assert_eq!(*half.counts(), ByClass::<ByQoS<Received>>::default());
 }

@@ -47,7 +47,7 @@ impl Checker {
             client_id: format!("{}backend-{}", scenario.fleet.client_id_prefix, spec.name),
             number: u32::MAX - place as u32,
             token,
-            half: SubscriberHalf::new(scenario.fleet.devices as usize),
+            half: SubscriberHalf::new(scenario.fleet.devices as usize, scenario.fleet.classes()),
             tally: SubscriberTally { place, ..SubscriberTally::default() },
             delivery: Recorder::new(Timing::Delivery(place)),
             late: LateDeliveries::new(scenario.run.redelivery_window.as_micros() as u64),
@@ -203,9 +203,13 @@ impl Checker {
         match envelope::open(publish.payload, publish.topic.as_bytes()) {
             Opened::Event(envelope) if envelope.epoch == common.plan.epoch => self.enter(envelope, common)?,
             Opened::Event(_) => self.tally.foreign += 1,
-            Opened::Corrupt => self.tally.corrupt += 1,
-            Opened::Foreign if common.is_ours(publish.topic) => self.tally.corrupt += 1,
-            Opened::Foreign => self.tally.foreign += 1,
+            opened => match (common.class_of(publish.topic), opened) {
+                (None, Opened::Foreign) => self.tally.foreign += 1,
+                (class, _) => {
+                    self.tally.corrupt += 1;
+                    class.into_iter().for_each(|class| self.tally.corrupt_of[class] += 1);
+                }
+            },
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -10,6 +10,7 @@ use super::link::{Broken, Link, State};
 use super::poller::Poller;
 use super::tally::{Recorder, Tally, Timing};
 use super::transport::Dial;
+use crate::class::Class;
 use crate::fleet::identities;
 use crate::ledger::LedgerFull;
 use crate::mqtt::backoff::Backoff;
@@ -59,7 +60,7 @@ pub(super) struct Common {
     pub(super) tally: Tally,
     pub(super) lag: Recorder,
     timers: BinaryHeap<Reverse<(u64, u64, u32)>>,
-    topics: OnceCell<HashSet<String>>,
+    topics: OnceCell<HashMap<String, Class>>,
     /// When publishing began, by [`monotonic_us`].
     start_us: Option<u64>,
     warm_up_us: u64,
@@ -99,11 +100,12 @@ impl Common {
         due_us >= self.warm_up_us
     }
 
-    /// Whether a topic is one of this fleet's; asked only of what should not be there.
-    pub(super) fn is_ours(&self, topic: &str) -> bool {
-        let topics =
-            self.topics.get_or_init(|| identities(&self.plan).map(|identity| identity.topic).collect());
-        topics.contains(topic)
+    /// The class of what this fleet publishes on a topic, if it does; asked only of what should not be there.
+    pub(super) fn class_of(&self, topic: &str) -> Option<Class> {
+        let topics = self.topics.get_or_init(|| {
+            identities(&self.plan).map(|identity| (identity.topic, identity.cohort.class)).collect()
+        });
+        topics.get(topic).copied()
     }
 
     /// Sets a timer for a connection; another connection under this token makes it void.

@@ -13,6 +13,7 @@ use super::fleet::Fleet;
 use super::link::PACKET_BYTES_MAX;
 use super::poller::{Poller, Ready};
 use super::tally::{Tally, Times};
+use crate::class::ByClass;
 use crate::ledger::{LedgerFull, Received};
 use crate::qos::ByQoS;
 use crate::run::Plan;
@@ -170,7 +171,7 @@ impl Engine {
     }
 
     /// What the subscribers' halves count themselves.
-    pub(crate) fn arrived_counts(&self) -> Vec<(usize, ByQoS<Received>)> {
+    pub(crate) fn arrived_counts(&self) -> Vec<(usize, ByClass<ByQoS<Received>>)> {
         self.checkers.iter().map(|checker| (checker.tally.place, *checker.half.counts())).collect()
     }
 

@@ -7,6 +7,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::class::ByClass;
 use crate::qos::{ByQoS, QoS};
 use crate::run::histogram;
 
@@ -48,6 +49,8 @@ pub(crate) struct SubscriberTally {
     pub(crate) delivered: ByQoS<u64>,
     pub(crate) duplicated: u64,
     pub(crate) corrupt: u64,
+    /// Of these: on a topic of a device, by its class.
+    pub(crate) corrupt_of: ByClass<u64>,
     pub(crate) foreign: u64,
     pub(crate) disconnects: u64,
     pub(crate) sessions_lost: u64,

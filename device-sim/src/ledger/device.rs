@@ -4,8 +4,8 @@
 //! rows are added to the sums and dropped from the front, so that a run without loss needs a few rows however long it
 //! lasts. Rows with losses stay, to be corrected by a late delivery, until the window is [`WINDOW_EVENTS_MAX`] long.
 
+use super::Totals;
 use super::window::{Fact, ROW_EVENTS, Window};
-use super::{Received, Totals};
 use crate::qos::{ByQoS, QoS};
 
 /// How far behind a device's newest event the ledger remembers single events: 56 KiB with two subscribers, and only a
@@ -181,7 +181,7 @@ impl DeviceLedger {
 
     /// Adds this device to the sums; with every row still in the window counted as it stands now.
     pub fn add_to(&self, totals: &mut Totals) {
-        add(totals, &self.settled);
+        totals.add(&self.settled);
         for row in 0..self.window.rows() {
             self.count_row(row, totals);
         }
@@ -249,28 +249,4 @@ impl DeviceLedger {
 
 fn count(bits: u64) -> u64 {
     u64::from(bits.count_ones())
-}
-
-fn add(totals: &mut Totals, more: &Totals) {
-    for qos in QoS::ALL {
-        let (sum, more) = (&mut totals.published[qos], &more.published[qos]);
-        sum.sent += more.sent;
-        sum.acknowledged += more.acknowledged;
-        sum.rejected += more.rejected;
-        sum.unacknowledged += more.unacknowledged;
-    }
-    for (sum, more) in totals.received.iter_mut().zip(&more.received) {
-        for qos in QoS::ALL {
-            add_received(&mut sum[qos], &more[qos]);
-        }
-    }
-}
-
-fn add_received(sum: &mut Received, more: &Received) {
-    sum.delivered += more.delivered;
-    sum.lost += more.lost;
-    sum.duplicated += more.duplicated;
-    sum.out_of_order += more.out_of_order;
-    sum.unknown += more.unknown;
-    sum.late += more.late;
 }

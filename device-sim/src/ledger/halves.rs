@@ -7,6 +7,7 @@
 //! ([`LedgerFull`]) what would take it past [`HALF_BYTES_MAX`].
 
 use super::{Delivery, Received};
+use crate::class::{ByClass, Classes};
 use crate::qos::{ByQoS, QoS};
 
 /// What one half may grow to.
@@ -84,16 +85,18 @@ pub struct SubscriberHalf {
     rows: Rows<1>,
     /// Per device and QoS: the sequence number after the newest that arrived.
     newest: Box<[[u32; 2]]>,
-    counts: ByQoS<Received>,
+    classes: Classes,
+    counts: ByClass<ByQoS<Received>>,
 }
 
 impl SubscriberHalf {
-    /// For a fleet of so many devices.
-    pub fn new(devices: usize) -> Self {
+    /// For a fleet of so many devices of these classes.
+    pub fn new(devices: usize, classes: Classes) -> Self {
         SubscriberHalf {
             rows: Rows::new(devices),
             newest: vec![[0; 2]; devices].into(),
-            counts: ByQoS::default(),
+            classes,
+            counts: ByClass::default(),
         }
     }
 
@@ -102,7 +105,7 @@ impl SubscriberHalf {
     /// # Errors
     /// [`LedgerFull`]; the delivery is not noted then.
     pub fn delivered(&mut self, device: u32, sequence: u32, qos: QoS) -> Result<Delivery, LedgerFull> {
-        let counts = &mut self.counts[qos];
+        let counts = &mut self.counts[self.classes.of(device)][qos];
         let device = device as usize;
         let Some([row]) = self.rows.row_mut(device, sequence)? else {
             counts.unknown += 1;
@@ -129,7 +132,7 @@ impl SubscriberHalf {
     }
 
     /// What needs no merging: duplicated, out of order, and of unknown devices.
-    pub fn counts(&self) -> &ByQoS<Received> {
+    pub fn counts(&self) -> &ByClass<ByQoS<Received>> {
         &self.counts
     }
 

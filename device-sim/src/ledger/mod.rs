@@ -22,7 +22,8 @@ pub use shared::SharedLedger;
 
 use serde::{Deserialize, Serialize};
 
-use crate::qos::ByQoS;
+use crate::class::{ByClass, Class};
+use crate::qos::{ByQoS, QoS};
 
 /// The sums over any number of devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,5 +68,41 @@ impl Totals {
     /// Empty sums for so many subscribers.
     pub fn new(subscribers: usize) -> Self {
         Totals { published: ByQoS::default(), received: vec![ByQoS::default(); subscribers] }
+    }
+
+    /// Adds the sums of others, subscriber by subscriber.
+    pub fn add(&mut self, more: &Totals) {
+        for qos in QoS::ALL {
+            let (sum, more) = (&mut self.published[qos], &more.published[qos]);
+            sum.sent += more.sent;
+            sum.acknowledged += more.acknowledged;
+            sum.rejected += more.rejected;
+            sum.unacknowledged += more.unacknowledged;
+        }
+        for (sum, more) in self.received.iter_mut().zip(&more.received) {
+            for qos in QoS::ALL {
+                sum[qos].add(&more[qos]);
+            }
+        }
+    }
+}
+
+impl Received {
+    fn add(&mut self, more: &Received) {
+        self.delivered += more.delivered;
+        self.lost += more.lost;
+        self.duplicated += more.duplicated;
+        self.out_of_order += more.out_of_order;
+        self.unknown += more.unknown;
+        self.late += more.late;
+    }
+}
+
+impl ByClass<Totals> {
+    /// Over all classes.
+    pub fn sum(&self) -> Totals {
+        let mut sum = Totals::new(self.normal.received.len());
+        Class::ALL.into_iter().for_each(|class| sum.add(&self[class]));
+        sum
     }
 }

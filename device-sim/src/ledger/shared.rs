@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Delivery, DeviceLedger, Expectation, Outstanding, SubscriberHalf, Totals};
+use crate::class::{ByClass, Classes};
 use crate::qos::QoS;
 
 /// One [`DeviceLedger`] per device, each behind its own lock; or, where worker processes keep the halves, what they say of
@@ -12,6 +13,7 @@ use crate::qos::QoS;
 pub struct SharedLedger {
     devices: Box<[Mutex<DeviceLedger>]>,
     subscribers: usize,
+    classes: Classes,
     told: Mutex<Option<Told>>,
     /// Kept elsewhere: per subscriber its half, an empty one if that is kept elsewhere, too.
     arrived: Box<[Mutex<SubscriberHalf>]>,
@@ -21,26 +23,32 @@ pub struct SharedLedger {
 #[derive(Debug)]
 struct Told {
     outstanding: Outstanding,
-    totals: Totals,
+    totals: ByClass<Totals>,
     shed_elsewhere: u64,
 }
 
 impl SharedLedger {
-    /// A ledger for devices whose expectations per subscriber `expectations` yields, device by device.
-    pub fn new(subscribers: usize, expectations: impl Iterator<Item = Box<[Expectation]>>) -> Self {
+    /// A ledger for devices of these classes whose expectations per subscriber `expectations` yields, device by device.
+    pub fn new(
+        subscribers: usize,
+        classes: Classes,
+        expectations: impl Iterator<Item = Box<[Expectation]>>,
+    ) -> Self {
         let devices = expectations.map(|expected| Mutex::new(DeviceLedger::new(expected))).collect();
-        SharedLedger { devices, subscribers, told: Mutex::new(None), arrived: Box::default() }
+        SharedLedger { devices, subscribers, classes, told: Mutex::new(None), arrived: Box::default() }
     }
 
     /// A ledger of `devices` that is kept elsewhere, but for the subscribers that are `here`.
-    pub fn elsewhere(devices: u32, here: &[bool]) -> Self {
+    pub fn elsewhere(devices: u32, classes: &Classes, here: &[bool]) -> Self {
         let subscribers = here.len();
-        let told =
-            Told { outstanding: Outstanding::default(), totals: Totals::new(subscribers), shed_elsewhere: 0 };
-        let half = |is_here: &bool| SubscriberHalf::new(if *is_here { devices as usize } else { 0 });
+        let told = Told { outstanding: Outstanding::default(), totals: sums(subscribers), shed_elsewhere: 0 };
+        let half = |is_here: &bool| {
+            SubscriberHalf::new(if *is_here { devices as usize } else { 0 }, classes.clone())
+        };
         SharedLedger {
             devices: Box::default(),
             subscribers,
+            classes: classes.clone(),
             told: Mutex::new(Some(told)),
             arrived: here.iter().map(half).map(Mutex::new).collect(),
         }
@@ -76,14 +84,14 @@ impl SharedLedger {
         )
     }
 
-    /// The sums as they stand; those of a ledger kept elsewhere come when it is over.
-    pub fn totals(&self) -> Totals {
+    /// The sums as they stand, class by class; those of a ledger kept elsewhere come when it is over.
+    pub fn totals(&self) -> ByClass<Totals> {
         if let Some(told) = lock(&self.told).as_ref() {
             return told.totals.clone();
         }
-        let mut totals = Totals::new(self.subscribers);
-        for device in &self.devices {
-            lock(device).add_to(&mut totals);
+        let mut totals = sums(self.subscribers);
+        for (number, device) in (0..).zip(&self.devices) {
+            lock(device).add_to(&mut totals[self.classes.of(number)]);
         }
         totals
     }
@@ -96,7 +104,7 @@ impl SharedLedger {
     }
 
     /// Kept elsewhere: the sums over all halves, and the QoS 0 events missing on topics that nothing may be shed of.
-    pub(crate) fn tell_totals(&self, totals: Totals, shed_elsewhere: u64) {
+    pub(crate) fn tell_totals(&self, totals: ByClass<Totals>, shed_elsewhere: u64) {
         if let Some(told) = lock(&self.told).as_mut() {
             told.totals = totals;
             told.shed_elsewhere = shed_elsewhere;
@@ -112,6 +120,10 @@ impl SharedLedger {
     pub(crate) fn arrived(&self) -> Vec<MutexGuard<'_, SubscriberHalf>> {
         self.arrived.iter().map(lock).collect()
     }
+}
+
+fn sums(subscribers: usize) -> ByClass<Totals> {
+    ByClass::each(|| Totals::new(subscribers))
 }
 
 /// A panic elsewhere leaves the bitmaps consistent: every operation is complete in itself.

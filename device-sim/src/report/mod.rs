@@ -5,6 +5,7 @@
 //! The JSON form is stable: fields are added, never renamed or given another meaning, as long as `schema` is 1. Times
 //! are microseconds where the name ends in `_us`, seconds where it ends in `_s`.
 
+mod classes;
 pub mod gateway;
 pub mod html;
 pub mod junit;
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+pub use classes::{ClassQosReport, ClassReport};
 pub use workers::WorkerReport;
 
 use crate::ledger::{Received, Totals};
@@ -59,6 +61,8 @@ pub struct Report {
     pub fleet: FleetReport,
     /// Per QoS of publication.
     pub qos: ByQoS<QosReport>,
+    /// The same per class, of those that have devices; the one that matters most first.
+    pub classes: Vec<ClassReport>,
     /// Deliveries that were damaged, on a wrong topic, or of events never published; all subscribers.
     pub corrupt: u64,
     /// Per subscriber.
@@ -238,7 +242,8 @@ pub struct SimulatorReport {
 impl Report {
     /// Sums up a run.
     pub fn new(plan: &Plan, shared: &Shared, published_for: Duration, cpu: Duration) -> Self {
-        let totals = shared.ledger.totals();
+        let by_class = shared.ledger.totals();
+        let totals = by_class.sum();
         let subscribers: Vec<SubscriberReport> = shared
             .subscribers
             .iter()
@@ -281,6 +286,7 @@ impl Report {
                 qos0: qos(shared, &totals, &subscribers, QoS::AtMostOnce),
                 qos1: qos(shared, &totals, &subscribers, QoS::AtLeastOnce),
             },
+            classes: classes::classes(shared, &by_class, &subscribers),
             corrupt: subscribers.iter().map(|one| one.corrupt).sum(),
             subscribers,
             due_to_puback_us: shared.due_to_puback.total(),

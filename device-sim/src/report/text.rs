@@ -52,6 +52,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     )?;
     write_published(out, report)?;
     write_received(out, report)?;
+    write_classes(out, report)?;
     write_latencies(out, report)?;
     write_connections(out, report)?;
     let simulator = &report.simulator;
@@ -134,6 +135,56 @@ fn write_received(out: &mut String, report: &Report) -> fmt::Result {
                 counts.extend([one.corrupt, one.foreign].map(grouped));
             }
             row(out, &format!("  QoS {}", qos as u8), &counts)?;
+        }
+    }
+    Ok(())
+}
+
+/// Nothing where all events are of one class: the table above has said it.
+fn write_classes(out: &mut String, report: &Report) -> fmt::Result {
+    if report.classes.len() < 2 {
+        return Ok(());
+    }
+    let line = |out: &mut String, name: &str, cells: [String; 10]| {
+        write!(out, "{name:<17}")?;
+        cells.iter().try_for_each(|cell| write!(out, " {cell:>10}"))?;
+        writeln!(out)
+    };
+    let columns = [
+        "sent",
+        "acked",
+        "rejected",
+        "unacked",
+        "delivered",
+        "lost",
+        "duplicates",
+        "disordered",
+        "late",
+        "corrupt",
+    ];
+    writeln!(out)?;
+    line(out, "by class", columns.map(str::to_owned))?;
+    for one in &report.classes {
+        for qos in QoS::ALL {
+            let sums = &one.qos[qos];
+            let counts = [
+                sums.sent,
+                sums.acknowledged,
+                sums.rejected,
+                sums.unacknowledged,
+                sums.delivered(),
+                sums.lost,
+                sums.duplicated,
+                sums.out_of_order,
+                sums.late,
+            ]
+            .map(grouped);
+            let corrupt = if qos == QoS::AtLeastOnce { grouped(one.corrupt) } else { String::new() };
+            let mut cells = <[String; 10]>::default();
+            for (cell, count) in cells.iter_mut().zip(counts.into_iter().chain([corrupt])) {
+                *cell = count;
+            }
+            line(out, &format!("  {} QoS {}", one.class, qos as u8), cells)?;
         }
     }
     Ok(())

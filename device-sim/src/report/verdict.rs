@@ -229,7 +229,7 @@ mod tests {
         };
         assert_eq!(
             names(&json),
-            "began_unix_s broken broker corrupt distributions due_to_puback_us epoch fleet gates gateway gateway_unread promises \
+            "began_unix_s broken broker classes corrupt distributions due_to_puback_us epoch fleet gates gateway gateway_unread promises \
              published_for_s qos scenario schema seed sent_to_puback_us series simulator subscribers verdict"
         );
         assert_eq!(json["verdict"], "kept");

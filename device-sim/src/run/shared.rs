@@ -1,6 +1,6 @@
 //! What the tasks of a run share: the clock, the ledger, counters and latencies.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,6 +8,7 @@ use super::Plan;
 use super::clock::RunClock;
 use super::latency::Latencies;
 use crate::admin::Desk;
+use crate::class::{ByClass, Class, Classes};
 use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
@@ -101,6 +102,8 @@ pub struct SubscriberState {
     pub duplicated: Count,
     /// Damaged, moved to another topic, or never published.
     pub corrupt: Count,
+    /// Of these: of a device that is known by its number or its topic, by class.
+    pub corrupt_of: ByClass<Count>,
     /// Not of this run.
     pub foreign: Count,
     /// Members connected now.
@@ -129,6 +132,7 @@ impl SubscriberState {
             delivered: ByQoS::default(),
             duplicated: Count::default(),
             corrupt: Count::default(),
+            corrupt_of: ByClass::default(),
             foreign: Count::default(),
             connected: Count::default(),
             disconnects: Count::default(),
@@ -158,6 +162,12 @@ impl SubscriberState {
 
     pub(crate) fn delivered_due(&self, due_us: u64) {
         self.newest_due_us.fetch_max(due_us, Relaxed);
+    }
+
+    /// Something came that should not be; of a device of this class, if one is known.
+    pub(crate) fn corrupt(&self, class: Option<Class>) {
+        self.corrupt.add(1);
+        class.into_iter().for_each(|class| self.corrupt_of[class].add(1));
     }
 
     pub(crate) fn refused(&self, reason: String) {
@@ -194,8 +204,10 @@ pub struct Shared {
     pub series: Series,
     /// Whom to ask about the gateway.
     pub(crate) gateway: Desk,
-    /// The topics of this fleet: what arrives on one of them must be an event of ours.
-    pub(crate) topics: HashSet<String>,
+    /// Which devices are of which class.
+    pub classes: Classes,
+    /// The topics of this fleet and the class of what comes on them: what arrives on one of them must be an event of ours.
+    pub(crate) topics: HashMap<String, Class>,
     /// Events due before this, microseconds, are the warm-up.
     pub(crate) warm_up_us: u64,
     phase: AtomicU8,
@@ -212,17 +224,20 @@ impl Shared {
         // Worker processes keep the ledger of lean clients, and know the topics.
         let is_here = scenario.fleet.clients == Clients::Honest;
         let here: Vec<bool> = (0..subscribers.len()).map(|place| !scenario.is_in_worker(place)).collect();
-        let topics: Vec<String> = fleet::identities(plan)
+        let topics: Vec<(String, Class)> = fleet::identities(plan)
             .take_while(|_| here.contains(&true))
-            .map(|identity| identity.topic)
+            .map(|identity| (identity.topic, identity.cohort.class))
             .collect();
+        let classes = scenario.fleet.classes();
         Shared {
             clock: RunClock::default(),
             ledger: match is_here {
-                true => {
-                    SharedLedger::new(subscribers.len(), topics.iter().map(|name| expectations(plan, name)))
-                }
-                false => SharedLedger::elsewhere(scenario.fleet.devices, &here),
+                true => SharedLedger::new(
+                    subscribers.len(),
+                    classes.clone(),
+                    topics.iter().map(|(name, _)| expectations(plan, name)),
+                ),
+                false => SharedLedger::elsewhere(scenario.fleet.devices, &classes, &here),
             },
             timeline: Timeline::of(scenario),
             stats: Stats::default(),
@@ -232,6 +247,7 @@ impl Shared {
             sent_to_puback: Latencies::new(),
             series: Series::new(),
             gateway: Desk::default(),
+            classes,
             topics: topics.into_iter().collect(),
             warm_up_us: scenario.run.warm_up.as_micros() as u64,
             phase: AtomicU8::new(Phase::Connecting as u8),

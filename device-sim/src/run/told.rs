@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::shared::Count;
+use crate::class::Class;
 use crate::lean::Tally;
 use crate::qos::QoS;
 
@@ -30,6 +31,9 @@ impl Shared {
             }
             add(&state.duplicated, before.duplicated, one.duplicated);
             add(&state.corrupt, before.corrupt, one.corrupt);
+            for class in Class::ALL {
+                add(&state.corrupt_of[class], before.corrupt_of[class], one.corrupt_of[class]);
+            }
             add(&state.foreign, before.foreign, one.foreign);
             add(&state.disconnects, before.disconnects, one.disconnects);
             add(&state.sessions_lost, before.sessions_lost, one.sessions_lost);

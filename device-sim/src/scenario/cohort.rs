@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::topic::TopicTemplate;
+pub use crate::class::Class;
 use crate::model::ModelSpec;
 use crate::payload::Encoder;
 use crate::schedule::Rhythm;
@@ -40,17 +41,6 @@ pub struct Cohort {
     pub state: Option<StateTopic>,
     /// Where commands come in.
     pub commands: Option<CommandTopics>,
-}
-
-/// How much events matter when not all can be served, in the gateway's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// First to be shed.
-    Bulk,
-    /// The usual.
-    Normal,
-    /// Never to be shed.
-    Critical,
 }
 
 /// Which readings are worth an event.
@@ -104,16 +94,5 @@ impl Cohort {
     /// The number after that of its last device.
     pub fn end(&self) -> u32 {
         self.first.saturating_add(self.rhythm.devices)
-    }
-}
-
-impl Class {
-    /// As scenarios, topics and reports write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Class::Bulk => "bulk",
-            Class::Normal => "normal",
-            Class::Critical => "critical",
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::SubscriberSpec;
 use super::phase::{Disturbance, PhaseSpec};
 use super::section::Section;
+use crate::class::{ByClass, Class};
 
 /// What a run must come to; what is not written is not asked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +40,29 @@ pub struct Expect {
     pub recovery: Option<Duration>,
     /// Topic Filters of what may be shed: QoS 0 events on other topics all arrive.
     pub shed_only: Option<Vec<String>>,
+    /// Classes that may be shed: QoS 0 events of other classes all arrive.
+    pub shed_only_class: Option<Vec<Class>>,
+    /// What each class must come to.
+    pub class: ByClass<ClassExpect>,
+}
+
+/// What the events of one class must come to, all subscribers together; what is not written is not asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClassExpect {
+    /// QoS 1 events acknowledged and never delivered where that was promised, at most.
+    pub loss: Option<u64>,
+    /// The share of QoS 0 events that some subscriber missed, at most.
+    pub qos0_loss: Option<f64>,
+    /// Deliveries beyond the first, at most.
+    pub duplicates: Option<u64>,
+    /// First deliveries after a later event's, at most.
+    pub out_of_order: Option<u64>,
+    /// Deliveries that were damaged or never published, at most.
+    pub corrupt: Option<u64>,
+    /// Events refused with a Reason Code, at most.
+    pub rejected: Option<u64>,
+    /// QoS 1 events that nobody answered for, at most.
+    pub unacknowledged: Option<u64>,
 }
 
 /// Upper bounds of a latency's percentiles.
@@ -56,7 +80,13 @@ pub struct LatencyBounds {
     pub max: Option<Duration>,
 }
 
-pub(super) fn expect(section: &Section<'_>, subscribers: &[SubscriberSpec], phases: &[PhaseSpec]) -> Expect {
+/// Reads `[expect]`; `there` are the classes that the fleet has.
+pub(super) fn expect(
+    section: &Section<'_>,
+    subscribers: &[SubscriberSpec],
+    phases: &[PhaseSpec],
+    there: &ByClass<u32>,
+) -> Expect {
     let optional = |key, least, most| section.has(key).then(|| section.number(key, least, least, most));
     let expect = Expect {
         loss: section.optional("loss"),
@@ -73,6 +103,8 @@ pub(super) fn expect(section: &Section<'_>, subscribers: &[SubscriberSpec], phas
         delivery: bounds(section.section("delivery")),
         recovery: section.optional("recovery"),
         shed_only: section.optional("shed_only"),
+        shed_only_class: class_names(section),
+        class: classes(section.section("class"), there),
     };
     // A gate that nothing could ever meet, or miss, is a mistake.
     if expect.delivery != LatencyBounds::default() && !undisturbed(subscribers, phases).any(|calm| calm) {
@@ -103,6 +135,44 @@ pub(crate) fn undisturbed(
         })
     };
     subscribers.iter().enumerate().map(move |(place, one)| one.delay.is_zero() && !disturbed(place))
+}
+
+/// `shed_only_class = ["bulk"]`
+fn class_names(section: &Section<'_>) -> Option<Vec<Class>> {
+    let names: Vec<String> = section.optional("shed_only_class")?;
+    let known = |name: &String| {
+        let class = Class::from_name(name);
+        if class.is_none() {
+            let names = Class::ALL.map(Class::as_str).join(", ");
+            section.fault("shed_only_class", &format!("`{name}` is not one of {names}"));
+        }
+        class
+    };
+    Some(names.iter().filter_map(known).collect())
+}
+
+/// `[expect.class.critical]` and so on.
+fn classes(section: Section<'_>, there: &ByClass<u32>) -> ByClass<ClassExpect> {
+    let mut expected = ByClass::default();
+    for class in Class::ALL {
+        let keys = section.section(class.as_str());
+        if section.has(class.as_str()) && there[class] == 0 {
+            section.fault(class.as_str(), "no cohort is of this class");
+        }
+        let share = keys.has("qos0_loss").then(|| keys.number("qos0_loss", 0.0, 0.0, 1.0));
+        expected[class] = ClassExpect {
+            loss: keys.optional("loss"),
+            qos0_loss: share,
+            duplicates: keys.optional("duplicates"),
+            out_of_order: keys.optional("out_of_order"),
+            corrupt: keys.optional("corrupt"),
+            rejected: keys.optional("rejected"),
+            unacknowledged: keys.optional("unacknowledged"),
+        };
+        keys.finish();
+    }
+    section.finish();
+    expected
 }
 
 fn bounds(section: Section<'_>) -> LatencyBounds {

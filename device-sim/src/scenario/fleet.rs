@@ -225,11 +225,7 @@ fn draft(
         v5_share,
         durable: keys.choice("session", &[("durable", true), ("clean", false)], true),
         client_id_prefix: client_id_prefix(keys),
-        class: keys.choice(
-            "class",
-            &[Class::Bulk, Class::Normal, Class::Critical].map(|class| (class.as_str(), class)),
-            Class::Normal,
-        ),
+        class: keys.choice("class", &Class::ALL.map(|class| (class.as_str(), class)), Class::Normal),
         report: behaviour::report(keys),
         clock: behaviour::clock(keys),
         status: behaviour::template(keys, "status"),

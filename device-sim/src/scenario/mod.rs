@@ -27,6 +27,7 @@ pub mod topic;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::class::Classes;
 pub use broker::BrokerSpec;
 pub use expect::Expect;
 pub use fault::{Fault, ScenarioFaults};
@@ -141,6 +142,11 @@ impl Scenario {
 }
 
 impl Fleet {
+    /// Which devices are of which class.
+    pub fn classes(&self) -> Classes {
+        Classes::new(self.cohorts.iter().map(|cohort| (cohort.end(), cohort.class)))
+    }
+
     /// Which cohort a device belongs to: its place in the list; none for a device that the fleet does not have.
     pub fn cohort_of(&self, device: u32) -> Option<(usize, &Arc<Cohort>)> {
         let place = self.cohorts.partition_point(|cohort| cohort.end() <= device);

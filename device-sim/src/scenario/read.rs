@@ -9,6 +9,7 @@ use super::source::Source;
 use super::{
     Clients, Fleet, RunSpec, Scenario, ScenarioText, broker, clients, expect, fleet, phase, subscriber,
 };
+use crate::class::ByClass;
 
 pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let Source { table, places } = Source::parse(text).map_err(ScenarioFaults)?;
@@ -23,7 +24,9 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let run = run(&run_section, (!phases.is_empty()).then_some(phases_last));
     run_section.finish();
     let expect_section = top.section("expect");
-    let expect = expect::expect(&expect_section, &subscribers, &phases);
+    // Where the fleet cannot be read, no class is known to be missing.
+    let classes = fleet.as_ref().map_or(ByClass::each(|| 1), |fleet| fleet.classes().sizes());
+    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes);
     expect_section.finish();
     if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
         clients::lean_suffices(&top.section("fleet"), fleet);

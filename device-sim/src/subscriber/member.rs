@@ -206,11 +206,12 @@ impl Member {
                 return Some(envelope);
             }
             Opened::Event(_) => state.foreign.add(1),
-            Opened::Corrupt => state.corrupt.add(1),
-            Opened::Foreign => {
-                let ours = std::str::from_utf8(topic).is_ok_and(|topic| self.shared.topics.contains(topic));
-                let count = if ours { &state.corrupt } else { &state.foreign };
-                count.add(1);
+            opened => {
+                let topic = std::str::from_utf8(topic).unwrap_or_default();
+                match (self.shared.topics.get(topic), opened) {
+                    (None, Opened::Foreign) => state.foreign.add(1),
+                    (class, _) => state.corrupt(class.copied()),
+                }
             }
         }
         None
@@ -243,7 +244,7 @@ fn enter(shared: &Shared, state: &SubscriberState, place: usize, envelope: Envel
             state.latencies.record(latency_us, due_us >= shared.warm_up_us);
         }
         Delivery::Duplicate => state.duplicated.add(1),
-        Delivery::Unknown => state.corrupt.add(1),
+        Delivery::Unknown => state.corrupt(Some(shared.classes.of(device))),
         Delivery::Late => {}
     }
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::usage::WorkerUsage;
+use crate::class::ByClass;
 use crate::lean::{Tally, Times};
 use crate::ledger::Received;
 use crate::qos::ByQoS;
@@ -81,7 +82,7 @@ pub(super) struct Page {
     /// Of the subscribers here, by their place.
     pub(super) arrived: Vec<(usize, Vec<Rows>)>,
     /// What those count themselves, over all devices.
-    pub(super) counts: Vec<(usize, ByQoS<Received>)>,
+    pub(super) counts: Vec<(usize, ByClass<ByQoS<Received>>)>,
 }
 
 /// Why a frame did not come or go.

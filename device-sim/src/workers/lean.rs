@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::frames::{News, Order, Page, Progress};
 use super::team::{Team, TeamError};
 use super::worker::{REPORT, files};
+use crate::class::Class;
 use crate::fleet::identities;
 use crate::lean::{Tally, Timing, monotonic_us};
 use crate::ledger::{Merger, Outstanding, Received};
@@ -293,7 +294,8 @@ impl Coordinator<'_> {
                     .zip(&here)
                     .map(|(rows, here)| rows.get(&device).map_or(here.words(device as usize), Vec::as_slice))
                     .collect();
-                let missing = merger.device(published, &arrived, &expectations(self.plan, &identity.topic));
+                let expectations = expectations(self.plan, &identity.topic);
+                let missing = merger.device(identity.cohort.class, published, &arrived, &expectations);
                 let may = |filter: &String| topic::matches(filter, &identity.topic);
                 if may_shed.is_some_and(|filters| !filters.iter().any(may)) {
                     shed_elsewhere += missing;
@@ -307,9 +309,14 @@ impl Coordinator<'_> {
         }
         let totals = merger.into_totals();
         let unknown = |sums: &ByQoS<Received>| sums.qos0.unknown + sums.qos1.unknown;
-        for ((state, received), half) in self.shared.subscribers.iter().zip(&totals.received).zip(&here) {
-            // Whoever is here counted at once what no device can have published.
-            state.corrupt.add(unknown(received).saturating_sub(unknown(half.counts())));
+        for class in Class::ALL {
+            let received = &totals[class].received;
+            for ((state, received), half) in self.shared.subscribers.iter().zip(received).zip(&here) {
+                // Whoever is here counted at once what no device can have published.
+                let more = unknown(received).saturating_sub(unknown(&half.counts()[class]));
+                state.corrupt.add(more);
+                state.corrupt_of[class].add(more);
+            }
         }
         drop(here);
         self.shared.ledger.tell_totals(totals, shed_elsewhere);

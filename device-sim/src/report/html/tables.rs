@@ -6,7 +6,7 @@ use crate::qos::QoS;
 use crate::report::markup::escaped;
 use crate::report::text::{grouped, micros};
 use crate::report::verdict::Promise;
-use crate::report::{LatencySummary, Report};
+use crate::report::{ClassReport, LatencySummary, Report};
 
 /// A table: its headings, and lines whose first cell is a heading, too. All but the first column are numbers.
 struct Table {
@@ -43,6 +43,7 @@ impl Table {
 /// What was published, and what each subscriber got of it.
 pub(super) fn ledger(report: &Report) -> String {
     let mut tables = vec![published(report)];
+    tables.extend((report.classes.len() > 1).then(|| classes(report)));
     for one in &report.subscribers {
         let durable = if one.durable { ", durable" } else { "" };
         let both = |name: &str, of: fn(&crate::report::ReceivedReport) -> u64| {
@@ -90,6 +91,45 @@ fn published(report: &Report) -> Table {
             both("unacknowledged", |sums| sums.unacknowledged),
             both("lost, where it was promised", |sums| sums.lost),
         ],
+    }
+}
+
+/// The sums of each class, a line for each QoS.
+fn classes(report: &Report) -> Table {
+    let headings = [
+        "",
+        "sent",
+        "acked",
+        "refused",
+        "unacked",
+        "delivered",
+        "lost",
+        "again",
+        "disordered",
+        "late",
+        "corrupt",
+    ];
+    let line = |one: &ClassReport, qos: QoS| {
+        let sums = &one.qos[qos];
+        let counts = [
+            sums.sent,
+            sums.acknowledged,
+            sums.rejected,
+            sums.unacknowledged,
+            sums.delivered(),
+            sums.lost,
+            sums.duplicated,
+            sums.out_of_order,
+            sums.late,
+        ];
+        let corrupt = if qos == QoS::AtLeastOnce { grouped(one.corrupt) } else { String::new() };
+        let name = format!("{} QoS {}", one.class, qos as u8);
+        [vec![name], counts.map(grouped).to_vec(), vec![corrupt]].concat()
+    };
+    Table {
+        caption: "By class of events".to_owned(),
+        headings: headings.map(str::to_owned).to_vec(),
+        lines: report.classes.iter().flat_map(|one| QoS::ALL.map(|qos| line(one, qos))).collect(),
     }
 }
 
