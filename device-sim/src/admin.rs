@@ -1,4 +1,4 @@
-//! The gateway's admin listener, as far as the simulator reads it: `/metrics`, before, during and after a run.
+//! The gateway's admin listener, as far as the simulator reads it: `/metrics`, before, during and after a run, and what it decided.
 //!
 //! Promise: a gateway that is slow, gone or killed costs the run nothing; what could not be read is a gap. An answer is read
 //! up to [`ANSWER_BYTES_MAX`] and waited for [`PATIENCE`] at most. [`crate::report::gateway`] says what the numbers mean.
@@ -19,6 +19,8 @@ use crate::run::Shared;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
+/// Decisions that are asked for at once.
+const DECISIONS_MAX: u32 = 1_000;
 const PATIENCE: Duration = Duration::from_secs(2);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,8 +37,8 @@ pub enum AdminError {
     /// Nothing came in time.
     #[error("no answer within {PATIENCE:?}")]
     Late,
-    /// Something else than metrics came.
-    #[error("the answer to GET /metrics was `{0}`")]
+    /// Something else than what was asked for came.
+    #[error("the gateway answered `{0}`")]
     Unexpected(String),
 }
 
@@ -75,11 +77,29 @@ impl Desk {
         Ok(())
     }
 
+    /// The newest decisions that a query means, oldest first; none if there is no gateway to ask.
+    pub(crate) async fn decisions(&self, query: &str) -> Result<Vec<Decided>, AdminError> {
+        let admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(admin) = admin else { return Ok(Vec::new()) };
+        let path = format!("/v1/decisions?limit={DECISIONS_MAX}&{query}");
+        let body = timeout(PATIENCE, get(&admin, &path)).await.map_err(|_| AdminError::Late)??;
+        decided(&body).ok_or_else(|| AdminError::Unexpected(body.chars().take(80).collect()))
+    }
+
     /// Reads a last time; none if nobody was asked.
     pub(crate) async fn close(&self) -> Option<Result<Tally, AdminError>> {
         let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
         Some(follower?.end().await)
     }
+}
+
+/// One decision of the gateway's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decided {
+    /// Milliseconds since 1970.
+    pub(crate) at_ms: i64,
+    /// The level then.
+    pub(crate) level: u64,
 }
 
 /// Reads once a second, until it is ended or dropped.
@@ -91,7 +111,7 @@ struct Follower {
 
 /// Reads the counters once.
 async fn read(admin: &Broker) -> Result<Reading, AdminError> {
-    let body = timeout(PATIENCE, get(admin)).await.map_err(|_| AdminError::Late)??;
+    let body = timeout(PATIENCE, get(admin, "/metrics")).await.map_err(|_| AdminError::Late)??;
     Ok(Reading::parse(&body))
 }
 
@@ -148,6 +168,16 @@ async fn keep_reading(
     }
 }
 
+/// A page of decisions, which come newest first.
+fn decided(body: &str) -> Option<Vec<Decided>> {
+    let page: serde_json::Value = serde_json::from_str(body).ok()?;
+    let one = |decision: &serde_json::Value| {
+        let at: jiff::Timestamp = decision.get("time")?.as_str()?.parse().ok()?;
+        Some(Decided { at_ms: at.as_millisecond(), level: decision.get("level")?.as_u64()? })
+    };
+    page.get("decisions")?.as_array()?.iter().rev().map(one).collect()
+}
+
 /// How the gateway is, from two readings and the time between them.
 fn sample(now: &Reading, before: &Reading, between: Duration) -> GatewaySample {
     let whole = |name: &str| now.get(name).filter(|value| *value >= 0.0).map(|value| value as u64);
@@ -166,10 +196,10 @@ fn sample(now: &Reading, before: &Reading, between: Duration) -> GatewaySample {
     }
 }
 
-async fn get(admin: &Broker) -> Result<String, AdminError> {
+async fn get(admin: &Broker, path: &str) -> Result<String, AdminError> {
     let mut stream = TcpStream::connect((admin.host.as_str(), admin.port)).await?;
     // HTTP/1.0: the answer ends with the connection and is not in chunks.
-    let request = format!("GET /metrics HTTP/1.0\r\nHost: {}:{}\r\n\r\n", admin.host, admin.port);
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {}:{}\r\n\r\n", admin.host, admin.port);
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;

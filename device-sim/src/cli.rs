@@ -18,11 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::process;
+use crate::rated;
 use crate::report::Verdict;
 use crate::run::{self, Plan, Stop};
 use crate::scenario::broker::Program;
 use crate::scenario::phase::Disturbance;
-use crate::scenario::{BrokerSpec, Scenario, duration};
+use crate::scenario::{BrokerSpec, Scenario, Variant, duration};
 
 /// A fleet of simulated devices, and a ledger that checks every promise of the broker.
 ///
@@ -72,6 +73,12 @@ struct RunArgs {
     /// For how long events are due, instead of the scenario's; such as 30s.
     #[arg(long, value_parser = duration::parse)]
     duration: Option<Duration>,
+    /// Makes the phases of a scenario with [rated] so many times shorter, for a quick look; gates on what takes its time may not hold.
+    #[arg(long, value_name = "FACTOR", value_parser = factor)]
+    hasten: Option<f64>,
+    /// What the broker can take, events per second, of a scenario with [rated]: it is not asked then.
+    #[arg(long, value_name = "EVENTS", value_parser = factor)]
+    rated: Option<f64>,
     #[command(flatten)]
     reports: report::ReportArgs,
     #[command(flatten)]
@@ -179,17 +186,48 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     let seed = args.seed.or(scenario.run.seed).unwrap_or_else(process::fresh_number);
     choose_broker(&mut scenario, &args)?;
     let broker = args.broker.unwrap_or_else(|| BrokerAddress { host: "127.0.0.1".to_owned(), port: 1_883 });
-    let plan =
+    let mut plan =
         Plan { scenario, host: broker.host, port: broker.port, seed, epoch: process::fresh_number() as u32 };
+    let stop = listen_for_signals()?;
+    let rated = rate(&mut plan, args.rated, args.hasten, &stop).await?;
     let shared = run::prepare(&plan);
     let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
     let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
-    let outcome = run::execute(&plan, &shared, listen_for_signals()?, 0).await;
+    let outcome = run::execute(&plan, &shared, stop, 0).await;
     watching.end().await;
     let mut report = outcome.map_err(|error| CommandError::CouldNotRun(error.to_string()))?;
     report.scenario = name;
+    report.rated_per_s = rated;
     args.reports.write(&report)?;
     Ok(report.verdict)
+}
+
+/// Finds out what a rate of 1 is, if the scenario's rates are no events per second; what was found.
+async fn rate(
+    plan: &mut Plan,
+    told: Option<f64>,
+    hasten: Option<f64>,
+    stop: &watch::Receiver<Stop>,
+) -> Result<Option<f64>, CommandError> {
+    if plan.scenario.rated.is_none() {
+        return match told.or(hasten) {
+            None => Ok(None),
+            Some(_) => {
+                Err(CommandError::Usage("--rated and --hasten are for scenarios with [rated]".to_owned()))
+            }
+        };
+    }
+    let rate = match told {
+        Some(rate) => rate,
+        None => rated::find(plan, stop.clone()).await.map_err(|error| {
+            CommandError::CouldNotRun(format!("cannot find out what the broker can take: {error}"))
+        })?,
+    };
+    // A person who waits wants to know what for.
+    let _ = writeln!(io::stderr(), "a rate of 1 is {rate:.0} events/s");
+    let variant = Variant { rate, hasten: hasten.unwrap_or(1.0), ..Variant::default() };
+    plan.scenario = plan.scenario.clone().varied(variant);
+    Ok(Some(rate))
 }
 
 /// Puts what the command line says about the broker over what the scenario says.
@@ -201,7 +239,8 @@ fn choose_broker(scenario: &mut Scenario, args: &RunArgs) -> Result<(), CommandE
             (StartedBroker::Gateway, Some(own @ BrokerSpec { program: Program::Gateway { .. }, .. })) => own,
             (StartedBroker::Gateway, _) => BrokerSpec::of(Program::Gateway { settings: Vec::new() }),
             (StartedBroker::Mosquitto, own) => BrokerSpec {
-                disk_bytes: own.and_then(|own| own.disk_bytes),
+                disk_bytes: own.as_ref().and_then(|own| own.disk_bytes),
+                cpu: own.and_then(|own| own.cpu),
                 ..BrokerSpec::of(Program::Mosquitto)
             },
         });
@@ -245,6 +284,12 @@ pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError
         }
     });
     Ok(receiver)
+}
+
+/// A number of at least 1.
+fn factor(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (1.0..=10_000_000.0).contains(number));
+    number.ok_or_else(|| format!("`{text}` is not a number of 1 or more"))
 }
 
 pub(crate) fn parse_broker(text: &str) -> Result<BrokerAddress, String> {

@@ -1,12 +1,18 @@
 //! Gates: what `[expect]` asks of a run, judged. Pure; everything is in the report and in [`Facts`].
 //!
 //! Promise: each gate that the scenario writes comes out as one [`GateResult`] with what was wanted and what was found,
-//! whether it held or not; a gate on something that was never measured does not hold.
+//! whether it held or not; a gate on something that was never measured does not hold. `overload` has those on a gateway that has too
+//! much to do.
+
+mod overload;
 
 mod classes;
 
 use std::time::Duration;
 
+pub use overload::{HogFact, WatchedLatency};
+
+use crate::report::gateway::Tally;
 use crate::report::text::{grouped, micros};
 use crate::report::{GateResult, Report};
 use crate::run::LatencySummary;
@@ -20,6 +26,12 @@ pub struct Facts {
     pub recoveries: Vec<Recovery>,
     /// QoS 0 events that are missing on topics that nothing may be shed of.
     pub shed_elsewhere: u64,
+    /// Acknowledgements that are timed on their own.
+    pub watched: Vec<WatchedLatency>,
+    /// How soon hogs were on record, where a gate asks.
+    pub hogs: Vec<HogFact>,
+    /// What the gateway counted, if it was asked.
+    pub tally: Option<Tally>,
 }
 
 /// How a run came back from a disturbance.
@@ -88,6 +100,7 @@ pub fn judge(scenario: &Scenario, report: &Report, facts: &Facts) -> Vec<GateRes
             gate(&format!("recovery after {}", recovery.phase), wanted, got, held)
         }));
     }
+    gates.extend(overload::judge(scenario, report, facts));
     gates
 }
 
@@ -286,7 +299,7 @@ mod tests {
         };
         let recoveries =
             vec![recovery("cut", Some(4_900)), recovery("kill", Some(5_100)), recovery("storm", None)];
-        let facts = Facts { recoveries, shed_elsewhere: 1_200 };
+        let facts = Facts { recoveries, shed_elsewhere: 1_200, ..Facts::default() };
         assert_eq!(
             lines(&report(expect, &facts, |_| {})),
             [

@@ -23,6 +23,7 @@ pub mod model;
 pub mod payload;
 pub mod qos;
 pub mod random;
+pub mod rated;
 pub mod report;
 pub mod run;
 pub mod scenario;

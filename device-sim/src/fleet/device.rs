@@ -312,6 +312,7 @@ impl Books {
         }
         let count = if accepted { &shared.stats.acknowledged } else { &shared.stats.rejected };
         count.add(1);
+        shared.watch(self.identity.number, event.due_us, now_us.saturating_sub(event.due_us));
         let counts = event.due_us >= shared.warm_up_us;
         shared.due_to_puback.record(now_us.saturating_sub(event.due_us), counts);
         shared.sent_to_puback.record(now_us.saturating_sub(event.sent_us), counts);

@@ -2,10 +2,11 @@
 //!
 //! Promise: the process ends with its [`Host`], and its directory goes with it; its port stays the same over restarts.
 //! It knows no MQTT: a broker is ready when it takes connections. [`program`] says what is started, `disk` what a full
-//! disk is.
+//! disk is, `ration` how it is kept to a part of a processor.
 
 mod disk;
 mod program;
+mod ration;
 
 use std::fs::File;
 use std::io;
@@ -23,6 +24,7 @@ use crate::scenario::BrokerSpec;
 use crate::scenario::broker::Program;
 use crate::timeline::BrokerStep;
 use disk::Disk;
+use ration::Ration;
 
 /// How long a broker may take to listen, a recovery of its store included.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +45,9 @@ pub(crate) struct Host {
     admin: Option<SocketAddr>,
     child: Option<Child>,
     disk: Option<Disk>,
+    /// The part of a processor that it gets, and who sees to that.
+    cpu: Option<f64>,
+    ration: Option<Ration>,
 }
 
 /// Why a broker could not be started or spoiled.
@@ -101,8 +106,16 @@ impl Host {
         std::fs::create_dir_all(&dir).map_err(prepare)?;
         let (address, admin_address) = free_addresses().map_err(prepare)?;
         let admin = matches!(spec.program, Program::Gateway { .. }).then_some(admin_address);
-        let mut host =
-            Host { command: Vec::new(), dir: dir.clone(), address, admin, child: None, disk: None };
+        let mut host = Host {
+            command: Vec::new(),
+            dir: dir.clone(),
+            address,
+            admin,
+            child: None,
+            disk: None,
+            cpu: spec.cpu,
+            ration: None,
+        };
         if needs_disk || spec.disk_bytes.is_some() {
             host.disk = Some(Disk::mount(&dir, spec.disk_bytes)?);
         }
@@ -118,6 +131,7 @@ impl Host {
         host.command = command.iter().map(|word| fill_in(word)).collect();
         host.spawn()?;
         host.wait_until_it_listens().await?;
+        host.ration().map_err(|error| HostError::Step { what: "ration", error })?;
         Ok(host)
     }
 
@@ -139,7 +153,8 @@ impl Host {
             BrokerStep::Terminate => self.terminate().await.map_err(failed("stop")),
             BrokerStep::Start => {
                 self.kill().map_err(failed("end"))?;
-                self.spawn()
+                self.spawn()?;
+                self.ration().map_err(failed("ration"))
             }
             BrokerStep::Pause => self.signal(Signal::STOP).map_err(failed("pause")),
             BrokerStep::Resume => self.signal(Signal::CONT).map_err(failed("resume")),
@@ -189,13 +204,22 @@ impl Host {
         Ok(())
     }
 
+    fn ration(&mut self) -> io::Result<()> {
+        if let (Some(part), Some(pid)) = (self.cpu, self.pid()) {
+            self.ration = Some(Ration::start(pid, part)?);
+        }
+        Ok(())
+    }
+
     fn kill(&mut self) -> io::Result<()> {
+        self.ration = None;
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill()?;
         child.wait().map(drop)
     }
 
     async fn terminate(&mut self) -> io::Result<()> {
+        self.ration = None;
         self.signal(Signal::TERM)?;
         let began = Instant::now();
         while let Some(child) = &mut self.child {
@@ -207,10 +231,15 @@ impl Host {
         Ok(())
     }
 
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.as_ref()?.id()).ok().and_then(Pid::from_raw)
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        let Some(child) = &self.child else { return Ok(()) };
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+        if self.child.is_none() {
+            return Ok(());
+        }
+        let pid = self.pid().ok_or(io::ErrorKind::InvalidInput)?;
         kill_process(pid, signal).map_err(io::Error::from)
     }
 }

@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::link::{Broken, Link, State};
 use super::poller::Poller;
-use super::tally::{Recorder, Tally, Timing};
+use super::tally::{Recorder, Tally, Times, Timing};
 use super::transport::Dial;
 use crate::class::Class;
 use crate::fleet::identities;
@@ -16,6 +16,7 @@ use crate::ledger::LedgerFull;
 use crate::mqtt::backoff::Backoff;
 use crate::random::Purpose;
 use crate::run::Plan;
+use crate::scenario::phase_gate::Watched;
 
 /// How long a connection may take until its CONNACK, and a SUBSCRIBE until its SUBACK, together.
 const HANDSHAKE_US: u64 = 10_000_000;
@@ -59,6 +60,7 @@ pub(super) struct Common {
     dialers: Dialers,
     pub(super) tally: Tally,
     pub(super) lag: Recorder,
+    watched: Vec<(Watched, Recorder)>,
     timers: BinaryHeap<Reverse<(u64, u64, u32)>>,
     topics: OnceCell<HashMap<String, Class>>,
     /// When publishing began, by [`monotonic_us`].
@@ -70,6 +72,13 @@ impl Common {
     pub(super) fn new(plan: Plan, poller: Poller, dialers: Dialers) -> Self {
         Common {
             warm_up_us: plan.scenario.run.warm_up.as_micros() as u64,
+            watched: plan
+                .scenario
+                .watched()
+                .into_iter()
+                .enumerate()
+                .map(|(place, one)| (one, Recorder::new(Timing::Watched(place))))
+                .collect(),
             plan,
             poller,
             dialers,
@@ -98,6 +107,17 @@ impl Common {
     /// Whether what was due then is not part of the warm-up.
     pub(super) fn counts(&self, due_us: u64) -> bool {
         due_us >= self.warm_up_us
+    }
+
+    /// An event of a device was acknowledged: times it if somebody asks for that.
+    pub(super) fn watch(&mut self, device: u32, due_us: u64, latency_us: u64) {
+        for (_, recorder) in self.watched.iter_mut().filter(|(one, _)| one.is_of(device, due_us)) {
+            recorder.record(latency_us, true);
+        }
+    }
+
+    pub(super) fn take_watched(&mut self) -> impl Iterator<Item = Times> {
+        self.watched.iter_mut().filter_map(|(_, recorder)| recorder.take())
     }
 
     /// The class of what this fleet publishes on a topic, if it does; asked only of what should not be there.

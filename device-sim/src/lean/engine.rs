@@ -148,6 +148,7 @@ impl Engine {
         let mut times = Vec::new();
         self.fleet.report(&mut self.common, &mut times);
         times.extend(self.common.lag.take());
+        times.extend(self.common.take_watched());
         times.extend(self.checkers.iter_mut().filter_map(Checker::take_times));
         self.common.tally.subscribers = self.checkers.iter().map(|checker| checker.tally.clone()).collect();
         (self.common.tally.clone(), times)

@@ -436,6 +436,9 @@ impl Fleet {
                 self.groups.expect(device.group, QoS::AtLeastOnce);
             }
         }
+        if let Some(device) = self.devices.get(slot) {
+            common.watch(device.number, event.due_us, now_us.saturating_sub(event.due_us));
+        }
         let counts = common.counts(event.due_us);
         self.due_to_puback.record(now_us.saturating_sub(event.due_us), counts);
         self.sent_to_puback.record(now_us.saturating_sub(event.sent_us), counts);

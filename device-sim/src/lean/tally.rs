@@ -72,6 +72,8 @@ pub(crate) enum Timing {
     SentToPuback,
     /// From due to delivered, to the subscriber in this place.
     Delivery(usize),
+    /// From due to PUBACK, of what is timed on its own in this place, see [`crate::scenario::phase_gate::Watched`].
+    Watched(usize),
 }
 
 /// Values in microseconds and how often each occurred.

@@ -111,11 +111,20 @@ impl Tally {
         grown.max(0.0).round() as u64
     }
 
+    /// A sample of this very name as it was read last, labels included.
+    pub fn value(&self, sample: &str) -> Option<f64> {
+        self.last.get(sample)
+    }
+
+    /// Both of the gateway's books: of its publishers and of its subscribers.
+    pub fn books(&self) -> [CounterLine; 2] {
+        [self.publishers_books(), self.subscribers_books()]
+    }
+
     /// Whether what the gateway took in and what it routed has arrived somewhere: to be waited for, since acknowledgements
     /// of deliveries are counted a little later.
     pub fn balances(&self) -> bool {
-        let line = |books: CounterLine| books.difference() == 0;
-        line(self.publishers_books()) && line(self.subscribers_books())
+        self.books().iter().all(|books| books.difference() == 0)
     }
 
     fn publishers_books(&self) -> CounterLine {

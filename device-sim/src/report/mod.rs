@@ -55,6 +55,9 @@ pub struct Report {
     pub epoch: u32,
     /// Where the broker was.
     pub broker: String,
+    /// What the broker can take, events per second, if the scenario's rates were multiples of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rated_per_s: Option<f64>,
     /// For how long events were due.
     pub published_for_s: f64,
     /// The fleet as a whole.
@@ -268,6 +271,7 @@ impl Report {
             seed: plan.seed,
             epoch: plan.epoch,
             broker: format!("{}:{}", plan.host, plan.port),
+            rated_per_s: None,
             published_for_s: published_for.as_secs_f64(),
             fleet: FleetReport {
                 devices: plan.scenario.fleet.devices,

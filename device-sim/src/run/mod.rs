@@ -15,6 +15,7 @@
 mod clock;
 mod conductor;
 mod drain;
+mod judging;
 mod latency;
 mod sampling;
 mod shared;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep};
 
 pub use clock::RunClock;
 pub(crate) use drain::Drain;
+pub(crate) use judging::judged;
 pub(crate) use latency::histogram;
 pub use latency::{Latencies, LatencySummary, QuantilePoint};
 pub use shared::{Count, Phase, Shared, Stats, SubscriberState};
@@ -42,14 +44,11 @@ pub(crate) use stage::{Addresses, Stage};
 
 pub use crate::admin::AdminError;
 use crate::fleet;
-use crate::gates::{self, Facts, Recovery};
 pub use crate::host::HostError;
-use crate::ledger::Totals;
 use crate::process;
 use crate::random::Seed;
 use crate::report::Report;
-use crate::report::gateway::compare;
-use crate::scenario::{Clients, Scenario, topic};
+use crate::scenario::{Clients, Scenario};
 use crate::subscriber;
 use crate::workers::{self, TeamError};
 
@@ -217,43 +216,6 @@ pub async fn execute(
     }
     drop(stage);
     Ok(report)
-}
-
-/// The report of a run that was made against `broker`, with its gates, the gateway's counters and its verdict.
-pub(crate) async fn judged(
-    mut report: Report,
-    plan: &Plan,
-    shared: &Shared,
-    broker: &str,
-    recoveries: Vec<Recovery>,
-) -> Report {
-    broker.clone_into(&mut report.broker);
-    let facts = Facts { recoveries, shed_elsewhere: shed_elsewhere(plan, shared) };
-    report.gates = gates::judge(&plan.scenario, &report, &facts);
-    match shared.gateway.close().await {
-        Some(Ok(tally)) => report.gateway = Some(compare(&report, &tally)),
-        Some(Err(error)) => report.gateway_unread = Some(error.to_string()),
-        None => {}
-    }
-    report.judge();
-    report
-}
-
-/// QoS 0 events missing at subscribers on topics that nothing may be shed of, if the scenario says which may.
-fn shed_elsewhere(plan: &Plan, shared: &Shared) -> u64 {
-    if let Some(told) = shared.ledger.shed_elsewhere() {
-        return told;
-    }
-    let Some(filters) = &plan.scenario.expect.shed_only else { return 0 };
-    let missing = |identity: fleet::Identity| {
-        let mut totals = Totals::new(shared.subscribers.len());
-        if let Some(device) = shared.ledger.device(identity.number) {
-            device.add_to(&mut totals);
-        }
-        totals.received.iter().map(|received| received.qos0.lost).sum::<u64>()
-    };
-    let may = |name: &str| filters.iter().any(|filter| topic::matches(filter, name));
-    fleet::identities(plan).filter(|identity| !may(&identity.topic)).map(missing).sum()
 }
 
 async fn wait_connected(

@@ -13,6 +13,7 @@ use crate::fleet;
 use crate::ledger::{Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
 use crate::report::series::Series;
+use crate::scenario::phase_gate::Watched;
 use crate::scenario::{Clients, SubscriberSpec, topic};
 use crate::timeline::Timeline;
 use crate::workers::WorkerUsage;
@@ -198,6 +199,8 @@ pub struct Shared {
     pub lag: Latencies,
     /// From due to PUBACK.
     pub due_to_puback: Latencies,
+    /// The same of what gates ask for on its own.
+    pub watched: Vec<(Watched, Latencies)>,
     /// From the (first) writing to PUBACK.
     pub sent_to_puback: Latencies,
     /// What happened second by second.
@@ -244,6 +247,7 @@ impl Shared {
             subscribers: subscribers.iter().cloned().map(SubscriberState::new).collect(),
             lag: Latencies::new(),
             due_to_puback: Latencies::new(),
+            watched: scenario.watched().into_iter().map(|one| (one, Latencies::new())).collect(),
             sent_to_puback: Latencies::new(),
             series: Series::new(),
             gateway: Desk::default(),
@@ -257,6 +261,13 @@ impl Shared {
                 Clients::Honest => scenario.fleet.devices,
                 Clients::Lean(lean) => lean.connections,
             },
+        }
+    }
+
+    /// An event of a device was acknowledged: times it if a gate asks for that.
+    pub(crate) fn watch(&self, device: u32, due_us: u64, latency_us: u64) {
+        for (_, latencies) in self.watched.iter().filter(|(one, _)| one.is_of(device, due_us)) {
+            latencies.record(latency_us, true);
         }
     }
 

@@ -7,7 +7,7 @@ use super::section::Section;
 const DISK_BYTES_MIN: u64 = 1 << 20;
 
 /// How a broker is started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BrokerSpec {
     /// The program.
     pub program: Program,
@@ -15,6 +15,8 @@ pub struct BrokerSpec {
     pub files: Vec<(String, String)>,
     /// If it gets a file system of its own, how large; what it has to fill for a full disk.
     pub disk_bytes: Option<u64>,
+    /// The part of one processor that it gets, if not all that there is.
+    pub cpu: Option<f64>,
 }
 
 /// What is started. In commands and files `{port}` and `{admin}` stand for free ports that stay the same over restarts,
@@ -35,7 +37,7 @@ pub enum Program {
 impl BrokerSpec {
     /// A program as it comes.
     pub fn of(program: Program) -> Self {
-        BrokerSpec { program, files: Vec::new(), disk_bytes: None }
+        BrokerSpec { program, files: Vec::new(), disk_bytes: None, cpu: None }
     }
 }
 
@@ -62,8 +64,9 @@ pub(super) fn broker(top: &Section<'_>, phases: &[PhaseSpec]) -> Option<BrokerSp
         }
     }
     let disk_bytes = section.optional::<String>("disk").map(|text| bytes(&section, &text));
+    let cpu = section.has("cpu").then(|| section.number("cpu", 1.0, 0.01, 0.99));
     section.finish();
-    Some(BrokerSpec { program, files: written, disk_bytes })
+    Some(BrokerSpec { program, files: written, disk_bytes, cpu })
 }
 
 fn program(section: &Section<'_>) -> Program {

@@ -25,6 +25,7 @@ pub const ALL: &[Builtin] = builtins![
     "half-open",
     "hog",
     "kill-9",
+    "overload-10x",
     "poison",
     "reconnect-storm",
     "restart",

@@ -2,11 +2,13 @@
 //!
 //! Gates add to what every run promises ([`crate::report::verdict`]) and never take away from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::SubscriberSpec;
 use super::phase::{Disturbance, PhaseSpec};
+use super::phase_gate::{self, PhaseGate};
 use super::section::Section;
+use super::{Cohort, SubscriberSpec};
 use crate::class::{ByClass, Class};
 
 /// What a run must come to; what is not written is not asked.
@@ -40,6 +42,16 @@ pub struct Expect {
     pub recovery: Option<Duration>,
     /// Topic Filters of what may be shed: QoS 0 events on other topics all arrive.
     pub shed_only: Option<Vec<String>>,
+    /// Events that the gateway counts as rejected or shed, and deliveries that it counts as dropped or expired, at most.
+    pub given_up: Option<u64>,
+    /// Whether the gateway's own books balance to the last event.
+    pub books: bool,
+    /// The gateway's resident memory, as a part of what it allows itself, at most.
+    pub memory: Option<f64>,
+    /// The gateway's level, at most.
+    pub level: Option<u64>,
+    /// What single phases must come to.
+    pub phases: Vec<PhaseGate>,
     /// Classes that may be shed: QoS 0 events of other classes all arrive.
     pub shed_only_class: Option<Vec<Class>>,
     /// What each class must come to.
@@ -86,6 +98,7 @@ pub(super) fn expect(
     subscribers: &[SubscriberSpec],
     phases: &[PhaseSpec],
     there: &ByClass<u32>,
+    cohorts: &[Arc<Cohort>],
 ) -> Expect {
     let optional = |key, least, most| section.has(key).then(|| section.number(key, least, least, most));
     let expect = Expect {
@@ -105,6 +118,11 @@ pub(super) fn expect(
         shed_only: section.optional("shed_only"),
         shed_only_class: class_names(section),
         class: classes(section.section("class"), there),
+        given_up: section.optional("given_up"),
+        books: section.or("books", false),
+        memory: optional("memory", 0.0, 1.0),
+        level: section.optional("level"),
+        phases: phase_gate::phase_gates(section, phases, cohorts),
     };
     // A gate that nothing could ever meet, or miss, is a mistake.
     if expect.delivery != LatencyBounds::default() && !undisturbed(subscribers, phases).any(|calm| calm) {

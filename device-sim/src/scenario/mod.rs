@@ -3,7 +3,7 @@
 //! Promise: a [`Scenario`] can be run; every fault of a file is reported at once and in sentences, unknown keys with the
 //! nearest known one, at their line and column. This module knows no clock and no socket. The commented first form is
 //! `scenarios/first.toml`; `source` knows where keys stand, `section` is the generic reader, `read` the keys, [`phase`],
-//! [`subscriber`], [`expect`] and [`broker`] those of their tables, `fleet` and `behaviour` those of the devices, [`cohort`] what these come to, [`topic`] the topic template, [`builtin`] the scenarios
+//! [`subscriber`], [`expect`], [`phase_gate`], [`broker`] and [`rated`] those of their tables, `fleet` and `behaviour` those of the devices, [`cohort`] what these come to, [`topic`] the topic template, [`builtin`] the scenarios
 //! that come with the program.
 
 mod behaviour;
@@ -18,6 +18,8 @@ mod fleet;
 mod layers;
 mod model;
 pub mod phase;
+pub mod phase_gate;
+pub mod rated;
 mod read;
 mod section;
 mod source;
@@ -33,6 +35,7 @@ pub use expect::Expect;
 pub use fault::{Fault, ScenarioFaults};
 use phase::Disturbance;
 pub use phase::PhaseSpec;
+pub use rated::{RatedSpec, Variant};
 pub use subscriber::{Protocol, SUBSCRIBERS_MAX, SubscriberSpec};
 
 pub use clients::{Clients, LeanClients, Pace, SourceRange, source_of};
@@ -61,6 +64,10 @@ pub struct Scenario {
     pub run: RunSpec,
     /// What it must come to.
     pub expect: Expect,
+    /// How it is found out what a rate of 1 is, if rates are no events per second.
+    pub rated: Option<RatedSpec>,
+    /// What was changed of it since it was read.
+    pub variant: Variant,
     /// What it was read from, for worker processes to read it again.
     pub text: ScenarioText,
 }

@@ -7,7 +7,8 @@ use super::phase::Around;
 use super::section::{Faults, Section};
 use super::source::Source;
 use super::{
-    Clients, Fleet, RunSpec, Scenario, ScenarioText, broker, clients, expect, fleet, phase, subscriber,
+    Clients, Fleet, RunSpec, Scenario, ScenarioText, Variant, broker, clients, expect, fleet, phase, rated,
+    subscriber,
 };
 use crate::class::ByClass;
 
@@ -20,23 +21,29 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let (devices, rate) = fleet.as_ref().map_or((1, 1.0), |fleet| (fleet.devices, fleet.rate));
     let (phases, phases_last) = phase::phases(&top, &Around { devices, rate, subscribers: &subscribers });
     let broker = broker::broker(&top, &phases);
+    let rated = rated::rated(&top);
     let run_section = top.section("run");
     let run = run(&run_section, (!phases.is_empty()).then_some(phases_last));
     run_section.finish();
     let expect_section = top.section("expect");
     // Where the fleet cannot be read, no class is known to be missing.
     let classes = fleet.as_ref().map_or(ByClass::each(|| 1), |fleet| fleet.classes().sizes());
-    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes);
+    let cohorts = fleet.as_ref().map_or(&[][..], |fleet| &fleet.cohorts);
+    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes, cohorts);
     expect_section.finish();
     if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
         clients::lean_suffices(&top.section("fleet"), fleet);
+    }
+    if rated.is_some() && fleet.as_ref().is_some_and(|fleet| fleet.clients == Clients::Honest) {
+        top.section("fleet").fault("client", "must be \"lean\": [rated] asks the broker for all it can take");
     }
     let about = top.or("about", String::new());
     top.finish();
     match (faults.into_vec(), fleet) {
         (faults, Some(fleet)) if faults.is_empty() => {
             let text = ScenarioText(text.into());
-            Ok(Scenario { about, fleet, subscribers, phases, broker, run, expect, text })
+            let variant = Variant::default();
+            Ok(Scenario { about, fleet, subscribers, phases, broker, run, expect, rated, variant, text })
         }
         (faults, _) => Err(ScenarioFaults(faults)),
     }

@@ -12,6 +12,7 @@ use crate::class::ByClass;
 use crate::lean::{Tally, Times};
 use crate::ledger::Received;
 use crate::qos::ByQoS;
+use crate::scenario::Variant;
 
 /// The largest frame: a device of a hundred million events fits.
 const FRAME_BYTES_MAX: u32 = 128 << 20;
@@ -40,6 +41,8 @@ pub(super) struct Assignment {
     pub(super) number: u32,
     /// The scenario's text.
     pub(super) scenario: String,
+    /// What is changed of it.
+    pub(super) variant: Variant,
     /// Where devices find the broker.
     pub(super) devices: SocketAddr,
     /// Where subscribers find it.

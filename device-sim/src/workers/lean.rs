@@ -151,6 +151,7 @@ impl Coordinator<'_> {
                 Timing::Lag => Some(&shared.lag),
                 Timing::DueToPuback => Some(&shared.due_to_puback),
                 Timing::SentToPuback => Some(&shared.sent_to_puback),
+                Timing::Watched(place) => shared.watched.get(place).map(|(_, latencies)| latencies),
                 Timing::Delivery(place) => shared.subscribers.get(place).map(|one| &one.latencies),
             };
             if let Some(latencies) = latencies {

@@ -101,6 +101,7 @@ impl Team {
             let part = Assignment {
                 number: number as u32,
                 scenario: plan.scenario.text.0.to_string(),
+                variant: plan.scenario.variant,
                 devices,
                 subscribers,
                 seed: plan.seed,

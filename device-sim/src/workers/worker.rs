@@ -118,7 +118,7 @@ fn serve(lines: &Lines) -> Result<(), WorkerError> {
 }
 
 fn engine(assignment: Assignment) -> Result<Engine, WorkerError> {
-    let scenario = Scenario::parse(&assignment.scenario)?;
+    let scenario = Scenario::parse(&assignment.scenario)?.varied(assignment.variant);
     let Clients::Lean(lean) = scenario.fleet.clients.clone() else { return Err(WorkerError::NotLean) };
     let wanted =
         files(u64::from(lean.connections), u64::from(lean.workers), scenario.subscribers.len() as u64);

@@ -68,13 +68,13 @@ pub(super) fn admit(
     }
     let level = context.pressure.level();
     let keeps_session = session.client_limits().session_expiry_secs > 0;
+    let resumes = !hello.clean_start && context.engine.session(&hello.client_id).is_some();
     {
         let now_ms = clock::monotonic().0;
         let address = place.address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         // A client that goes on with a Session may be what drains the log; and where nothing can be stored, who leaves nothing to store is
         // welcome to read.
-        let has_session = !hello.clean_start && context.engine.session(&hello.client_id).is_some();
-        let has_session = has_session || (level == Level::ReadOnly && !keeps_session);
+        let has_session = resumes || (level == Level::ReadOnly && !keeps_session);
         let mut storm = context.storm.lock().unwrap_or_else(PoisonError::into_inner);
         storm
             .offer(now_ms, address, level)
@@ -96,8 +96,10 @@ pub(super) fn admit(
     let is_storm = level.paces_connects() || context.registry.handshakes() >= STORM_HANDSHAKES;
     let own = context.limits.server_keep_alive_secs == 0 && hello.keep_alive_secs > 0;
     let jittered = || jittered_keep_alive(hello.keep_alive_secs, &hello.client_id);
+    // A client that goes on with a Session sends again what it has unacknowledged, all of which it was allowed to send; it would exceed less.
+    let window_level = if resumes { Level::Normal } else { level };
     Ok(Terms {
-        receive_maximum: level.receive_maximum(context.limits.receive_maximum),
+        receive_maximum: window_level.receive_maximum(context.limits.receive_maximum),
         keep_alive_secs: (is_storm && own).then(jittered),
     })
 }
