@@ -11,7 +11,7 @@ use std::process::Command;
 /// other.
 const ROWS: [(&str, &[&str]); 10] = [
     ("1", &["config", "telemetry", "clock", "tasks", "pool", "decisions"]),
-    ("2", &["auth", "admission", "event_view", "router"]),
+    ("2", &["auth", "admission", "event_view", "lens", "router"]),
     ("3", &["engine"]),
     ("4", &["registry", "sys_topics", "ingest", "delivery", "stream"]),
     ("4½", &["consumer", "presence"]),

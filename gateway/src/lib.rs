@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod engine;
 pub mod event_view;
 pub mod ingest;
+pub mod lens;
 pub mod listener;
 pub mod pool;
 pub mod presence;

@@ -90,6 +90,8 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::DeadLetters(arguments) => return ask(arguments.parts()),
         Command::Sinks(arguments) => return ask(arguments.parts()),
         Command::Decisions(arguments) => return ask(arguments.parts()),
+        Command::Trace(arguments) => return ask(arguments.parts()),
+        Command::LogLevel(arguments) => return ask(arguments.parts()),
         Command::Reload(arguments) => return ask(arguments.parts()),
         Command::Drain(arguments) => return ask(arguments.parts()),
     }
@@ -185,7 +187,7 @@ fn run(mut config: Config, settings: Settings, options: LoadOptions) -> anyhow::
 async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let manager = Manager::find();
     // Before anything starts, so that no signal finds its default action, which is to kill.
-    let (controls, orders) = Controls::new();
+    let (controls, orders) = Controls::new(reload.log_level());
     let mut signals = Signals::new(reload, orders).context("cannot listen for signals")?;
     let gateway = tokio::select! {
         started = Gateway::start_with(config, controls) => started.context("cannot start")?,

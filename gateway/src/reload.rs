@@ -24,6 +24,11 @@ impl Reload {
         Self { options, settings, level }
     }
 
+    /// By which what is logged can be changed in between.
+    pub(crate) fn log_level(&self) -> LogLevel {
+        self.level.clone()
+    }
+
     /// Reads the configuration again. Answers what was applied and what was not, or what is wrong with it.
     pub(crate) fn reload(&mut self) -> Result<Reloaded, Vec<ConfigFault>> {
         let (config, settings) = match Config::load_with_settings(self.options.clone()) {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
 use super::problem::Fault;
+use crate::telemetry::LogLevel;
 
 /// Orders that wait.
 const ORDERS_MAX: usize = 8;
@@ -55,9 +56,10 @@ impl From<ConfigFault> for Fault {
 }
 
 /// By which a process is asked. Without anybody who listens, nothing is done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Controls {
     orders: Option<mpsc::Sender<Order>>,
+    log_level: Option<LogLevel>,
 }
 
 /// Why an order was not taken.
@@ -70,11 +72,15 @@ pub(super) enum NotTaken {
 }
 
 impl Controls {
-    /// Controls, and what the process listens to.
+    /// Controls, and what the process listens to. What is logged is changed without asking it.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Order>) {
+    pub fn new(log_level: LogLevel) -> (Self, mpsc::Receiver<Order>) {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
-        (Self { orders: Some(orders) }, receiver)
+        (Self { orders: Some(orders), log_level: Some(log_level) }, receiver)
+    }
+
+    pub(super) const fn log_level(&self) -> Option<&LogLevel> {
+        self.log_level.as_ref()
     }
 
     pub(super) fn give(&self, order: Order) -> Result<(), NotTaken> {

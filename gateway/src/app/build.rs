@@ -13,6 +13,7 @@ use crate::engine::{
     StreamOptions,
 };
 use crate::ingest::{self, Ingest};
+use crate::lens::Lens;
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::{self, Registry};
@@ -44,6 +45,8 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
     let live = Arc::new(LiveRouter::default());
     let decisions = DecisionLog::new(config.decisions.max_entries);
     let mut dispatcher = Dispatcher::new(live.clone()).reporting_to(decisions.clone());
+    let lens = Arc::new(Lens::default());
+    let looking = lens.clone();
     let engine = Engine::start(
         store.log,
         store.view,
@@ -104,6 +107,9 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         Box::new(move |batch| {
             // Nobody waits here: who published waits for the receipt.
             let _ = dispatcher.dispatch(batch);
+            if looking.word() != 0 {
+                looking.stored(batch);
+            }
         }),
     )?;
     engine.report_to(decisions.clone());
@@ -138,6 +144,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         listeners: config.listeners.iter().map(|listener| terms(config, listener, now_ms)).collect(),
         decisions,
         replays: Replays::default(),
+        lens,
     })
 }
 

@@ -53,6 +53,7 @@ pub(super) fn describe() {
         delivery::metrics::describe,
         engine::metrics::describe,
         stream::metrics::describe,
+        crate::lens::describe,
         decisions::metrics::describe,
         super::pressure::describe,
         describe_sampled,

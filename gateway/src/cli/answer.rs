@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 use ureq::http::Method;
 
 use super::client::{Client, ClientError, path, query};
-use super::decisions;
 use super::remote::{
     ChangesArgs, ConsumersCommand, DeadLettersCommand, IdsArgs, Output, QueryArgs, Remote, RemoteArgs,
     StreamsCommand, WhichArgs,
 };
 use super::table::{Column, printable, sheet, table};
+use super::{decisions, trace};
 
 /// Items of one page: what the gateway gives at most.
 const PAGE: usize = 1000;
@@ -72,6 +72,8 @@ pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -
         Remote::Consumers(command) => session.consumers(command, out),
         Remote::DeadLetters(command) => session.dead_letters(command, out),
         Remote::Sinks => session.list("/v1/sinks", "sinks", &SINKS, out),
+        Remote::Trace(arguments) => trace::answer(&session.client, session.output, arguments, out),
+        Remote::LogLevel(arguments) => session.log_level(arguments, out),
         Remote::Reload => session.reload(out),
         Remote::Drain(arguments) => session.drain(arguments, out),
         Remote::Decisions(arguments) => decisions::answer(&session.client, session.output, arguments, out),

@@ -5,12 +5,14 @@
 mod answer;
 mod client;
 mod decisions;
+mod log_level;
 mod operations;
 mod process;
 mod reference;
 mod remote;
 mod storage;
 mod table;
+mod trace;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,12 +25,14 @@ use gateway::config::{Config, Durability, LoadOptions, format_duration, format_s
 pub(crate) use self::answer::answer;
 pub(crate) use self::client::ClientError;
 use self::decisions::DecisionsCommandArgs;
+use self::log_level::LogLevelCommandArgs;
 use self::operations::{ClientsArgs, RetainedArgs, StatusArgs};
 use self::process::{DrainCommandArgs, ReloadArgs};
 pub(crate) use self::reference::{completions, man_pages, reference};
 use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
 pub(crate) use self::remote::{Remote, RemoteArgs};
 pub(crate) use self::storage::{BackedUp, Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
+use self::trace::TraceCommandArgs;
 
 /// MQTT ingestion gateway: durable before it acknowledges, honest under overload.
 #[derive(Debug, Parser)]
@@ -78,6 +82,11 @@ pub(crate) enum Command {
     Sinks(SinksArgs),
     /// Decisions of a running gateway: what did not go through, and why.
     Decisions(DecisionsCommandArgs),
+    /// Follow one device live: every packet of it a line, with what became of it, and its connects and ends. Costs the gateway nothing while
+    /// nobody traces.
+    Trace(TraceCommandArgs),
+    /// Show or change what a running gateway logs, by module and by client, until it is set back, its configuration changes, or it ends.
+    LogLevel(LogLevelCommandArgs),
     /// Have a running gateway read its configuration again, as HUP does. Prints what was applied and what takes a restart. Exit status 1
     /// when the configuration has faults; then nothing is changed.
     Reload(ReloadArgs),

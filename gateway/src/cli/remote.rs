@@ -7,8 +7,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use gateway::config::parse_duration;
 
 use super::decisions::DecisionsArgs;
+use super::log_level::LogLevelArgs;
 use super::operations::{ClientsCommand, RetainedCommand};
 use super::process::DrainArgs;
+use super::trace::TraceArgs;
 
 /// Where the environment says what `--admin` would.
 pub(crate) const ADMIN_VARIABLE: &str = "GATEWAY_ADMIN";
@@ -44,6 +46,8 @@ pub(crate) enum Remote {
     DeadLetters(DeadLettersCommand),
     Sinks,
     Decisions(DecisionsArgs),
+    Trace(TraceArgs),
+    LogLevel(LogLevelArgs),
     Reload,
     Drain(DrainArgs),
 }

@@ -37,6 +37,7 @@ pub use decisions::DecisionsConfig;
 pub use fault::{ConfigErrors, Fault, FaultKind, Source};
 pub use pace::Pace;
 pub use postgres::PostgresTls;
+pub use resolve::check_log_level;
 pub use settings::{Setting, Settings};
 pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
 pub use types::{

@@ -344,16 +344,22 @@ fn topics(given: &Given) -> Result<Vec<String>, Refusal> {
     Ok(topics)
 }
 
-fn log_level(text: &str) -> Result<String, Refusal> {
+/// Whether `text` is a level, or directives by module; if not, what is wrong with it.
+///
+/// # Errors
+/// A sentence for people.
+pub fn check_log_level(text: &str) -> Result<(), String> {
     // A single misspelt word would otherwise be taken for the name of a module, and the log would fall silent.
     let mut words = text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[']));
     if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
-        return Err(Refusal::new(FaultKind::Invalid, format!("holds \"{word}\", which is not a level")));
+        return Err(format!("holds \"{word}\", which is not a level"));
     }
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(Refusal::new(FaultKind::Invalid, format!("is not understood: {error}"))),
-    }
+    EnvFilter::try_new(text).map(drop).map_err(|error| format!("is not understood: {error}"))
+}
+
+fn log_level(text: &str) -> Result<String, Refusal> {
+    let refusal = |problem| Refusal::new(FaultKind::Invalid, problem);
+    check_log_level(text).map(|()| text.to_owned()).map_err(refusal)
 }
 
 // The relations between limits.

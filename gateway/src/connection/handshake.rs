@@ -3,7 +3,7 @@
 use super::endings::Before;
 use super::metrics::{self, Connect};
 use super::task::{Connection, Outcome, Peer};
-use super::{Context, gate, io, leave};
+use super::{Context, gate, io, leave, tap};
 use crate::clock;
 use crate::decisions::Action;
 use crate::engine::{DurableSession, WillMessage};
@@ -51,6 +51,7 @@ where
         let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
         connection.tell_end(outcome);
         context.presence.departed(&connection.client_id, cause_of(outcome), clock::unix_ms());
+        tap::tell_end(&connection, cause_of(outcome));
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
     }
 }
@@ -108,6 +109,9 @@ where
         }
     };
     metrics::connect(refusal);
+    if let (Some(client), Some(reason)) = (&client, refusal.reason()) {
+        tap::tell_refused(context, client, reason.label());
+    }
     if let Some(reason) = refusal.reason() {
         let from = || place.address().map(|address| address.to_string()).unwrap_or_default();
         let client = client.map_or_else(from, String::from);
@@ -242,6 +246,9 @@ fn open<'a>(
         let accepted =
             Accepted { session_present, assigned_client_id: hello.assigned.then_some(&*hello.client_id) };
         let is_accepted = session.accept(clock::monotonic(), accepted, out).is_ok();
+        if is_accepted {
+            tap::tell_accepted(context, &hello.client_id, session, session_present);
+        }
         let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let has_will = hello.will.is_some();

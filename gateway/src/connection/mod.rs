@@ -25,6 +25,7 @@ mod leave;
 pub mod metrics;
 mod receive;
 mod subscribe;
+mod tap;
 mod task;
 mod toll;
 mod words;
@@ -41,6 +42,7 @@ use crate::decisions::{Action, Decision, DecisionLog, Reason};
 use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{Ingest, LiveInterest};
+use crate::lens::Lens;
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::Registry;
@@ -92,6 +94,8 @@ pub struct Context {
     pub decisions: DecisionLog,
     /// Replays that wait.
     pub replays: Replays,
+    /// What somebody looks at.
+    pub lens: Arc<Lens>,
 }
 
 /// Connections that replay a stream and wait for the pressure to be less, or for their turn: one write each.

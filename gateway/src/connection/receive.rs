@@ -2,6 +2,7 @@
 
 use super::brake::{Brake, MOMENT};
 use super::metrics;
+use super::tap::Fate;
 use super::task::{Connection, Outcome};
 use super::toll::{self, Passage, Pressed};
 use super::words;
@@ -80,6 +81,7 @@ impl Connection {
         {
             let pubacks = self.take_pubacks(now, rest);
             if pubacks > 0 {
+                self.tell_pubacks(rest.get(..pubacks * PUBACK_BYTES));
                 used += pubacks * PUBACK_BYTES;
                 batch.counts.packets += pubacks as u64;
                 continue;
@@ -93,6 +95,7 @@ impl Connection {
                 Ok(Decoded::Packet { packet, consumed }) => {
                     used += consumed;
                     batch.counts.packets += 1;
+                    self.tell_received(&packet, consumed);
                     match self.session.handle_packet(now, packet, out) {
                         Ok(event) => {
                             let packet = rest.get(..consumed).unwrap_or_default();
@@ -100,6 +103,7 @@ impl Connection {
                         }
                         Err(closed) => outcome = Some(Outcome::Closed(closed.reason)),
                     }
+                    self.tell_done(outcome);
                 }
                 Err(error) => {
                     outcome = Some(Outcome::Closed(self.session.handle_malformed(error, out).reason));
@@ -180,14 +184,17 @@ impl Connection {
         batch: &mut ReadBatch,
     ) -> Option<ReasonCode> {
         batch.counts.event(publish.qos);
+        self.count_topic(publish, packet.len());
         match self.judge(publish, packet.len(), batch) {
             Passage::Taken => {}
             Passage::Shed(reason) => {
                 batch.counts.shed(reason);
+                self.tell_fate(publish, Fate::Shed(reason));
                 return None;
             }
             Passage::Refused(reason, code) => {
                 batch.counts.reject(reason);
+                self.tell_fate(publish, Fate::Refused(reason));
                 self.session.refuse_publish(code);
                 self.count_publish(!ingest.stored.is_empty(), batch);
                 return None;
@@ -217,6 +224,7 @@ impl Connection {
             ..*publish
         };
         let outcome = ingest.publish(engine, &*self.context.live, publisher, &resolved, packet, batch.now_ms);
+        self.tell_fate(publish, Fate::Went(outcome));
         match outcome {
             // Counted when it is stored.
             ingest::Outcome::Stored => {}

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::decisions::Reason;
 use crate::delivery::Outbox;
 use crate::engine::DurableSession;
+use crate::lens::Tap;
 use crate::registry::Claim;
 use crate::stream::StreamCursor;
 use gateway_protocol::session::{Millis, Session};
@@ -67,6 +68,8 @@ pub(super) struct Connection {
     pub(super) brake: Option<Box<Brake>>,
     /// What it brings is paid for, while there is not enough for all.
     pub(super) toll: Option<Box<Toll>>,
+    /// Somebody looks at it.
+    pub(super) tap: Option<Box<Tap>>,
     /// Why it is closed, where the Reason Code does not tell.
     pub(super) ended_for: Option<Reason>,
     /// The number of the listener it came through.
@@ -155,6 +158,7 @@ impl Connection {
             held: None,
             brake: None,
             toll: None,
+            tap: None,
             ended_for: None,
             listener,
             is_leaving: false,
@@ -186,10 +190,15 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.see_who_looks();
         OUT.with_borrow_mut(|out| {
             for _ in 0..ROUNDS {
                 out.clear();
-                match self.round(stream, cx, out) {
+                let moved = self.round(stream, cx, out);
+                if let Some(tap) = &self.tap {
+                    tap.sent(out, self.session.version());
+                }
+                match moved {
                     Poll::Ready(Some(outcome)) => {
                         // The last words: a CONNACK or DISCONNECT with the reason, and acknowledgements.
                         self.unsent.extend_from_slice(out);

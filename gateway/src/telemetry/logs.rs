@@ -1,6 +1,7 @@
 //! Log lines, to standard error: standard output belongs to the one line that says the gateway is ready.
 
 use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -31,18 +32,95 @@ pub enum LogsError {
     Gone(#[source] reload::Error),
 }
 
-/// Changes what is logged while it runs.
-pub struct LogLevel(Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+/// What lines about one client, asked for one by one, are logged under.
+pub const CLIENT_TARGET: &str = "gateway::client";
+
+type Apply = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// Changes what is logged while it runs. Cheap to clone.
+#[derive(Clone)]
+pub struct LogLevel(Arc<Shared>);
+
+struct Shared {
+    apply: Apply,
+    directives: Mutex<Directives>,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directives {
+    /// As the configuration has it.
+    pub configured: String,
+    /// What holds instead, until the configuration changes or the process ends.
+    pub instead: Option<String>,
+    /// Some clients are logged one by one.
+    with_clients: bool,
+}
+
+impl Directives {
+    /// What holds.
+    #[must_use]
+    pub fn in_force(&self) -> &str {
+        self.instead.as_deref().unwrap_or(&self.configured)
+    }
+
+    fn filter(&self) -> Result<EnvFilter, ParseError> {
+        match self.with_clients {
+            // Who asks for a client wants its lines, whatever the level of the others.
+            true => EnvFilter::try_new(format!("{},{CLIENT_TARGET}=trace", self.in_force())),
+            false => EnvFilter::try_new(self.in_force()),
+        }
+    }
+}
 
 impl LogLevel {
-    /// Logs by these directives from here on.
+    fn new(configured: &str, apply: Apply) -> Self {
+        let directives = Directives { configured: configured.to_owned(), instead: None, with_clients: false };
+        Self(Arc::new(Shared { apply, directives: Mutex::new(directives) }))
+    }
+
+    /// Logs by these directives from here on: the configuration has changed, and holds again.
     ///
     /// # Errors
     ///
     /// When they are not understood; then nothing changes.
     pub fn set(&self, directives: &str) -> Result<(), LogsError> {
-        let filter = EnvFilter::try_new(directives)?;
-        (self.0)(filter).map_err(LogsError::Gone)
+        self.change(|known| {
+            (known.configured, known.instead) = (directives.to_owned(), None);
+        })
+    }
+
+    /// Logs by these directives instead of the configured ones, or by those again.
+    ///
+    /// # Errors
+    ///
+    /// When they are not understood; then nothing changes.
+    pub fn set_instead(&self, directives: Option<&str>) -> Result<(), LogsError> {
+        self.change(|known| known.instead = directives.map(str::to_owned))
+    }
+
+    /// Whether lines under [`CLIENT_TARGET`] are logged whatever the directives say.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is logged any more.
+    pub fn with_clients(&self, with_clients: bool) -> Result<(), LogsError> {
+        self.change(|known| known.with_clients = with_clients)
+    }
+
+    /// What is logged.
+    #[must_use]
+    pub fn directives(&self) -> Directives {
+        self.0.directives.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Directives)) -> Result<(), LogsError> {
+        let mut directives = self.0.directives.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = directives.clone();
+        change(&mut changed);
+        (self.0.apply)(changed.filter()?).map_err(LogsError::Gone)?;
+        *directives = changed;
+        Ok(())
     }
 }
 
@@ -59,13 +137,13 @@ pub fn logs_to_stderr(directives: &str, format: LineFormat) -> Result<LogLevel, 
             let lines = lines.with_filter_reloading();
             let handle = lines.reload_handle();
             lines.finish().try_init()?;
-            LogLevel(Box::new(move |filter| handle.reload(filter)))
+            LogLevel::new(directives, Box::new(move |filter| handle.reload(filter)))
         }
         LineFormat::Json => {
             let lines = lines.json().flatten_event(true).with_filter_reloading();
             let handle = lines.reload_handle();
             lines.finish().try_init()?;
-            LogLevel(Box::new(move |filter| handle.reload(filter)))
+            LogLevel::new(directives, Box::new(move |filter| handle.reload(filter)))
         }
     })
 }

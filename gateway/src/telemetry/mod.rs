@@ -19,5 +19,5 @@ mod process;
 
 #[cfg(test)]
 pub(crate) use captured::captured;
-pub use logs::{LineFormat, LogLevel, LogsError, logs_to_stderr};
+pub use logs::{CLIENT_TARGET, Directives, LineFormat, LogLevel, LogsError, logs_to_stderr};
 pub use metrics::{Metrics, TelemetryError, describe_all};

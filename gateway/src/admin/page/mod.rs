@@ -1,4 +1,4 @@
-//! The live page at `/`: what an operator looks at. Three files of this binary's own, fed by the API under `/v1`.
+//! The live page at `/`: what an operator looks at. A few files of this binary's own, fed by the API under `/v1`.
 //!
 //! It loads nothing from elsewhere and may not: its Content-Security-Policy allows its own scripts, styles and requests, nothing inline, no
 //! frame around it. It is as open as the API: whoever reaches the admin listener sees it.
@@ -27,6 +27,7 @@ pub(super) fn router() -> Router {
         .route("/", get(async || page(HTML, include_str!("index.html"))))
         .route("/page.css", get(async || page(CSS, include_str!("page.css"))))
         .route("/plot.js", get(async || page(SCRIPT, include_str!("plot.js"))))
+        .route("/topics.js", get(async || page(SCRIPT, include_str!("topics.js"))))
         .route("/page.js", get(async || page(SCRIPT, include_str!("page.js"))))
 }
 

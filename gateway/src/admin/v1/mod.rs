@@ -12,6 +12,7 @@
 //! | `POST dead-letters/redrive`, `purge` | `{"consumer": .., "all": true}`, or `offsets`, or `topic` and `cause` |
 //! | `GET sinks` | what writes elsewhere |
 //! | `GET decisions?client=&reason=&action=&since=` | what did not go through and why, newest first |
+//! | `GET trace`, `topics`, `GET PUT DELETE logging` | one client live, topics with rates, the log level |
 //! | `POST reload`, `drain` | what HUP and TERM do |
 //! | `GET decisions/watch` | the same as Server-Sent Events, as it is decided |
 //!

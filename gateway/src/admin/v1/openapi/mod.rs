@@ -15,7 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use self::paths::{Answer, Operation, Place, Shape};
 use super::backend::{ConsumerView, LetterView, Settled, StreamView};
-use super::operations::{ClientDetail, ClientView, RetainedView, Status};
+use super::operations::{ClientDetail, ClientView, Logging, RetainedView, Status, TopicsView};
 use crate::admin::problem::Document;
 use crate::admin::{Reloaded, SinkStatus};
 use crate::event_view::EventView;
@@ -61,12 +61,14 @@ fn schemas() -> Value {
     add::<Document>(&mut all);
     add::<EventView>(&mut all);
     add::<LetterView>(&mut all);
+    add::<Logging>(&mut all);
     add::<Reloaded>(&mut all);
     add::<RetainedView>(&mut all);
     add::<Settled>(&mut all);
     add::<SinkStatus>(&mut all);
     add::<Status>(&mut all);
     add::<StreamView>(&mut all);
+    add::<TopicsView>(&mut all);
     let schemas =
         all.into_iter().map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()));
     Value::Object(schemas.collect())

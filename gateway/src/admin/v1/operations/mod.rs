@@ -5,6 +5,9 @@
 //! | `GET status` | version, readiness, counts |
 //! | `GET clients`, `clients/{client_id}` | connections and sessions; how the last connections of one ended, and why |
 //! | `POST clients/{client_id}/kick` | closes its connection with 0x98 Administrative action |
+//! | `GET trace?client=&topic=` | Server-Sent Events: what happens to a client or on some topics, packet by packet |
+//! | `GET topics?prefix=` | the tree of topics with their rates, counted while somebody asks |
+//! | `GET PUT DELETE logging`, `PUT logging/clients/{client_id}` | what is logged, by module and by client |
 //! | `POST reload`, `drain` | has the configuration read again; has the process drain and end |
 //! | `GET retained` | Retained Messages |
 //! | `GET live` | Server-Sent Events: figures of each second |
@@ -13,18 +16,22 @@
 //! Read next: `clients`, and `pulse` for where the figures come from.
 
 mod clients;
+mod logging;
 mod process;
 mod pulse;
 mod retained;
 mod scrape;
 mod status;
+mod topics;
+mod trace;
 mod watch;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
+use self::logging::ClientLogs;
 use self::pulse::Pulse;
 use super::gates::Gates;
 use super::openapi;
@@ -33,8 +40,10 @@ use crate::connection::Context;
 use crate::telemetry::Metrics;
 
 pub(super) use self::clients::{ClientDetail, ClientView};
+pub(super) use self::logging::Logging;
 pub(super) use self::retained::RetainedView;
 pub(super) use self::status::Status;
+pub(super) use self::topics::TopicsView;
 
 /// What these handlers have.
 #[derive(Clone)]
@@ -46,6 +55,7 @@ pub(super) struct Operations {
     gates: Arc<Gates>,
     pulse: Arc<Pulse>,
     controls: Controls,
+    client_logs: Arc<ClientLogs>,
 }
 
 impl Operations {
@@ -58,6 +68,7 @@ impl Operations {
             gates: Arc::default(),
             pulse: Arc::default(),
             controls: subject.controls.clone(),
+            client_logs: Arc::default(),
         }
     }
 
@@ -74,6 +85,10 @@ pub(super) fn router(operations: Operations) -> Router {
         .route("/v1/clients", get(clients::list))
         .route("/v1/clients/{client_id}", get(clients::show))
         .route("/v1/clients/{client_id}/kick", post(clients::kick))
+        .route("/v1/trace", get(trace::watch))
+        .route("/v1/topics", get(topics::list))
+        .route("/v1/logging", get(logging::show).put(logging::set).delete(logging::reset))
+        .route("/v1/logging/clients/{client_id}", put(logging::set_client))
         .route("/v1/reload", post(process::reload))
         .route("/v1/drain", post(process::drain))
         .route("/v1/retained", get(retained::list))
