@@ -36,6 +36,7 @@ mod service;
 mod sessions;
 mod streams;
 mod sys;
+mod traces;
 mod webhook;
 
 use gateway_tests::QoS;

@@ -16,6 +16,7 @@ use crate::ingest::{self, Ingest};
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::{self, Registry};
+use crate::spans::Spans;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use gateway_storage::log::segments::disk::Disk;
@@ -30,7 +31,12 @@ const LAZY_DELAY: Duration = Duration::from_millis(50);
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Opens the log, restores the view, and builds what connections share. Blocks on the disk.
-pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> Result<Context, StartError> {
+pub(super) fn context(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    threads: usize,
+    spans: Spans,
+) -> Result<Context, StartError> {
     let storage = &config.storage;
     let store = recovery::open(&storage.data_dir, store_options(storage, disk))
         .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
@@ -138,6 +144,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         listeners: config.listeners.iter().map(|listener| terms(config, listener, now_ms)).collect(),
         decisions,
         replays: Replays::default(),
+        spans,
     })
 }
 

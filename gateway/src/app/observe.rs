@@ -4,7 +4,7 @@ use crate::connection::Context;
 use crate::consumer::Consumers;
 use crate::engine::{DedupStats, Engine, RetentionReport};
 use crate::sinks::{SinkState, SinkStatus, Sinks};
-use crate::{admin, clock, connection, decisions, delivery, engine, stream, telemetry};
+use crate::{admin, clock, connection, decisions, delivery, engine, spans, stream, telemetry};
 use gateway_storage::{CommitStats, Offset};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::collections::HashSet;
@@ -54,6 +54,7 @@ pub(super) fn describe() {
         engine::metrics::describe,
         stream::metrics::describe,
         decisions::metrics::describe,
+        spans::metrics::describe,
         super::pressure::describe,
         describe_sampled,
     ]);

@@ -24,6 +24,7 @@ mod io;
 mod leave;
 pub mod metrics;
 mod receive;
+mod spans;
 mod subscribe;
 mod task;
 mod toll;
@@ -44,6 +45,7 @@ use crate::ingest::{Ingest, LiveInterest};
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::Registry;
+use crate::spans::Spans;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use std::collections::HashMap;
@@ -92,6 +94,8 @@ pub struct Context {
     pub decisions: DecisionLog,
     /// Replays that wait.
     pub replays: Replays,
+    /// What is traced.
+    pub spans: Spans,
 }
 
 /// Connections that replay a stream and wait for the pressure to be less, or for their turn: one write each.

@@ -6,6 +6,7 @@ use super::brake::Brake;
 use super::consumer::Work;
 use super::feed::Feed;
 use super::receive::Owed;
+use super::spans::Traced;
 use super::toll::Toll;
 use super::words::Why;
 use super::{Context, io, words};
@@ -67,6 +68,8 @@ pub(super) struct Connection {
     pub(super) brake: Option<Box<Brake>>,
     /// What it brings is paid for, while there is not enough for all.
     pub(super) toll: Option<Box<Toll>>,
+    /// Deliveries under way that are traced.
+    pub(super) traced: Option<Box<Traced>>,
     /// Why it is closed, where the Reason Code does not tell.
     pub(super) ended_for: Option<Reason>,
     /// The number of the listener it came through.
@@ -155,6 +158,7 @@ impl Connection {
             held: None,
             brake: None,
             toll: None,
+            traced: None,
             ended_for: None,
             listener,
             is_leaving: false,
