@@ -9,6 +9,7 @@
 use crate::decisions::Reason;
 use crate::engine::{Engine, Interest, NamedEvents, Novelty};
 use crate::router::RouteCache;
+use crate::spans::context::TraceContext;
 use gateway_protocol::codec::varint_len;
 use gateway_protocol::packet::Publish;
 use gateway_protocol::property::{PropertiesBuf, PropertyId};
@@ -33,6 +34,8 @@ pub struct Publisher<'a> {
     /// Publishes of this client are on their way to the log, under this routing ([`Engine::interest_epoch`]). Where that is not the one in
     /// force, later ones go the same way, whoever wants them, so that no message overtakes another on its topic.
     pub stored_under: Option<u64>,
+    /// The trace of the publish at hand, where its publisher does not say it: it travels on with the event.
+    pub trace: Option<TraceContext>,
 }
 
 /// Where a publish went.
@@ -188,7 +191,7 @@ impl Ingest {
             None => 0,
         };
         self.properties.clear();
-        let properties = forwarded(publish, &mut self.properties);
+        let properties = forwarded(publish, publisher.trace, &mut self.properties);
         let event = Event {
             client_id: publisher.client_id,
             topic: publish.topic,
@@ -298,18 +301,28 @@ impl Live {
 }
 
 /// The properties that travel on with the message, in wire form: all but those that belong to this connection, and the expiry,
-/// whose remaining time is computed anew for each delivery.
-fn forwarded<'a>(publish: &Publish<'a>, scratch: &'a mut PropertiesBuf) -> &'a [u8] {
+/// whose remaining time is computed anew for each delivery. And the trace that it is on, where it is on one that it does not name.
+fn forwarded<'a>(
+    publish: &Publish<'a>,
+    trace: Option<TraceContext>,
+    scratch: &'a mut PropertiesBuf,
+) -> &'a [u8] {
     let ends_here = |id| {
         matches!(
             id,
             PropertyId::MessageExpiryInterval | PropertyId::TopicAlias | PropertyId::SubscriptionIdentifier
         )
     };
-    if publish.properties.is_empty() || !publish.properties.encoded().any(|property| ends_here(property.id)) {
+    let is_unchanged =
+        publish.properties.is_empty() || !publish.properties.encoded().any(|property| ends_here(property.id));
+    if is_unchanged && trace.is_none() {
         return publish.properties.raw();
     }
     // They were decoded from a legal packet, so they can be written again; were they not, the message travels without.
     let _ = scratch.extend_filtered(publish.properties, |id| !ends_here(id));
+    if let Some(trace) = trace {
+        // Where there is no room for more properties, the trace ends here.
+        let _ = trace.append(scratch);
+    }
     scratch.as_properties().raw()
 }

@@ -38,6 +38,7 @@ mod service;
 mod sessions;
 mod streams;
 mod sys;
+mod traces;
 mod webhook;
 
 use gateway_tests::QoS;

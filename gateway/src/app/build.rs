@@ -17,6 +17,7 @@ use crate::lens::Lens;
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::{self, Registry};
+use crate::spans::Spans;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use gateway_storage::log::segments::disk::Disk;
@@ -31,7 +32,12 @@ const LAZY_DELAY: Duration = Duration::from_millis(50);
 const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Opens the log, restores the view, and builds what connections share. Blocks on the disk.
-pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> Result<Context, StartError> {
+pub(super) fn context(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    threads: usize,
+    spans: Spans,
+) -> Result<Context, StartError> {
     let storage = &config.storage;
     let store = recovery::open(&storage.data_dir, store_options(storage, disk))
         .map_err(|source| StartError::Store { dir: storage.data_dir.display().to_string(), source })?;
@@ -145,6 +151,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         decisions,
         replays: Replays::default(),
         lens,
+        spans,
     })
 }
 

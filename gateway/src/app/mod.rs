@@ -18,6 +18,7 @@ use crate::decisions::{DecisionFile, DecisionFileOptions};
 use crate::engine::{Engine, EngineError};
 use crate::listener::TcpAcceptor;
 use crate::sinks::{SinkStartError, SinkStatus, Sinks};
+use crate::spans::{ExporterError, Spans};
 use crate::telemetry::{Metrics, TelemetryError};
 use gateway_protocol::ReasonCode;
 use gateway_storage::CommitState;
@@ -64,6 +65,9 @@ pub enum StartError {
     /// A sink cannot be started.
     #[error(transparent)]
     Sink(#[from] SinkStartError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] ExporterError),
     /// The file of decisions cannot be written.
     #[error("decisions cannot be written to {path}: {source}")]
     Decisions {
@@ -195,9 +199,10 @@ impl Gateway {
         }
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let config = Arc::new(config);
+        let (spans, exporter) = Spans::start(&config.telemetry)?;
         let opening = tokio::task::spawn_blocking({
             let config = config.clone();
-            move || build::context(&config, disk, threads)
+            move || build::context(&config, disk, threads, spans)
         });
         let context = Arc::new(opening.await.map_err(|_| StartError::Interrupted)??);
         context.consumers.heed(context.pressure.clone());
@@ -223,6 +228,9 @@ impl Gateway {
             config.mqtt.sys_interval_secs,
             background_stopped.clone(),
         ));
+        if let Some(exporter) = exporter {
+            background.spawn(exporter.run(background_stopped.clone()));
+        }
         let mut sink_tasks = JoinSet::new();
         let sinks = Sinks::start(&context.engine, &config.sinks, &stopped, &mut sink_tasks).await?;
         let admin_address = admin.as_ref().map(Admin::local_addr);

@@ -4,7 +4,7 @@ use crate::connection::Context;
 use crate::consumer::Consumers;
 use crate::engine::{DedupStats, Engine, RetentionReport};
 use crate::sinks::{SinkState, SinkStatus, Sinks};
-use crate::{admin, clock, connection, decisions, delivery, engine, stream, telemetry};
+use crate::{admin, clock, connection, decisions, delivery, engine, spans, stream, telemetry};
 use gateway_storage::{CommitStats, Offset};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::collections::HashSet;
@@ -55,6 +55,7 @@ pub(super) fn describe() {
         stream::metrics::describe,
         crate::lens::describe,
         decisions::metrics::describe,
+        spans::metrics::describe,
         super::pressure::describe,
         describe_sampled,
     ]);

@@ -23,6 +23,7 @@ mod reader;
 mod resolve;
 mod settings;
 mod sinks;
+mod telemetry;
 mod types;
 mod units;
 
@@ -40,6 +41,7 @@ pub use postgres::PostgresTls;
 pub use resolve::check_log_level;
 pub use settings::{Setting, Settings};
 pub use sinks::{PostgresConfig, SinkConfig, SinkTarget, WebhookConfig};
+pub use telemetry::TelemetryConfig;
 pub use types::{
     AdminConfig, AuthConfig, Compression, Config, DeliveryConfig, Durability, ListenerConfig, ListenerKind,
     LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig, StreamConfig,

@@ -13,7 +13,7 @@ use super::settings::{Setting, Settings};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
 
 /// Values that hold secrets, or may: they are not repeated in messages.
-const HIDDEN: [(&str, &str); 2] = [("sink", "secret"), ("sink", "url")];
+const HIDDEN: [(&str, &str); 3] = [("sink", "secret"), ("sink", "url"), ("telemetry", "traces_headers")];
 
 /// The whole tree being read.
 pub(super) struct Reader {
@@ -387,6 +387,11 @@ impl Section<'_> {
 impl Given {
     pub(super) fn bool(&self) -> Result<bool, Refusal> {
         self.value.as_bool().ok_or_else(|| Refusal::new(FaultKind::Invalid, "is not a boolean"))
+    }
+
+    pub(super) fn number(&self) -> Result<f64, Refusal> {
+        let number = self.value.as_float().or_else(|| self.value.as_integer().map(|integer| integer as f64));
+        number.ok_or_else(|| Refusal::new(FaultKind::Invalid, "is not a number"))
     }
 
     pub(super) fn integer(&self) -> Result<i64, Refusal> {

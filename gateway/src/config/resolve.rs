@@ -19,7 +19,7 @@ use super::types::{
     ListenerKind, LogConfig, LogFormat, LogKind, MqttConfig, ShareStrategy, SlowSubscriber, StorageConfig,
     StreamConfig, WhenQueueFull,
 };
-use super::{admission, consumers, decisions, sinks};
+use super::{admission, consumers, decisions, sinks, telemetry};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -51,6 +51,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
     let consumer_limits = consumers::consumers(reader.section("consumers"));
     let sinks = reader.list("sink", 0..=64, sinks::sink);
     let dead_letters = consumers::dead_letters(reader.section("dead_letters"));
+    let telemetry = telemetry::telemetry(reader.section("telemetry"));
     let log = log(reader.section("log"));
 
     if let (Some(storage), Some(mqtt)) = (&storage, &mqtt) {
@@ -105,6 +106,7 @@ pub(super) fn resolve(root: Table, faults: Vec<Fault>) -> Result<(Config, Settin
             consumer_limits: consumer_limits?,
             dead_letters: dead_letters?,
             sinks: sinks?,
+            telemetry: telemetry?,
             log: log?,
         })
     })();

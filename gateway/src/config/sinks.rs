@@ -156,7 +156,7 @@ pub(super) fn sinks_fit(reader: &mut Reader, sinks: &[SinkConfig], streams: &[St
     }
 }
 
-fn http_url(text: &str) -> Result<String, Refusal> {
+pub(super) fn http_url(text: &str) -> Result<String, Refusal> {
     let refuse = |problem: &str| Err(Refusal::new(FaultKind::Invalid, problem));
     if text.len() > URL_BYTES_MAX {
         return refuse("is too long");

@@ -11,6 +11,7 @@ use super::consumers::{ConsumerConfig, ConsumersConfig, DeadLettersConfig};
 use super::decisions::DecisionsConfig;
 use super::pace::Pace;
 use super::sinks::SinkConfig;
+use super::telemetry::TelemetryConfig;
 
 /// Everything the gateway is told before it starts. `Config::default()` is the built-in default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub dead_letters: DeadLettersConfig,
     /// `[[sink]]`, 0 to 64, names unique.
     pub sinks: Vec<SinkConfig>,
+    /// `[telemetry]`
+    pub telemetry: TelemetryConfig,
     /// `[log]`
     pub log: LogConfig,
 }

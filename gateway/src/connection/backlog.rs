@@ -5,7 +5,7 @@
 //! that may block, and never more than one of each at once. If the store does not give them, the connection is closed: what the client has
 //! not acknowledged stays where it is.
 
-use super::feed::{How, Step};
+use super::feed::{How, Origin, Step};
 use super::task::Connection;
 use super::words::Why;
 use crate::decisions::{Action, Reason};
@@ -240,10 +240,13 @@ impl Connection {
     ) -> Step {
         let offset = Offset::new(run.offset.get() + (sequence - run.sequence));
         let (batch, retained);
+        let mut origin = None;
         let event = match durable.pager.locate(&self.context.engine, offset, cx) {
             Poll::Ready(Located::At(found, index)) => {
                 batch = found;
-                batch.event(index)
+                let event = batch.event(index);
+                origin = event.as_ref().and_then(|event| self.origin_in(&batch, index, event));
+                event
             }
             Poll::Ready(Located::Gone(_)) => {
                 // The log keeps nothing for the sake of a Retained Message, which is kept elsewhere.
@@ -276,6 +279,10 @@ impl Connection {
             dup: sequence < sent_end,
             sequence: Some(sequence),
             ids: profile.subscription_ids.as_deref().unwrap_or_default(),
+            origin: origin.filter(|_| !profile.is_retained).map(|origin| Origin {
+                routed_ms: origin.routed_ms.filter(|_| sequence >= sent_end),
+                ..origin
+            }),
         };
         let done_before = self.feed.counts.undeliverable();
         if matches!(self.deliver(&event, &how, out), Step::Stop) {

@@ -5,7 +5,7 @@
 //! nobody can do it. How much the client is handed is what its Receive Maximum leaves free. UNSUBSCRIBE and DISCONNECT give back what is
 //! under way; a connection that is lost keeps it until the leases are over, since the client may be working still.
 
-use super::feed::{How, Step, describe};
+use super::feed::{How, Origin, Step, describe};
 use super::task::{Connection, Outcome};
 use super::words::Why;
 use crate::consumer::{
@@ -226,7 +226,12 @@ impl Connection {
         }
         let ids: &[u32] = if taking.subscription_id == 0 { &[] } else { &[taking.subscription_id] };
         // Another attempt is another message to whoever gets it, so it does not carry DUP.
-        let how = How { qos: QoS::AtLeastOnce, retain: false, dup: false, sequence: None, ids };
+        let origin = self.context.spans.is_on().then(|| Origin {
+            routed_ms: (delivery.attempt == 1).then(|| delivery.time_ms()),
+            offset: Some(delivery.offset()),
+            work: Some((taking.consumer.name(), delivery.attempt)),
+        });
+        let how = How { qos: QoS::AtLeastOnce, retain: false, dup: false, sequence: None, ids, origin };
         let before = self.feed.counts;
         let sequence = self.session.next_live();
         if matches!(self.deliver(&event, &how, out), Step::Stop) {

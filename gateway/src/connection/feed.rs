@@ -8,6 +8,7 @@ use crate::decisions::{Action, Reason};
 use crate::delivery::{Parcel, Pick, Shipment};
 use crate::engine::RetainedMessage;
 use crate::router::Grant;
+use crate::spans;
 use crate::stream::Next;
 use crate::sys_topics;
 use gateway_protocol::property::{PropertiesBuf, Property};
@@ -147,7 +148,7 @@ impl Connection {
             if !self.outbox.is_durable || qos == QoS::AtMostOnce {
                 self.feed.extra.clear();
                 let ids: &[u32] = if grant.subscription_id == 0 { &[] } else { &[grant.subscription_id] };
-                let how = How { qos, retain: true, dup: false, sequence: None, ids };
+                let how = How { qos, retain: true, dup: false, sequence: None, ids, origin: None };
                 if matches!(self.deliver(&message.event(), &how, out), Step::Stop) {
                     self.feed.retained.push_front(retained);
                     return;
@@ -169,9 +170,17 @@ impl Connection {
                 None => self.outbox.pop().map(Unpacking::of),
             };
             let Some(mut unpacking) = next else { return };
-            while let Some((pick, events)) = unpacking.rest() {
+            while let Some((pick, mut events)) = unpacking.rest() {
                 let shipment = &*unpacking.parcel.shipment;
-                let sent = match self.common_frames(shipment, pick) {
+                if self.context.spans.is_on() {
+                    // What is traced goes by itself.
+                    events.end = shipment.untraced_to(&self.context.spans, &events);
+                }
+                let frames = match events.is_empty() {
+                    true => None,
+                    false => self.common_frames(shipment, pick),
+                };
+                let sent = match frames {
                     Some(frames) => self.send_frames(frames, events, out),
                     None => usize::from(self.send_one(shipment, pick, events.start, out)),
                 };
@@ -219,6 +228,7 @@ impl Connection {
             dup: false,
             sequence: None,
             ids: pick.subscription_ids.as_deref().unwrap_or_default(),
+            origin: self.origin_in(shipment.batch(), at, &event),
         };
         matches!(self.deliver(&event, &how, out), Step::Done)
     }
@@ -285,7 +295,9 @@ impl Connection {
         }
         let ids: &[u32] = if subscription_id == 0 { &[] } else { &[subscription_id] };
         // A stream is read at the QoS that was granted, whatever the event was published at: it was stored all the same.
-        let how = How { qos: granted, retain: false, dup: false, sequence: None, ids };
+        // It is routed by the very act of being sent.
+        let origin = self.origin_in(batch, index, &event).map(|origin| Origin { routed_ms: None, ..origin });
+        let how = How { qos: granted, retain: false, dup: false, sequence: None, ids, origin };
         let is_done = matches!(self.deliver(&event, &how, out), Step::Done);
         self.feed.counts.routed += u64::from(is_done);
         is_done
@@ -322,9 +334,19 @@ impl Connection {
             properties: if is_v5 { event.properties } else { &[] },
             payload: event.payload,
         };
-        match self.session.handle_delivery(&delivery, out) {
+        let sequence = how.sequence.unwrap_or_else(|| self.session.next_live());
+        let mut sent = self.session.handle_delivery(&delivery, out);
+        if sent == Sent::TooLarge
+            && let Some(properties) = spans::without_own(event)
+        {
+            sent = self.session.handle_delivery(&Delivery { properties, ..delivery }, out);
+        }
+        match sent {
             Sent::Written => {
                 self.feed.counts.sent(how.qos, how.sequence.is_some());
+                if let Some(origin) = &how.origin {
+                    self.begin_delivery_span(event, how, origin, sequence);
+                }
                 Step::Done
             }
             Sent::TooLarge => {
@@ -350,6 +372,18 @@ pub(super) struct How<'a> {
     pub(super) dup: bool,
     pub(super) sequence: Option<u64>,
     pub(super) ids: &'a [u32],
+    /// For its span; `None` where nothing is traced, and for what has no span.
+    pub(super) origin: Option<Origin<'a>>,
+}
+
+/// Where a message comes from, for its span.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Origin<'a> {
+    /// When it was routed to the client, in milliseconds since the Unix epoch; `None`: just now.
+    pub(super) routed_ms: Option<u64>,
+    pub(super) offset: Option<Offset>,
+    /// The consumer, and the number of the attempt.
+    pub(super) work: Option<(&'a str, u32)>,
 }
 
 /// Offset, time and publisher, for those who read a stream or work on it.

@@ -24,6 +24,7 @@ mod io;
 mod leave;
 pub mod metrics;
 mod receive;
+mod spans;
 mod subscribe;
 mod tap;
 mod task;
@@ -46,6 +47,7 @@ use crate::lens::Lens;
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::Registry;
+use crate::spans::Spans;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use std::collections::HashMap;
@@ -96,6 +98,8 @@ pub struct Context {
     pub replays: Replays,
     /// What somebody looks at.
     pub lens: Arc<Lens>,
+    /// What is traced.
+    pub spans: Spans,
 }
 
 /// Connections that replay a stream and wait for the pressure to be less, or for their turn: one write each.

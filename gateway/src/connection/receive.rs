@@ -2,6 +2,7 @@
 
 use super::brake::{Brake, MOMENT};
 use super::metrics;
+use super::spans;
 use super::tap::Fate;
 use super::task::{Connection, Outcome};
 use super::toll::{self, Passage, Pressed};
@@ -11,6 +12,7 @@ use crate::clock;
 use crate::decisions::{Action, Reason};
 use crate::engine::{AckRuns, NamedEvents};
 use crate::ingest::{self, Ingest, Publisher};
+use crate::spans::OpenSpan;
 use gateway_protocol::codec::{Decoded, decode};
 use gateway_protocol::packet::{Packet, Publish};
 use gateway_protocol::session::{Event, Lane, Millis};
@@ -31,6 +33,8 @@ pub(super) struct Owed {
     pub(super) replies: Vec<Reply>,
     /// The named ones among the events.
     pub(super) named: Option<Box<NamedEvents>>,
+    /// Those of publishes that are acknowledged then.
+    pub(super) spans: Vec<OpenSpan>,
 }
 
 /// A packet that waits for its entries to be stored and applied.
@@ -55,6 +59,8 @@ pub(super) struct ReadBatch {
     publishes: usize,
     pub(super) replies: Vec<Reply>,
     counts: metrics::Received,
+    /// Of publishes that are traced and not refused.
+    spans: Vec<OpenSpan>,
     /// There is something to be judged by.
     pressed: Option<Box<Pressed>>,
 }
@@ -121,19 +127,25 @@ impl Connection {
     /// Takes the PUBACKs at the front of `bytes`; how many.
     #[inline]
     fn take_pubacks(&mut self, now: Millis, bytes: &[u8]) -> usize {
-        let Self { session, durable, feed, work, .. } = self;
-        let count = session.handle_pubacks(now, bytes, |lane, sequence| match (lane, &mut *durable) {
-            (Lane::Live, _) => {
-                feed.counts.acked += 1;
-                if let Some(work) = work {
-                    work.acknowledge(sequence);
-                }
+        let Self { session, durable, feed, work, traced, .. } = self;
+        let count = session.handle_pubacks(now, bytes, |lane, sequence| {
+            if let Some(traced) = traced {
+                traced.acknowledged(lane, sequence, ReasonCode::Success);
             }
-            (Lane::Durable, Some(durable)) => durable.acks.push(sequence),
-            (Lane::Durable, None) => {}
+            match (lane, &mut *durable) {
+                (Lane::Live, _) => {
+                    feed.counts.acked += 1;
+                    if let Some(work) = work {
+                        work.acknowledge(sequence);
+                    }
+                }
+                (Lane::Durable, Some(durable)) => durable.acks.push(sequence),
+                (Lane::Durable, None) => {}
+            }
         });
         if count > 0 {
             self.settle_acknowledged();
+            self.traced = self.traced.take().filter(|traced| !traced.is_empty());
         }
         count
     }
@@ -156,13 +168,15 @@ impl Connection {
             Event::Received { sequence } => self.remember(sequence, &mut ingest.stored, batch),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe, &mut ingest.stored, batch, out),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe, &mut ingest.stored, batch, out),
-            Event::Acknowledged { lane: Lane::Durable, sequence, .. } => {
+            Event::Acknowledged { lane: Lane::Durable, sequence, reason } => {
+                self.end_delivery_span(Lane::Durable, sequence, reason);
                 if let Some(durable) = &mut self.durable {
                     durable.acks.push(sequence);
                 }
             }
             Event::Acknowledged { lane: Lane::Live, sequence, reason } => {
                 self.feed.counts.acked += 1;
+                self.end_delivery_span(Lane::Live, sequence, reason);
                 self.settle_item(sequence, reason);
             }
             Event::Disconnect { with_will, session_expiry_secs } => {
@@ -185,7 +199,13 @@ impl Connection {
     ) -> Option<ReasonCode> {
         batch.counts.event(publish.qos);
         self.count_topic(publish, packet.len());
-        match self.judge(publish, packet.len(), batch) {
+        let passage = self.judge(publish, packet.len(), batch);
+        if let Passage::Shed(reason) | Passage::Refused(reason, _) | Passage::Ends(reason, _) = passage
+            && self.context.spans.is_on()
+        {
+            self.trace_refusal(publish, batch.now_ms, reason);
+        }
+        match passage {
             Passage::Taken => {}
             Passage::Shed(reason) => {
                 batch.counts.shed(reason);
@@ -208,6 +228,15 @@ impl Connection {
                 return Some(code);
             }
         }
+        let resolved = Publish {
+            topic: self.session.topic_of(publish),
+            retain: publish.retain && self.context.limits.retain_available,
+            ..*publish
+        };
+        let span = match self.context.spans.is_on() {
+            true => self.begin_publish_span(&resolved, batch.now_ms),
+            false => None,
+        };
         let engine = &self.context.engine;
         let publisher = Publisher {
             client_id: &self.client_id,
@@ -217,11 +246,7 @@ impl Connection {
                 true if !ingest.stored.is_empty() => Some(batch.epoch),
                 true => None,
             },
-        };
-        let resolved = Publish {
-            topic: self.session.topic_of(publish),
-            retain: publish.retain && self.context.limits.retain_available,
-            ..*publish
+            trace: span.as_ref().and_then(OpenSpan::context_to_add),
         };
         let outcome = ingest.publish(engine, &*self.context.live, publisher, &resolved, packet, batch.now_ms);
         self.tell_fate(publish, Fate::Went(outcome));
@@ -243,6 +268,9 @@ impl Connection {
                     self.session.refuse_publish(refusal.reason_code());
                 }
             }
+        }
+        if let Some(span) = span {
+            batch.spans.extend(spans::taken(span, outcome));
         }
         if publish.qos == QoS::AtMostOnce {
             return None;
@@ -380,16 +408,21 @@ impl Connection {
         if ingest.stored.is_empty() {
             if let Some(last) = self.owed.back_mut() {
                 last.publishes += batch.publishes;
+                last.spans.extend(batch.spans);
                 match (&mut last.named, named) {
                     (Some(earlier), Some(named)) => earlier.join(*named),
                     (none, named) => *none = none.take().or(named),
                 }
-            } else if let Some(brake) = &mut self.brake {
-                brake.acknowledgements += batch.publishes;
+            } else {
+                if let Some(brake) = &mut self.brake {
+                    brake.acknowledgements += batch.publishes;
+                }
+                batch.spans.into_iter().for_each(OpenSpan::end_as_expected);
             }
             return None;
         }
-        let owed = Owed { ticket: None, publishes: batch.publishes, replies: batch.replies, named };
+        let ReadBatch { publishes, replies, spans, .. } = batch;
+        let owed = Owed { ticket: None, publishes, replies, named, spans };
         if self.owed.is_empty() {
             self.last_epoch = batch.epoch;
         }
@@ -479,6 +512,7 @@ impl Connection {
                 return Err(ReasonCode::ServerBusy);
             }
             self.session.handle_durable(owed.publishes, out);
+            owed.spans.into_iter().for_each(OpenSpan::end_as_expected);
             for reply in owed.replies {
                 self.reply(reply, out);
             }

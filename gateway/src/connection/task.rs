@@ -6,6 +6,7 @@ use super::brake::Brake;
 use super::consumer::Work;
 use super::feed::Feed;
 use super::receive::Owed;
+use super::spans::Traced;
 use super::toll::Toll;
 use super::words::Why;
 use super::{Context, io, words};
@@ -70,6 +71,8 @@ pub(super) struct Connection {
     pub(super) toll: Option<Box<Toll>>,
     /// Somebody looks at it.
     pub(super) tap: Option<Box<Tap>>,
+    /// Deliveries under way that are traced.
+    pub(super) traced: Option<Box<Traced>>,
     /// Why it is closed, where the Reason Code does not tell.
     pub(super) ended_for: Option<Reason>,
     /// The number of the listener it came through.
@@ -159,6 +162,7 @@ impl Connection {
             brake: None,
             toll: None,
             tap: None,
+            traced: None,
             ended_for: None,
             listener,
             is_leaving: false,

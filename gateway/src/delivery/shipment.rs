@@ -4,10 +4,12 @@
 //! are the frames. Otherwise the first subscriber that wants a form encodes it, the others copy. For a single subscriber that would be one
 //! copy more than encoding straight into its output, so a shipment knows whether it has several.
 
+use crate::spans::Spans;
 use gateway_protocol::codec::varint_len;
 use gateway_protocol::session::{FrameOf, Frames, FramesIn};
 use gateway_protocol::{ProtocolVersion, QoS};
 use gateway_storage::Batch;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -32,6 +34,8 @@ pub struct Shipment {
     batch: Arc<Batch>,
     is_shared: bool,
     forms: [OnceLock<Option<Encoded>>; FORMS],
+    /// Positions of the events that are traced, once somebody has asked.
+    traced: OnceLock<Box<[usize]>>,
 }
 
 impl Drop for Shipment {
@@ -62,7 +66,7 @@ impl Shipment {
     }
 
     fn new(batch: Arc<Batch>, is_shared: bool) -> Self {
-        let shipment = Self { batch, is_shared, forms: Default::default() };
+        let shipment = Self { batch, is_shared, forms: Default::default(), traced: OnceLock::new() };
         HELD_BYTES.fetch_add(shipment.memory_bytes(), Ordering::Relaxed);
         shipment
     }
@@ -100,6 +104,20 @@ impl Shipment {
                 (granted != QoS::ExactlyOnce || !self.has_qos2()).then_some(frames.own())
             }
         }
+    }
+
+    /// Where, within `events`, the first one is that is traced; their end, if none is. Looked for once, for all subscribers.
+    #[must_use]
+    pub fn untraced_to(&self, spans: &Spans, events: &Range<usize>) -> usize {
+        let traced = self.traced.get_or_init(|| {
+            let is_traced = |at: &usize| {
+                let event = self.batch.raw_event(*at);
+                event.is_some_and(|event| spans.context_in(event.properties).is_some())
+            };
+            (0..self.batch.len()).filter(is_traced).collect()
+        });
+        let next = traced.partition_point(|at| *at < events.start);
+        traced.get(next).map_or(events.end, |at| (*at).min(events.end))
     }
 
     fn has_qos2(&self) -> bool {

@@ -17,20 +17,15 @@ mod signature;
 
 use super::target::{Failure, Outage, OutageKind, Row, Target};
 use crate::config::WebhookConfig;
+use crate::http_client::{ExchangeError, HttpClient};
 use gateway_storage::Offset;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::time::Duration;
 
-/// Bytes of an answer that are read, for the message of an error.
-const ANSWER_BYTES_MAX: usize = 4096;
-/// Of those, what is shown.
+/// Bytes of an answer that are shown.
 const ANSWER_SHOWN: usize = 200;
 /// What proves that a batch comes from this gateway; see [`signature`].
 const SIGNATURE: HeaderName = HeaderName::from_static("x-gateway-signature");
@@ -41,7 +36,7 @@ pub(super) struct Webhook {
     config: WebhookConfig,
     /// The sink's name, as it stands in requests.
     name: Box<str>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
 }
 
 impl Webhook {
@@ -50,31 +45,21 @@ impl Webhook {
     /// # Errors
     /// The certificates of this machine cannot be read.
     pub(super) fn new(name: &str, config: WebhookConfig) -> std::io::Result<Self> {
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(1)
-            .build(connector);
+        let client = HttpClient::for_url(&config.url)?;
         Ok(Self { config, name: name.into(), client })
     }
 
     async fn post(&self, rows: &[Row<'_>]) -> Result<(), Failure> {
         let body = body::of(&self.name, rows);
         let request = self.request(rows, body)?;
-        let answer = match tokio::time::timeout(self.config.timeout, self.exchange(request)).await {
-            Err(_) => {
-                let message = format!("no answer within {} ms", self.config.timeout.as_millis());
-                return Err(Outage::new(OutageKind::Timeout, message).into());
-            }
-            Ok(Err(error)) => return Err(Outage::new(OutageKind::Connection, chain(&*error)).into()),
-            Ok(Ok(answer)) => answer,
-        };
-        judge(answer.status, answer.retry_after, &answer.text)
+        let answer = self.client.exchange(request, self.config.timeout).await.map_err(|error| {
+            let kind = match &error {
+                ExchangeError::Timeout(_) => OutageKind::Timeout,
+                ExchangeError::Connection(_) => OutageKind::Connection,
+            };
+            Outage::new(kind, error.to_string())
+        })?;
+        judge(answer.status, answer.retry_after, &String::from_utf8_lossy(&answer.body))
     }
 
     fn request(&self, rows: &[Row<'_>], body: Vec<u8>) -> Result<Request<Full<Bytes>>, Failure> {
@@ -92,31 +77,6 @@ impl Webhook {
         // The URL was checked when the configuration was read.
         request.map_err(|error| Outage::new(OutageKind::Configuration, error.to_string()).into())
     }
-
-    async fn exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-        let response = self.client.request(request).await?;
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs);
-        // Read to its end, so that the connection can be used again; a long one ends it.
-        let text = match Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await {
-            Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-            Err(_) => String::new(),
-        };
-        Ok(Answer { status, retry_after, text })
-    }
-}
-
-struct Answer {
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    text: String,
 }
 
 fn judge(status: StatusCode, retry_after: Option<Duration>, text: &str) -> Result<(), Failure> {
@@ -132,18 +92,6 @@ fn judge(status: StatusCode, retry_after: Option<Duration>, text: &str) -> Resul
         _ => OutageKind::Server,
     };
     Err(Outage { kind, message, retry_after }.into())
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 impl Target for Webhook {
