@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gateway_tests::{Gateway, Program, ProtocolVersion, TIMEOUT, wait};
+use gateway_tests::{Gateway, Program, ProtocolVersion, TIMEOUT, binary, wait};
 use serde_json::{Value, json};
 
 use crate::client_libraries::{library, script};
@@ -55,10 +55,14 @@ pub(crate) fn with_something_to_show() -> Gateway {
     gateway
 }
 
+/// How long what a browser or a fleet does may take.
+const LONG: Duration = Duration::from_secs(120);
+
 fn finish(mut program: Program, checks: &[&str]) {
     for check in checks {
         // Each has its own time.
-        program.await_line(0, check, |line| line == format!("ok {check}"));
+        let said = program.output.wait_for(0, LONG, |line| line == format!("ok {check}"));
+        assert!(said.is_some(), "{check}: {:#?} {:#?}", program.output.lines(), program.errors.lines());
     }
     let status = program.finish();
     assert!(status.success(), "{status}");
@@ -104,6 +108,46 @@ fn the_live_page_shows_and_does_what_it_says_in_a_browser() {
         }
     });
     gateway.assert_alive();
+}
+
+/// How many devices are connected; `GATEWAY_LIVE_CLIENTS=10000` is the long form, which needs as many open files and half of them again.
+fn clients() -> usize {
+    std::env::var("GATEWAY_LIVE_CLIENTS").map_or(600, |number| number.parse().expect("a number"))
+}
+
+#[test]
+fn the_live_page_is_quick_with_a_fleet_that_is_listed_and_a_thousand_events_a_second() {
+    // However slow the machine is, nothing is given up.
+    let gateway = Gateway::start_set(&["admission.ladder=false"]);
+    let clients = clients();
+    let scenario = gateway.scratch().join("fleet.toml");
+    let fleet = format!(
+        "about = \"behind a page\"\n\
+         [fleet]\nclient = \"lean\"\ndevices = {clients}\nrate = 1000\nconnect_rate = 2000\nqos = {{ \"0\" = 1, \"1\" = 1 }}\n\
+         [[subscriber]]\nname = \"archive\"\nfilter = \"devices/#\"\n\
+         [run]\nduration = \"10m\"\nconnect_timeout = \"60s\"\n"
+    );
+    std::fs::write(&scenario, fleet).unwrap();
+    let (scenario, mqtt) = (scenario.to_str().unwrap(), gateway.mqtt().to_string());
+    let simulator = binary::device_sim().to_str().unwrap();
+    let _fleet = Program::start(simulator, &["run", scenario, "--broker", &mqtt, "--quiet"]);
+    let received = || gateway.metrics().sum("gateway_events_received_total");
+    wait::until("the fleet is there, and publishes", LONG, || {
+        let all = gateway.metrics().find("gateway_connections")? >= clients as f64;
+        (all && received() > 0.0).then_some(())
+    });
+    let (before, began) = (received(), Instant::now());
+
+    let url = format!("http://{}", gateway.admin());
+    let screenshots = std::env::var("SCREENSHOTS").unwrap_or_default();
+    let modules = format!("NODE_PATH={}", library("node/node_modules"));
+    let (script, listed) = (script("page_large_checks.js"), clients.to_string());
+    let browser = Program::start("env", &[&modules, "node", &script, &url, &listed, &screenshots]);
+    let errors = browser.errors.clone();
+    finish(browser, &["live", "messages", "search", "fits", "all", "quiet"]);
+    let rate = (received() - before) / began.elapsed().as_secs_f64();
+    eprintln!("{clients} clients, {rate:.0} events/s; {}", errors.lines().join(" "));
+    assert!(rate > 500.0, "{rate:.0} events/s");
 }
 
 #[test]

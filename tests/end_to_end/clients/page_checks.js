@@ -3,33 +3,13 @@
 "use strict";
 
 const assert = require("node:assert");
-const { chromium } = require("playwright-core");
+const { fitsEverywhere, ok, open, run } = require("./page.js");
 
 const [, , url, screenshots] = process.argv;
-const TIMEOUT = 15_000;
-
-const ok = (name) => console.log(`ok ${name}`);
-const shoot = async (page, name) => {
-  if (screenshots) await page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });
-};
-/** Nothing is wider than the window. */
-const fits = async (page, where) => {
-  const { wide, window } = await page.evaluate(() => ({
-    wide: document.documentElement.scrollWidth, window: document.documentElement.clientWidth }));
-  assert.ok(wide <= window, `${where}: ${wide} pixels in a window of ${window}`);
-};
 
 const main = async () => {
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
-  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-  page.setDefaultTimeout(TIMEOUT);
-  const complaints = [];
-  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
-  page.on("pageerror", (error) => complaints.push(`${error}`));
-  const foreign = [];
-  page.on("request", (request) => { if (!request.url().startsWith(url) && !request.url().startsWith("data:")) foreign.push(request.url()); });
-
-  const response = await page.goto(url);
+  const window = await open(url, screenshots);
+  const { browser, page, response, complaints, foreign, shoot } = window;
   assert.match(response.headers()["content-security-policy"], /default-src 'none'/);
   ok("policy");
 
@@ -41,7 +21,7 @@ const main = async () => {
   await page.locator("#clients-state").selectOption("all");
   await page.locator("#clients-rows button", { hasText: /^oven-7$/ }).click();
   await page.locator("#sheet .why", { hasText: "administrative action" }).waitFor();
-  await shoot(page, "client-1280");
+  await shoot("client-1280");
   await page.keyboard.press("Escape");
   await page.locator("#sheet").waitFor({ state: "hidden" });
   assert.equal(await page.locator("#clients-rows tr").count(), 1);
@@ -71,20 +51,14 @@ const main = async () => {
   await page.keyboard.press("Enter");
   await page.locator("#messages-rows td", { hasText: "devices/oven-8/temperature" }).first().waitFor();
   assert.equal(await page.locator("#messages-rows td", { hasText: "humidity" }).count(), 0);
-  await shoot(page, "page-1280");
+  await shoot("page-1280");
   await page.locator("#messages-toggle").click();
   ok("messages");
 
-  for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], [390, "dark"]]) {
-    await page.emulateMedia({ colorScheme: scheme });
-    await page.setViewportSize({ width, height: 900 });
-    await fits(page, `${width} ${scheme}`);
-    await shoot(page, `page-${width}-${scheme}`);
-  }
+  await fitsEverywhere(window, "page");
   ok("fits");
 
   // Everything that can be clicked can be reached by the Tab key.
-  await page.setViewportSize({ width: 1280, height: 900 });
   await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
   const reached = new Set();
   for (let step = 0; step < 120; step++) {
@@ -102,7 +76,4 @@ const main = async () => {
   await browser.close();
 };
 
-main().catch((error) => {
-  console.error(error);
-  process.exit(1);
-});
+run(main);

@@ -171,6 +171,8 @@ live.addEventListener("error", () => {
 // Clients.
 
 const CLIENTS_PAGE = 20;
+/** How many come with each "More". */
+const CLIENTS_MORE = 200;
 let clientsShown = 0;
 let clientsNext = null;
 const clientRow = (client) => {
@@ -185,7 +187,7 @@ const clientRow = (client) => {
   ]);
 };
 const clientsQuery = (after) => {
-  const query = new URLSearchParams({ state: byId("clients-state").value, limit: CLIENTS_PAGE });
+  const query = new URLSearchParams({ state: byId("clients-state").value, limit: after === null ? CLIENTS_PAGE : CLIENTS_MORE });
   if (byId("clients-search").value !== "") query.set("search", byId("clients-search").value);
   if (after !== null) query.set("after", after);
   return `/v1/clients?${query}`;
