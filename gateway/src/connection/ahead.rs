@@ -5,11 +5,13 @@
 //! a PINGREQ among it is answered and taken out, since the answer depends on nothing before it. All else stays where it is and is dealt
 //! with in its turn.
 //!
-//! Bounded twice: by [`BYTES_MAX`] for a connection and [`ALL_BYTES_MAX`] for all of them. Past that nothing is read, and nothing is
-//! answered: such a client sends a lot, and its silence is excused.
+//! Bounded twice: by [`BYTES_MAX`] for a connection, [`READ_ONLY_BYTES_MAX`] at L5, which may last, and [`ALL_BYTES_MAX`] for all of them. Past
+//! that nothing is read, and nothing is answered: a PINGREQ behind it cannot be found without keeping what is before it, since that was not
+//! acknowledged and is not to be lost. Such a client sends a lot, and its silence is excused.
 
 use super::metrics;
 use super::task::Connection;
+use crate::admission::Level;
 use crate::clock;
 use gateway_protocol::ProtocolVersion;
 use gateway_protocol::codec::{Decoded, decode};
@@ -20,6 +22,9 @@ use tokio::io::AsyncRead;
 
 /// What is read on for one connection.
 const BYTES_MAX: usize = 64 * 1024;
+/// The same at L5: longer than Keep Alive nothing can be stored, and a client may have sent a whole window of large events before it heard
+/// nothing.
+const READ_ONLY_BYTES_MAX: usize = 1024 * 1024;
 /// And for all of them at one time.
 const ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What is read at once.
@@ -42,9 +47,10 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Bytes that may be read now.
-    fn room(&self) -> usize {
+    fn room(&self, level: Level) -> usize {
+        let own = if level == Level::ReadOnly { READ_ONLY_BYTES_MAX } else { BYTES_MAX };
         let all = ALL_BYTES_MAX.saturating_sub(ALL_BYTES.load(Ordering::Relaxed));
-        if self.is_over { 0 } else { (BYTES_MAX - self.bytes).min(all).min(STEP_BYTES) }
+        if self.is_over { 0 } else { own.saturating_sub(self.bytes).min(all).min(STEP_BYTES) }
     }
 
     fn charge(&mut self, bytes: usize) {
@@ -104,7 +110,7 @@ impl Connection {
         // What is left of the last read is looked at once, too: there may be a PINGREQ behind what is left unread.
         let is_first = self.ahead.is_none() && !self.received.is_empty();
         let mut ahead = self.ahead.take().unwrap_or_default();
-        let room = ahead.room();
+        let room = ahead.room(self.context.pressure.level());
         let mut has_come = false;
         if room > 0 {
             let before = self.received.len();
@@ -165,7 +171,20 @@ mod tests {
             let mut received = [PUBLISH.as_slice(), &end, &PING].concat();
             let (mut ahead, before) = (Ahead::default(), received.clone());
             assert_eq!(ahead.take_pings(&mut received, ProtocolVersion::V3_1_1, 1024), 0);
-            assert_eq!((received, ahead.room()), (before, 0));
+            assert_eq!((received, ahead.room(Level::Normal)), (before, 0));
         }
+    }
+    #[test]
+    fn at_l5_more_is_read_on_and_what_was_is_not_given_back_when_it_is_over() {
+        let mut ahead = Ahead::default();
+        let read = |ahead: &mut Ahead, level| {
+            while ahead.room(level) > 0 {
+                ahead.charge(ahead.room(level));
+            }
+            ahead.bytes
+        };
+        assert_eq!(read(&mut ahead, Level::Protect), BYTES_MAX);
+        assert_eq!(read(&mut ahead, Level::ReadOnly), READ_ONLY_BYTES_MAX);
+        assert_eq!(ahead.room(Level::Protect), 0);
     }
 }

@@ -5,7 +5,7 @@
 //! | a live subscriber is behind | it has caught up, 250 ms at most | no |
 //! | over its fair share above QoS 0 | it has earned what it took, or there is room | yes |
 //! | over a rate of its own above QoS 0 | it is within it | yes |
-//! | a flood at QoS 0, which no acknowledgement slows | a moment later | no |
+//! | over its fair share at QoS 0, which no acknowledgement slows | a moment later | no |
 //! | L4: acknowledgements are held | the pressure is below | yes |
 //! | L5: nothing can be stored | the level is below | no |
 //! | the log has no room | it is tried again a moment later | no |

@@ -26,6 +26,8 @@ pub type ListenerRates = Mutex<Throttle>;
 pub(super) struct Toll {
     membership: Membership,
     share: Share,
+    /// It has brought something critical, which is not to wait with what else it brings.
+    brings_critical: bool,
     /// What is left of the client's own rates, if it has any.
     throttle: Option<Throttle>,
 }
@@ -202,6 +204,7 @@ impl Toll {
         Box::new(Self {
             membership: context.classes.membership(client_id),
             share: Share::new(now_ms),
+            brings_critical: false,
             throttle: (!rates.is_unlimited()).then(|| Throttle::new(rates, Scope::Client, now_ms)),
         })
     }
@@ -235,9 +238,13 @@ impl Toll {
             return Passage::Taken;
         }
         let class = context.classes.of(self.membership, publish.topic);
+        self.brings_critical |= class == Class::Critical;
         pressed.has_critical |= class == Class::Critical && qos != QoS::AtMostOnce;
         let charge = Charge { now_ms, cost: cost(bytes, 1), pressure: &context.pressure };
-        pressed.carry_out(judge(pressed.stance, class, qos, &mut self.share, charge), publish, false)
+        let judgement = judge(pressed.stance, class, qos, &mut self.share, charge);
+        // What it brings next comes together with what follows: being woken for each event that is given up costs as much as taking it.
+        pressed.unread |= judgement == Judgement::Shed(Reason::OverShare) && !self.brings_critical;
+        pressed.carry_out(judgement, publish, false)
     }
 
     /// Charges the fan-out of a read, which is known behind it.

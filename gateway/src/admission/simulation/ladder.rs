@@ -1,15 +1,16 @@
 //! Twice, five and ten times what the gateway can take: what is given up, what is not, and how soon it is over.
 
 use super::super::{Class, Faults, Level};
-use super::{Model, Profile};
+use super::{DECODING, Model, Profile};
 use gateway_protocol::QoS;
 
 const SEED: u64 = 0x5eed_0002;
 const CAPACITY: f64 = 4_000.0;
 const CLIENTS: usize = 200;
-/// How much waits for the log at most, in seconds, and the part of its capacity that the gateway stores at least: on a disk that keeps up, and on a slow
-/// one, where nearly all of ten times as much is QoS 0 that is received to be given up.
-const QUEUES: [(f64, f64); 2] = [(0.4, 0.9), (1.0, 0.7)];
+/// How much waits for the log at most, in seconds: on a disk that keeps up, and on a slow one.
+const QUEUES: [f64; 2] = [0.4, 1.0];
+/// Of what there is to be had, the part that the gateway stores at least.
+const GOODPUT: f64 = 0.97;
 
 /// A fleet that brings, all together, what the gateway can take: a twentieth of it critical, the rest of every class and QoS.
 fn fleet() -> Vec<Profile> {
@@ -25,24 +26,29 @@ fn fleet() -> Vec<Profile> {
 }
 
 fn overload(times: f64) {
-    for (queue_secs, least) in QUEUES {
-        overload_with(times, queue_secs, least);
+    for queue_secs in QUEUES {
+        overload_with(times, queue_secs);
     }
 }
 
-fn overload_with(times: f64, queue_secs: f64, least: f64) {
+fn overload_with(times: f64, queue_secs: f64) {
     let mut model = Model::new(CAPACITY, queue_secs, &fleet(), SEED);
     model.run(5_000, 0.8);
     assert_eq!(model.levels.len(), 1, "nothing is given up below what can be taken: {:?}", model.levels);
     assert_eq!(model.sum(|client| Some(client.fate.shed + client.fate.late)), 0);
 
-    let before = model.stored;
+    let shed = |model: &Model| model.sum(|client| Some(client.fate.shed));
+    let before = (model.stored, shed(&model));
     model.run(60_000, times);
-    let per_second = (model.stored - before) as f64 / 60.0;
-    println!("{times} x, {queue_secs} s: {per_second:.0} of {CAPACITY} events/s");
+    let per_second = (model.stored - before.0) as f64 / 60.0;
+    let shed_per_second = (shed(&model) - before.1) as f64 / 60.0;
+    // Whoever sends at QoS 0 cannot be told to wait, and is received before it is known what it sends. That much work is gone, and no
+    // controller brings it back; all the rest is to be had.
+    let to_be_had = CAPACITY - shed_per_second * DECODING / (1.0 + DECODING);
+    println!("{times} x, {queue_secs} s: {per_second:.0} of {to_be_had:.0} of {CAPACITY} events/s");
     assert!(
-        per_second >= least * CAPACITY,
-        "{times} x, {queue_secs} s: {per_second} events/s; {:?}",
+        per_second >= GOODPUT * to_be_had,
+        "{times} x, {queue_secs} s: {per_second} of {to_be_had} events/s; {:?}",
         model.levels
     );
 
