@@ -37,6 +37,7 @@ mod service;
 mod sessions;
 mod streams;
 mod sys;
+mod trace;
 mod webhook;
 
 use gateway_tests::QoS;
