@@ -69,6 +69,7 @@ impl Connection {
             ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer => Reason::ShuttingDown,
             ReasonCode::ReceiveMaximumExceeded => Reason::ReceiveMaximumExceeded,
             ReasonCode::PacketTooLarge => Reason::TooLarge,
+            ReasonCode::AdministrativeAction if self.claim.seat.close_asked().is_some() => Reason::Kicked,
             ReasonCode::AdministrativeAction => Reason::WorkerHung,
             ReasonCode::QuotaExceeded => Reason::LogFull,
             ReasonCode::ServerBusy => Reason::LogUnavailable,
