@@ -96,6 +96,7 @@ fn the_live_page_shows_and_does_what_it_says_in_a_browser() {
             "redrive",
             "purge",
             "messages",
+            "topics",
             "fits",
             "keyboard",
             "quiet",

@@ -38,6 +38,7 @@ mod service;
 mod sessions;
 mod streams;
 mod sys;
+mod trace;
 mod traces;
 mod webhook;
 

@@ -90,6 +90,8 @@ fn why_was_my_device_disconnected() {
     let (status, printed) = cli(&gateway, &["clients", "kick", "oven-7"]);
     assert_eq!((status, printed.trim()), (0, "kicked  oven-7"));
     assert_eq!(kicked.await_close(TIMEOUT), Some(ReasonCode::AdministrativeAction));
+    let decisions = get(&gateway, "/v1/decisions?client=oven-7&action=disconnected&limit=1");
+    assert_eq!(decisions["decisions"][0]["reason"], "kicked");
     let end = ended(&gateway, "oven-7", 5);
     assert_eq!((&end["reason"], &end["reason_code"]), (&json!("administrative_action"), &json!(0x98)));
 

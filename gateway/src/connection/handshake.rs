@@ -51,7 +51,6 @@ where
         let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
         connection.tell_end(outcome);
         context.presence.departed(&connection.client_id, cause_of(outcome), clock::unix_ms());
-        tap::tell_end(&connection, cause_of(outcome));
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
     }
 }
@@ -136,7 +135,7 @@ fn refused(context: &Context, client_id: &str, reason: ReasonCode, address: Opti
     context.presence.refused(client_id, Cause::Refused(reason), address, clock::unix_ms());
 }
 
-const fn cause_of(outcome: Outcome) -> Cause {
+pub(super) const fn cause_of(outcome: Outcome) -> Cause {
     match outcome {
         Outcome::Left => Cause::Left,
         Outcome::LeftWithWill => Cause::LeftWithWill,

@@ -1,10 +1,11 @@
 //! The end of a connection: last words, and what others still believe of it.
 
-use super::Context;
 use super::endings::Ending;
+use super::handshake::cause_of;
 use super::metrics;
 use super::subscribe::leave_filter;
 use super::task::{Connection, Outcome};
+use super::{Context, tap};
 use crate::decisions::{Action, Reason};
 use crate::delivery::metrics::{self as delivery, Dropped};
 use gateway_protocol::{ReasonCode, TopicFilter};
@@ -60,6 +61,7 @@ impl Connection {
     /// Counts the end of the connection, and puts on record why the gateway closed it.
     pub(super) fn tell_end(&self, outcome: Outcome) {
         metrics::disconnect(&outcome);
+        tap::tell_end(self, cause_of(outcome));
         let Outcome::Closed(code) = outcome else { return };
         let reason = self.ended_for.unwrap_or(match code {
             ReasonCode::KeepAliveTimeout => Reason::KeepAlive,
@@ -67,6 +69,7 @@ impl Connection {
             ReasonCode::ServerShuttingDown | ReasonCode::UseAnotherServer => Reason::ShuttingDown,
             ReasonCode::ReceiveMaximumExceeded => Reason::ReceiveMaximumExceeded,
             ReasonCode::PacketTooLarge => Reason::TooLarge,
+            ReasonCode::AdministrativeAction if self.claim.seat.close_asked().is_some() => Reason::Kicked,
             ReasonCode::AdministrativeAction => Reason::WorkerHung,
             ReasonCode::QuotaExceeded => Reason::LogFull,
             ReasonCode::ServerBusy => Reason::LogUnavailable,

@@ -168,6 +168,8 @@ closed_list! {
         ProtocolError = "protocol_error",
         /// A worker of a consumer let its events run past their time again and again.
         WorkerHung = "worker_hung",
+        /// An operator closed the connection.
+        Kicked = "kicked",
         /// The gateway was told to stop.
         ShuttingDown = "shutting_down",
 

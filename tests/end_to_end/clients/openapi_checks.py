@@ -24,7 +24,7 @@ print("ok valid", flush=True)
 
 # Every path without a key of its own, and some with.
 asked = {path: path for path, methods in document["paths"].items() if "get" in methods and "{" not in path}
-for event_stream in ["/v1/live", "/v1/dead-letters/export", "/v1/decisions/watch"]:
+for event_stream in ["/v1/live", "/v1/trace", "/v1/dead-letters/export", "/v1/decisions/watch"]:
     del asked[event_stream]
 asked["/v1/clients/oven-7"] = "/v1/clients/{client_id}"
 asked["/v1/streams/telemetry"] = "/v1/streams/{name}"

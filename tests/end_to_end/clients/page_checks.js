@@ -55,6 +55,24 @@ const main = async () => {
   await page.locator("#messages-toggle").click();
   ok("messages");
 
+  // The tree of topics, opened by keyboard alone down to a topic with its rate.
+  await page.locator("#topics-toggle").click();
+  const at = (topic) => page.locator(`#topics-tree [data-topic="${topic}"]`);
+  await at("devices").waitFor();
+  await at("devices").focus();
+  await page.keyboard.press("ArrowRight");
+  await at("devices/oven-8").waitFor();
+  await page.keyboard.press("ArrowRight");
+  await page.keyboard.press("ArrowRight");
+  await at("devices/oven-8/temperature").waitFor();
+  await page.locator("#topics-tree [data-topic='devices/oven-8/temperature'] .figure", { hasText: /^[1-9].*\/s$/ }).first().waitFor();
+  assert.equal(await at("devices").getAttribute("aria-expanded"), "true");
+  await page.keyboard.press("End");
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.topic), "devices/oven-8/temperature");
+  await page.keyboard.press("ArrowLeft");
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.topic), "devices/oven-8", "and to what it is below");
+  ok("topics");
+
   await fitsEverywhere(window, "page");
   ok("fits");
 
@@ -65,7 +83,7 @@ const main = async () => {
     await page.keyboard.press("Tab");
     reached.add(await page.evaluate(() => document.activeElement.id));
   }
-  for (const id of ["clients-search", "clients-state", "letters-consumer", "messages-filter", "messages-toggle"]) {
+  for (const id of ["clients-search", "clients-state", "topics-toggle", "letters-consumer", "messages-filter", "messages-toggle"]) {
     assert.ok(reached.has(id), `${id} is not reached by Tab`);
   }
   ok("keyboard");
