@@ -16,6 +16,7 @@ use gateway_protocol::session::{Delivery, FramesIn, Sent};
 use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Batch, Event, Offset};
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -31,7 +32,7 @@ pub(super) struct Feed {
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
     /// The turn in which it last replayed something, under pressure.
-    replay_turn: Option<u64>,
+    replay_turn: Option<NonZeroU64>,
     /// Others were let run before what has come is sent.
     pub(super) has_waited: bool,
     /// The connection is to be closed, and why.
@@ -240,7 +241,7 @@ impl Connection {
         let engine = self.context.engine.clone();
         let mut cursors = std::mem::take(&mut self.cursors);
         let (turn, pauses) = (self.context.replays.turn(), self.context.pressure.pauses_replay());
-        let had_turn = self.feed.replay_turn == Some(turn);
+        let had_turn = self.feed.replay_turn == turn;
         let mut waits = false;
         cursors.retain_mut(|cursor| {
             if pauses && cursor.is_replaying(&engine) {
@@ -272,7 +273,7 @@ impl Connection {
         if !waits {
             self.feed.replay_turn = None;
         } else if !had_turn {
-            self.feed.replay_turn = Some(turn);
+            self.feed.replay_turn = turn;
             self.context.replays.wait(cx.waker());
         }
     }

@@ -15,6 +15,7 @@ mod backlog;
 mod brake;
 mod consumer;
 mod endings;
+mod exactly_once;
 mod feed;
 #[cfg(test)]
 mod footprint;
@@ -51,6 +52,7 @@ use crate::spans::Spans;
 use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -121,9 +123,9 @@ impl Replays {
         }
     }
 
-    /// The number of the turn.
-    fn turn(&self) -> u64 {
-        self.turn.load(Ordering::Relaxed)
+    /// The number of the turn, from one.
+    fn turn(&self) -> Option<NonZeroU64> {
+        NonZeroU64::MIN.checked_add(self.turn.load(Ordering::Relaxed))
     }
 
     fn wait(&self, waker: &Waker) {

@@ -10,7 +10,7 @@ use super::words;
 use crate::admission::Level;
 use crate::clock;
 use crate::decisions::{Action, Reason};
-use crate::engine::{AckRuns, NamedEvents};
+use crate::engine::NamedEvents;
 use crate::ingest::{self, Ingest, Publisher};
 use crate::spans::OpenSpan;
 use gateway_protocol::codec::{Decoded, decode};
@@ -332,51 +332,6 @@ impl Connection {
             pressed.leave(topic);
         }
         leaves
-    }
-
-    /// Stages the identifier of a QoS 2 publish along with the message: both are in one group, so a restart knows both or neither.
-    /// Whether anything of this publish is on its way to the log.
-    fn remember_identifier(
-        &self,
-        publish: &Publish<'_>,
-        outcome: ingest::Outcome,
-        stored: &mut Staging,
-    ) -> bool {
-        let is_stored = outcome == ingest::Outcome::Stored;
-        let Some(packet_id) = publish.packet_id else { return is_stored };
-        let is_refused = matches!(outcome, ingest::Outcome::Refused(_));
-        if publish.qos != QoS::ExactlyOnce || self.durable.is_none() || is_refused {
-            return is_stored;
-        }
-        let entry = Entry::PublishReceived { client_id: &self.client_id, packet_id: packet_id.get() };
-        // An entry this small always has room next to what one read brings.
-        stored.push(&entry).is_ok() || is_stored
-    }
-
-    fn release(
-        &mut self,
-        packet_id: PacketId,
-        stored: &mut Staging,
-        batch: &mut ReadBatch,
-        out: &mut Vec<u8>,
-    ) {
-        let entry = Entry::PublishReleased { client_id: &self.client_id, packet_id: packet_id.get() };
-        if self.durable.is_some() && stored.push(&entry).is_ok() {
-            batch.replies.push(Reply::PubComp(packet_id));
-        } else {
-            self.session.handle_released(packet_id, out);
-        }
-    }
-
-    fn remember(&mut self, sequence: u64, stored: &mut Staging, batch: &mut ReadBatch) {
-        let mut run = AckRuns::default();
-        run.push(sequence);
-        let mut bytes = Vec::with_capacity(12);
-        run.encode(&mut bytes);
-        let entry = Entry::DeliveryReceived { client_id: &self.client_id, runs: &bytes };
-        if stored.push(&entry).is_ok() {
-            batch.replies.push(Reply::PubRel(sequence));
-        }
     }
 
     /// Hands on what a read has staged: one submit for the log, one dispatch for live subscribers, one set of counters.
