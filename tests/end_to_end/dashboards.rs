@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use gateway_tests::{Gateway, TIMEOUT, get, wait};
@@ -70,6 +71,16 @@ fn the_tools_of_prometheus_accept_rules_and_metrics() {
     };
     promtool(&["check", "rules", "rules.yml", "alerts.yml"]);
     promtool(&["test", "rules", "rules_test.yml"]);
+
+    // What README.md says to write into prometheus.yml.
+    let readme = fs::read_to_string(dashboards().join("../README.md")).unwrap();
+    let block = readme.split_once("prometheus.yml <<'YAML'\n").unwrap().1.split_once("    YAML\n").unwrap().0;
+    let dir = tempfile::tempdir().unwrap();
+    let config: String =
+        block.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap())).collect();
+    fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+    symlink(dashboards(), dir.path().join("dashboards")).unwrap();
+    promtool(&["check", "config", dir.path().join("prometheus.yml").to_str().unwrap()]);
 
     let gateway = Gateway::start();
     let mut check = Command::new("promtool")

@@ -13,6 +13,8 @@ const WATCHED: [(Action, &[Reason]); 2] = [
             Reason::OverShare,
             Reason::ShedBulk,
             Reason::ShedNormal,
+            Reason::ReadOnly,
+            Reason::Offender,
             Reason::ClientEventRate,
             Reason::ClientByteRate,
             Reason::ListenerEventRate,

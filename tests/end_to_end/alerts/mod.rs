@@ -13,8 +13,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Gateway, GatewayOptions, SmallDisk, where_mounting_is_allowed};
+use gateway_tests::{Gateway, GatewayOptions, ProtocolVersion, SmallDisk, where_mounting_is_allowed};
 
+use crate::QOS1;
 use crate::prometheus::{Prometheus, Watch, dashboards};
 
 const NAME: &str = "alerts::every_alert_fires_for_its_fault_and_for_nothing_else";
@@ -110,6 +111,48 @@ fn every_alert_has_a_fault_that_it_is_for() {
     let once: BTreeSet<_> = with_fault.iter().cloned().collect();
     assert_eq!(with_fault.len(), once.len(), "one fault each: {with_fault:?}");
     assert_eq!(alerts(), once, "in alerts.yml, and with a fault");
+}
+
+#[test]
+fn every_alert_leads_to_its_entry_in_the_runbook() {
+    let rules = fs::read_to_string(dashboards().join("alerts.yml")).unwrap();
+    let runbook = fs::read_to_string(dashboards().join("README.md")).unwrap();
+    let entries: BTreeSet<_> =
+        runbook.lines().filter_map(|line| line.strip_prefix("### ")).map(str::to_owned).collect();
+    assert_eq!(alerts(), entries, "in alerts.yml, and in the runbook");
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap();
+        let link = format!("runbook: \"dashboards/README.md#{}\"", name.to_lowercase());
+        assert!(rule.contains(&link), "{name}: {link}");
+    }
+    // Whatever leads somewhere else in the runbook gets there.
+    for link in runbook.split("](#").skip(1) {
+        let anchor = link.split(')').next().unwrap();
+        assert!(entries.iter().any(|entry| entry.to_lowercase() == anchor), "#{anchor}");
+    }
+}
+
+#[test]
+fn every_reason_that_an_alert_may_give_is_in_the_runbook() {
+    let runbook = fs::read_to_string(dashboards().join("README.md")).unwrap();
+    let gateway = Gateway::start();
+    gateway.connect(ProtocolVersion::V5, "oven").publish("devices/oven", "much", QOS1);
+    let metrics = gateway.metrics();
+    for (entry, family, label, unalarming) in [
+        ("GatewayConnectsRefused", "gateway_connects_total{", "outcome", &["accepted", "gone"][..]),
+        ("GatewayEventsRejected", "gateway_events_rejected_total{", "reason", &[]),
+        ("GatewaySheds", "gateway_decisions_total{action=\"shed\"", "reason", &[]),
+        ("GatewayDisconnectsOffenders", "gateway_decisions_total{action=\"disconnected\"", "reason", &[]),
+    ] {
+        let text = runbook.split("\n### ").find(|text| text.starts_with(entry)).unwrap();
+        let found = metrics.with_prefix(family);
+        assert!(!found.is_empty(), "{family} is there before anything has happened");
+        for sample in found.keys() {
+            let value = sample.split(&format!("{label}=\"")).nth(1).unwrap().split('"').next().unwrap();
+            let is_there = unalarming.contains(&value) || text.contains(&format!("`{value}`"));
+            assert!(is_there, "{entry}: `{value}`");
+        }
+    }
 }
 
 #[test]

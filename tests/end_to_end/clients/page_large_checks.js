@@ -10,7 +10,7 @@ const [, , url, clients, screenshots] = process.argv;
 const ANSWER = 5_000;
 const FRAME = 100;
 /** How long frames are looked at. */
-const LOOK = 4_000;
+const LOOK = Number(clients) > 1_000 ? 4_000 : 1_500;
 
 /** Milliseconds between frames for a while: [the middle one, the 95th of a hundred, the longest]. */
 const frames = (page) => page.evaluate((look) => new Promise((resolve) => {
