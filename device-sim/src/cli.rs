@@ -212,7 +212,9 @@ async fn rate(
     if plan.scenario.rated.is_none() {
         return match told.or(hasten) {
             None => Ok(None),
-            Some(_) => Err(CommandError::Usage("--rated and --hasten are for scenarios with [rated]".to_owned())),
+            Some(_) => {
+                Err(CommandError::Usage("--rated and --hasten are for scenarios with [rated]".to_owned()))
+            }
         };
     }
     let rate = match told {

@@ -111,11 +111,17 @@ fn of_phase(
     if let Some(most) = expected.calm_after {
         let (got, took) = calm(samples, phase);
         let wanted = format!("within {}", duration(most));
-        gates.push(gate(&format!("back at L0 after {}", phase.name), wanted, got, took.is_some_and(|took| took <= most)));
+        gates.push(gate(
+            &format!("back at L0 after {}", phase.name),
+            wanted,
+            got,
+            took.is_some_and(|took| took <= most),
+        ));
     }
     if let Some(most) = expected.hogs_named {
         let hogs: Vec<&HogFact> = facts.hogs.iter().filter(|hog| hog.phase == expected.phase).collect();
-        let held = !hogs.is_empty() && hogs.iter().all(|hog| hog.named_after.is_some_and(|after| after <= most));
+        let held =
+            !hogs.is_empty() && hogs.iter().all(|hog| hog.named_after.is_some_and(|after| after <= most));
         let words = |hog: &&HogFact| match hog.named_after {
             Some(after) => format!("{} after {}", hog.client, duration(after)),
             None => format!("{} never", hog.client),

@@ -106,8 +106,16 @@ impl Host {
         std::fs::create_dir_all(&dir).map_err(prepare)?;
         let (address, admin_address) = free_addresses().map_err(prepare)?;
         let admin = matches!(spec.program, Program::Gateway { .. }).then_some(admin_address);
-        let mut host =
-            Host { command: Vec::new(), dir: dir.clone(), address, admin, child: None, disk: None, cpu: spec.cpu, ration: None };
+        let mut host = Host {
+            command: Vec::new(),
+            dir: dir.clone(),
+            address,
+            admin,
+            child: None,
+            disk: None,
+            cpu: spec.cpu,
+            ration: None,
+        };
         if needs_disk || spec.disk_bytes.is_some() {
             host.disk = Some(Disk::mount(&dir, spec.disk_bytes)?);
         }

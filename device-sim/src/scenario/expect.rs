@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::phase_gate::{self, PhaseGate};
-use super::{Cohort, SubscriberSpec};
 use super::phase::{Disturbance, PhaseSpec};
+use super::phase_gate::{self, PhaseGate};
 use super::section::Section;
+use super::{Cohort, SubscriberSpec};
 
 /// What a run must come to; what is not written is not asked.
 #[derive(Clone, Debug, Default, PartialEq)]
