@@ -72,15 +72,15 @@ fn samples(delivered: [f64; 3], levels: [u8; 3], calm_s: f64) -> Vec<Sample> {
 }
 
 fn tally(shed: u64, limit: u64) -> Tally {
-    let reading = |received: u64, shed: u64| {
+    let reading = |accepted: u64, shed: u64| {
         Reading::parse(&format!(
-            "gateway_events_received_total {received}\ngateway_events_shed_total{{reason=\"over_share\"}} {shed}\n\
-             gateway_events_accepted_total 10\ngateway_memory_limit_bytes {limit}\n"
+            "gateway_events_received_total {}\ngateway_events_shed_total{{reason=\"over_share\"}} {shed}\n\
+             gateway_events_accepted_total {accepted}\ngateway_memory_limit_bytes {limit}\n",
+            accepted + shed
         ))
     };
     let mut tally = Tally::new(reading(0, 0));
-    tally.note(Reading::parse(""));
-    tally.note(reading(10 + shed, shed));
+    tally.note(reading(10, shed));
     tally
 }
 
