@@ -31,7 +31,7 @@ pub(super) struct Feed {
     pub(super) has_unparsed: bool,
     /// The turn in which it last replayed something, under pressure.
     replay_turn: Option<u64>,
-    /// Others were let run before what has come is sent; until all of that is.
+    /// Others were let run before what has come is sent.
     pub(super) has_waited: bool,
     /// The connection is to be closed, and why.
     pub(super) failure: Option<Why>,

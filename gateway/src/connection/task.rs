@@ -281,15 +281,10 @@ impl Connection {
     }
 
     /// A subscriber that was woken lets those run first that are about to publish: one write for what all of them bring costs hardly more
-    /// than one for the first of it. Once until all of it is sent: where there is always more to do, a subscriber that let the publishers run again
-    /// behind each write would get one write for each read of every one of them. What is to be sent anyway is not held up.
+    /// than one for the first of it. Once for each time; what is to be sent anyway is not held up.
     fn lets_others_first(&mut self, out: &[u8]) -> bool {
-        if self.outbox.bytes() == 0 {
-            self.feed.has_waited = false;
-            return false;
-        }
-        let first = !self.feed.has_waited && out.is_empty();
-        self.feed.has_waited |= first;
+        let first = !self.feed.has_waited && out.is_empty() && self.outbox.bytes() > 0;
+        self.feed.has_waited = first;
         first
     }
 
