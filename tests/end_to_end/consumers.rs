@@ -7,7 +7,7 @@ use gateway_protocol::PacketType;
 use gateway_protocol::packet::{Ack, Packet};
 use gateway_protocol::property::Property;
 use gateway_tests::{
-    Client, Gateway, Hello, Message, ProtocolVersion, ReasonCode, Subscriber, TIMEOUT, wait,
+    Client, Gateway, Hello, Message, ProtocolVersion, ReasonCode, Subscriber, TIMEOUT, get, wait,
 };
 
 use crate::{QOS0, QOS1};
@@ -103,6 +103,8 @@ fn what_fails_comes_again_after_its_backoff_and_ends_as_a_dead_letter() {
     answer(&mut worker, &message, ReasonCode::QuotaExceeded);
     await_metric(&gateway, "gateway_dead_letters_total{consumer=\"work\",cause=\"max_deliver\"}", 1.0);
     assert_eq!(gateway.metrics().get("gateway_dead_letters{consumer=\"work\"}"), 1.0);
+    let record = || get(gateway.admin(), "/v1/decisions?client=work&action=dead_lettered&reason=max_deliver");
+    wait::until_it("it is on record", TIMEOUT, record, |record| record.contains("\"count\":1"));
     gateway.assert_sound();
 }
 

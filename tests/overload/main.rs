@@ -5,6 +5,7 @@
 //! - [`fair`]: one that brings far more than the others is slowed, and they are not; the books under many times what is taken.
 //! - [`limits`]: each static limit, at the limit.
 //! - [`storm`]: a fleet that connects at once.
+//! - [`scenarios`]: the scenarios `overload-*` of device-sim, which measure the load in multiples of what the gateway can take.
 //!
 //! Sizes are for a change; the long form is had by environment variables, best with `cargo nextest run --profile long`:
 //!
@@ -14,6 +15,7 @@
 //! | `GATEWAY_OVERLOAD_SECS` | 3 | 120 | of each load that is too much |
 //! | `GATEWAY_DEVICES` | 40 | 999 | normal ones, beside one that is not |
 //! | `GATEWAY_STORM` | 400 | 15000 | clients that connect at once |
+//! | `GATEWAY_SCENARIOS` | | 1 | scenarios as they are written, and every gate is to hold; for a quiet machine and release builds |
 
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +29,7 @@
 mod fair;
 mod levels;
 mod limits;
+mod scenarios;
 mod stage;
 mod storm;
 

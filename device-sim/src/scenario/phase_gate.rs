@@ -129,3 +129,72 @@ impl Watched {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        let faults = Scenario::parse(text).expect_err("it cannot be run");
+        let mut texts: Vec<String> = faults.0.into_iter().map(|fault| fault.text).collect();
+        texts.sort();
+        texts
+    }
+
+    const SCENARIO: &str = r#"
+        [fleet]
+        client = "lean"
+        devices = 10
+        rate = 1
+        [rated]
+        [[subscriber]]
+        name = "archive"
+        filter = "devices/#"
+        [[phase]]
+        name = "calm"
+        kind = "steady"
+        duration = "10s"
+        [[phase]]
+        name = "storm"
+        kind = "hog"
+        duration = "20s"
+        rate = 3
+        [run]
+        [[expect.phase]]
+        phase = "storm"
+        of = "calm"
+        cohort = "fleet"
+        puback_p99 = 2
+    "#;
+
+    #[test]
+    fn both_phases_of_a_gate_are_watched_in_their_time_however_short_that_is_made() {
+        let scenario = Scenario::parse(SCENARIO).unwrap_or_else(|faults| panic!("{faults}"));
+        let variant = crate::scenario::Variant { rate: 100.0, hasten: 10.0, asks: false };
+        let scenario = scenario.varied(variant);
+        let [storm, calm] = &scenario.watched()[..] else { panic!("{:?}", scenario.watched()) };
+        assert!(calm.is_of(9, 999_999) && !calm.is_of(9, 1_000_000) && !calm.is_of(10, 0));
+        assert!(storm.is_of(0, 1_000_000) && storm.is_of(0, 2_999_999) && !storm.is_of(0, 3_000_000));
+        assert_eq!((scenario.fleet.rate, scenario.run.duration), (100.0, Some(Duration::from_secs(3))));
+        let hog = scenario.phases.last().and_then(|phase| phase.disturbance);
+        assert_eq!(hog, Some(Disturbance::Hog { devices: 1, rate: 300.0 }));
+    }
+
+    #[test]
+    fn what_a_gate_names_is_there() {
+        let wrong = SCENARIO
+            .replace("of = \"calm\"", "of = \"quiet\"")
+            .replace("cohort = \"fleet\"", "hogs_named = \"1s\"")
+            .replace("kind = \"hog\"", "kind = \"steady\"")
+            .replace("client = \"lean\"", "");
+        assert_eq!(
+            faults(&wrong),
+            [
+                "expect.phase[1].cohort: is missing",
+                "expect.phase[1].hogs_named: the phase has no hogs",
+                "expect.phase[1].of: there is no `quiet`; there are calm, storm",
+                "fleet.client: must be \"lean\": [rated] asks the broker for all it can take",
+            ]
+        );
+    }
+}

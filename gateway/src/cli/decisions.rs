@@ -41,7 +41,7 @@ pub(crate) struct DecisionsArgs {
     /// For this reason: over_share, shed_bulk, connect_rate, slow_subscriber, ...
     #[arg(long)]
     reason: Option<String>,
-    /// Of this kind: refused, shed, dropped, expired, disconnected, throttled, level_changed
+    /// Of this kind: refused, shed, dropped, expired, dead_lettered, disconnected, throttled, level_changed
     #[arg(long)]
     action: Option<String>,
     /// Since this time, RFC 3339, or a time ago as -15m

@@ -185,6 +185,7 @@ impl Driver {
             for offset in stored.letters {
                 self.burying.remove(&offset);
                 inner.core.dead_lettered(offset);
+                self.engine.record_dead_letter(&self.shared.name, offset);
                 inner.notes.remove(&offset);
             }
         }

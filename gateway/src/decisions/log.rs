@@ -93,7 +93,7 @@ impl DecisionLog {
                 drop(state);
                 self.shared.followers.tell();
             }
-            Action::Shed | Action::Dropped | Action::Expired | Action::Throttled => {
+            Action::Shed | Action::Dropped | Action::Expired | Action::DeadLettered | Action::Throttled => {
                 state.gather(now_ms, circumstances, &decision);
             }
         }

@@ -45,6 +45,8 @@ closed_list! {
         Dropped = "dropped",
         /// A message was older than its publisher allowed.
         Expired = "expired",
+        /// An event became a dead letter of a consumer.
+        DeadLettered = "dead_lettered",
         /// A connection was closed by the gateway.
         Disconnected = "disconnected",
         /// An acknowledgement was made to come late, or reading paused.
@@ -152,6 +154,12 @@ closed_list! {
         SessionEnded = "session_ended",
         /// The Message Expiry Interval had passed.
         MessageExpired = "message_expired",
+        /// A consumer's workers had it as often as `max_deliver` allows.
+        MaxDeliver = "max_deliver",
+        /// A worker, or the target of a sink, said that nobody can do anything with it.
+        WorkerRejected = "worker_rejected",
+        /// It is larger than any worker takes.
+        TooLargeForWorker = "too_large_for_worker",
 
         // Connections that were closed.
         /// Nothing came for one and a half Keep Alive.

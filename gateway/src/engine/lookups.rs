@@ -1,8 +1,8 @@
 //! What is asked of the view: Retained Messages, wills, sessions.
 
 use super::recent::Found;
-use super::{DurableSession, Engine, RetainedMessage, Will};
-use crate::decisions::DecisionLog;
+use super::{Cause, DurableSession, Engine, RetainedMessage, Will};
+use crate::decisions::{Action, Decision, DecisionLog, Reason};
 use gateway_protocol::TopicFilter;
 use gateway_storage::Offset;
 use std::sync::Arc;
@@ -72,6 +72,22 @@ impl Engine {
     /// From now on what sessions have to give up goes on record there; the first one counts.
     pub fn report_to(&self, decisions: DecisionLog) {
         let _ = self.shared.decisions.set(decisions);
+    }
+
+    /// An event has become a dead letter of a consumer, and that is stored: it goes on record.
+    pub fn record_dead_letter(&self, consumer: &str, offset: u64) {
+        let Some(decisions) = self.shared.decisions.get() else { return };
+        let Some(letter) = self.dead_letter(consumer, offset) else { return };
+        let reason = match letter.cause() {
+            Cause::Rejected(_) => Reason::WorkerRejected,
+            Cause::TooLarge => Reason::TooLargeForWorker,
+            Cause::MaxDeliver | Cause::Timeout | Cause::WorkerLost | Cause::Nak | Cause::Released => {
+                Reason::MaxDeliver
+            }
+        };
+        let topic = letter.event().topic;
+        let decision = Decision { client: consumer, topic, action: Action::DeadLettered, reason, count: 1 };
+        decisions.record(crate::clock::unix_ms(), decision);
     }
 
     /// Whether the event at `offset` would have to be read from the disk.

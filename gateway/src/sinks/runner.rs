@@ -303,6 +303,7 @@ impl<T: Target> Runner<T> {
         let entry = Entry::DeadLettered { name, at_ms, letter: &letter };
         staging.push(&entry).map_err(|error| Stop::Log(error.to_string()))?;
         self.engine.store(&mut staging).await?;
+        self.engine.record_dead_letter(name, row.offset.get());
         self.board.rejected();
         tracing::warn!(sink = name, offset = %row.offset, reason, "the target refuses an event; it is a dead letter");
         Ok(())
