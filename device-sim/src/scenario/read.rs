@@ -7,7 +7,7 @@ use super::phase::Around;
 use super::section::{Faults, Section};
 use super::source::Source;
 use super::{
-    Clients, Fleet, RunSpec, Scenario, ScenarioText, broker, clients, expect, fleet, phase, subscriber,
+    Clients, Fleet, RunSpec, Scenario, ScenarioText, broker, clients, edge, expect, fleet, phase, subscriber,
 };
 use crate::class::ByClass;
 
@@ -16,9 +16,11 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let faults = Faults::new(places);
     let top = Section::new(String::new(), Some(&table), &faults);
     let fleet = fleet::read(&top, &faults);
+    let edge = edge::edge(&top, fleet.as_ref());
     let subscribers = subscriber::subscribers(&top);
     let (devices, rate) = fleet.as_ref().map_or((1, 1.0), |fleet| (fleet.devices, fleet.rate));
-    let (phases, phases_last) = phase::phases(&top, &Around { devices, rate, subscribers: &subscribers });
+    let (phases, phases_last) =
+        phase::phases(&top, &Around { devices, rate, subscribers: &subscribers, has_edge: edge.is_some() });
     let broker = broker::broker(&top, &phases);
     let run_section = top.section("run");
     let run = run(&run_section, (!phases.is_empty()).then_some(phases_last));
@@ -26,7 +28,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let expect_section = top.section("expect");
     // Where the fleet cannot be read, no class is known to be missing.
     let classes = fleet.as_ref().map_or(ByClass::each(|| 1), |fleet| fleet.classes().sizes());
-    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes);
+    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes, edge.is_some());
     expect_section.finish();
     if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
         clients::lean_suffices(&top.section("fleet"), fleet);
@@ -36,7 +38,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     match (faults.into_vec(), fleet) {
         (faults, Some(fleet)) if faults.is_empty() => {
             let text = ScenarioText(text.into());
-            Ok(Scenario { about, fleet, subscribers, phases, broker, run, expect, text })
+            Ok(Scenario { about, fleet, edge, subscribers, phases, broker, run, expect, text })
         }
         (faults, _) => Err(ScenarioFaults(faults)),
     }
