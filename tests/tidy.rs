@@ -45,6 +45,7 @@ const DOORS: [(&str, &[&str]); 18] = [
     ("prost", &["gateway/src/spans/", "device-sim/", "tests/end_to_end/traces.rs"]),
     ("prost_reflect", &["device-sim/src/payload/protobuf.rs", "device-sim/tests/payloads.rs"]),
     ("ring", &["gateway/src/sinks/webhook/", "gateway/src/sinks/postgres/tls.rs"]),
+    ("rumqttd", &["device-sim/src/edge/broker.rs"]),
     (
         "rustls",
         &["gateway/src/listener/tls", "gateway/src/http_client.rs", "gateway/src/sinks/postgres/tls.rs"],

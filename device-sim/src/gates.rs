@@ -78,6 +78,9 @@ pub fn judge(scenario: &Scenario, report: &Report, facts: &Facts) -> Vec<GateRes
         let wanted = format!("only what matches {}", filters.join(", "));
         gates.push(gate("shed", wanted, got, facts.shed_elsewhere == 0));
     }
+    if let (Some(most), Some(edge)) = (expect.edge_loss, &report.edge) {
+        gates.push(at_most("lost at edge sites", most, edge.lost()));
+    }
     gates.extend(classes::judge(expect, report));
     if let Some(least) = expect.acknowledged_per_s {
         let got = report.fleet.acknowledged_per_s;

@@ -36,6 +36,7 @@ mod bench;
 mod capture;
 #[cfg(feature = "demo")]
 mod demo;
+mod edge;
 mod fleet;
 mod host;
 mod lean;

@@ -227,3 +227,44 @@ proptest! {
         prop_assert_eq!(received(&ledger).qos1.lost, 0);
     }
 }
+
+/// Between a device and its broker stands another one: what that one acknowledged and never passed on is its loss, what it passed
+/// on and nobody answered for is unacknowledged, and only what was acknowledged behind it can be lost there.
+#[test]
+fn what_is_lost_at_a_site_is_told_apart_from_what_is_lost_behind_it() {
+    let mut ledger = DeviceLedger::at_site([Expectation::Assured].into());
+    for sequence in 0..6 {
+        let qos = if sequence < 4 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        ledger.issue(sequence, qos);
+        ledger.sent(sequence);
+        if sequence < 4 {
+            ledger.acknowledged_at_site(sequence);
+        }
+    }
+    assert_eq!(ledger.outstanding().unfinished, 6, "QoS 0, too: a site may keep it");
+    // 0 arrives; 1 is lost behind the site, 2 on the way there, 3 and 5 at the site.
+    for sequence in [0, 1, 2, 4] {
+        ledger.forwarded(sequence);
+    }
+    ledger.acknowledged(0);
+    ledger.acknowledged(1);
+    assert_eq!(ledger.delivered(BACKEND, 0, QoS::AtLeastOnce), Delivery::First);
+    assert_eq!(ledger.delivered(BACKEND, 4, QoS::AtMostOnce), Delivery::First);
+    let totals = totals(&ledger, 1);
+    let (at_sites, published) = (&totals.at_sites, &totals.published);
+    assert_eq!((at_sites.qos1.acknowledged, at_sites.qos1.forwarded, at_sites.qos1.lost), (4, 3, 1));
+    assert_eq!((at_sites.qos0.forwarded, at_sites.qos0.lost), (1, 1));
+    assert_eq!((published.qos1.sent, published.qos1.acknowledged, published.qos1.unacknowledged), (4, 2, 2));
+    assert_eq!(totals.received[BACKEND].qos1.lost, 1, "the one that was acknowledged behind the site");
+    assert_eq!(ledger.outstanding(), Outstanding { unfinished: 3, promised: 1, best_effort: 1 });
+    // A row in which everything is done is dropped, and the sums stay.
+    let mut ledger = DeviceLedger::at_site([Expectation::Assured].into());
+    for sequence in 0..200 {
+        complete(&mut ledger, sequence, QoS::AtLeastOnce);
+        ledger.forwarded(sequence);
+        ledger.acknowledged_at_site(sequence);
+    }
+    let mut sums = Totals::new(1);
+    ledger.add_to(&mut sums);
+    assert_eq!((sums.at_sites.qos1.acknowledged, sums.at_sites.qos1.forwarded), (200, 200));
+}

@@ -328,3 +328,19 @@ fn subscriptions_of_every_kind_are_understood() {
         ]
     );
 }
+
+#[test]
+fn sites_with_brokers_need_honest_devices_that_say_events_alone() {
+    const END: &str = "[[subscriber]]\nname = \"a\"\nfilter = \"#\"\n[run]\nduration = \"1s\"\n";
+    let faults = |text: &str| Scenario::parse(&format!("{text}\n{END}")).unwrap_err().to_string();
+    let lean = faults("[edge]\n[fleet]\nclient = \"lean\"\ndevices = 9\nrate = 1");
+    assert!(lean.contains("1:2: edge: needs client = \"honest\""), "{lean}");
+    let status = faults("[edge]\n[fleet]\nstatus = \"s/{device}\"\ndevices = 9\nrate = 1");
+    assert!(status.contains("edge: uplinks carry events alone"), "{status}");
+    let sites = faults("[edge]\nsites = 4\n[fleet]\nsites = 3\ndevices = 9\nrate = 1");
+    assert!(sites.contains("2:1: edge.sites: 4 is not between 1 and 3"), "{sites}");
+    let cut = "[[phase]]\nkind = \"network-cut\"\nduration = \"1s\"\nside = \"uplinks\"";
+    let none = faults(&format!("[fleet]\ndevices = 9\nrate = 1\n{cut}\n[expect]\nedge_loss = 0"));
+    assert!(none.contains("there are no uplinks without [edge]"), "{none}");
+    assert!(none.contains("edge_loss"), "{none}");
+}

@@ -41,6 +41,14 @@ impl From<Due> for Token {
     }
 }
 
+/// Where a device publishes.
+pub(crate) enum Place {
+    /// To the broker under test, or the network before it.
+    Direct(Broker),
+    /// To the broker of its site.
+    Site(Broker),
+}
+
 /// Who a device is.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Identity {
@@ -88,11 +96,12 @@ fn fill(template: &TopicTemplate, cohort: &Cohort, site: u32, device: &str) -> S
     })
 }
 
-/// Starts all devices, spaced by the scenario's connect rate, and returns where each takes its due events from.
+/// Starts all devices, spaced by the scenario's connect rate, and returns where each takes its due events from. `place` says where
+/// a device publishes.
 pub(crate) fn spawn_all(
     tasks: &mut JoinSet<()>,
     plan: &Plan,
-    broker: &Broker,
+    place: impl Fn(&Identity) -> Place,
     shared: &Arc<Shared>,
 ) -> Vec<mpsc::Sender<Token>> {
     let fleet = &plan.scenario.fleet;
@@ -101,16 +110,21 @@ pub(crate) fn spawn_all(
         let (sender, due) = mpsc::channel(fleet.queue_max);
         senders.push(sender);
         let number = identity.number;
+        let (broker, at_site) = match place(&identity) {
+            Place::Direct(broker) => (broker, false),
+            Place::Site(broker) => (broker, true),
+        };
         let options = LinkOptions {
-            broker: broker.clone(),
+            broker,
             client_id: identity.client_id.clone(),
             protocol: identity.protocol,
             durable: identity.cohort.durable,
+            keep_alive_s: fleet.keep_alive_s,
             inflight_max: fleet.inflight_max,
             requests_max: usize::from(fleet.inflight_max) + 1 + ASIDES_MAX,
             answers_itself: false,
         };
-        let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due);
+        let device = device::Device::new(identity, &options, plan, Arc::clone(shared), due, at_site);
         let start_after = Duration::from_secs_f64(f64::from(number) / fleet.connect_rate);
         match shared.timeline.appears_us(number) {
             None => tasks.spawn(device.run(start_after)),

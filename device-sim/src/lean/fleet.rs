@@ -8,7 +8,7 @@ use gateway_protocol::packet::ConnAck;
 use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
-use super::link::{Broken, Introduction, KEEP_ALIVE_SECS, State, next_packet};
+use super::link::{Broken, Introduction, State, next_packet};
 use super::poller::Ready;
 use super::publisher::Publisher;
 use super::tally::{Groups, Recorder, Times, Timing};
@@ -365,7 +365,7 @@ impl Fleet {
             let who = Introduction {
                 client_id: &identity.client_id,
                 durable: publisher.durable,
-                keep_alive_secs: KEEP_ALIVE_SECS,
+                keep_alive_secs: common.plan.scenario.fleet.keep_alive_s,
                 receive_maximum: None,
             };
             publisher.link.opened(&who)?;

@@ -5,7 +5,7 @@
 //! lasts. Rows with losses stay, to be corrected by a late delivery, until the window is [`WINDOW_EVENTS_MAX`] long.
 
 use super::Totals;
-use super::window::{Fact, ROW_EVENTS, Window};
+use super::window::{Fact, ROW_EVENTS, SiteFact, Window};
 use crate::qos::{ByQoS, QoS};
 
 /// How far behind a device's newest event the ledger remembers single events: 56 KiB with two subscribers, and only a
@@ -57,6 +57,8 @@ pub struct Outstanding {
 #[derive(Debug)]
 pub struct DeviceLedger {
     expectations: Box<[Expectation]>,
+    /// Whether it publishes to the broker of its site, which passes on what it has.
+    at_site: bool,
     window: Window,
     /// All sequence numbers below have been issued or passed over.
     next: u32,
@@ -70,9 +72,21 @@ pub struct DeviceLedger {
 impl DeviceLedger {
     /// A device with no events yet and one expectation per subscriber.
     pub fn new(expectations: Box<[Expectation]>) -> Self {
+        DeviceLedger::made(expectations, false)
+    }
+
+    /// The same for one that publishes to the broker of its site: [`sent`](Self::sent) and
+    /// [`acknowledged_at_site`](Self::acknowledged_at_site) are between these two, [`forwarded`](Self::forwarded),
+    /// [`acknowledged`](Self::acknowledged) and [`rejected`](Self::rejected) between the site's uplink and the broker.
+    pub fn at_site(expectations: Box<[Expectation]>) -> Self {
+        DeviceLedger::made(expectations, true)
+    }
+
+    fn made(expectations: Box<[Expectation]>, at_site: bool) -> Self {
         let subscribers = expectations.len();
         DeviceLedger {
-            window: Window::new(subscribers),
+            at_site,
+            window: Window::new(subscribers, at_site),
             next: 0,
             given_up: 0,
             settled: Totals::new(subscribers),
@@ -99,6 +113,16 @@ impl DeviceLedger {
     /// An event was written to the connection.
     pub fn sent(&mut self, sequence: u32) {
         self.note(sequence, Fact::Sent);
+    }
+
+    /// The broker of the site acknowledged an event.
+    pub fn acknowledged_at_site(&mut self, sequence: u32) {
+        self.note_at_site(sequence, SiteFact::Acknowledged);
+    }
+
+    /// The uplink of the site wrote an event to its connection.
+    pub fn forwarded(&mut self, sequence: u32) {
+        self.note_at_site(sequence, SiteFact::Forwarded);
     }
 
     /// An event was acknowledged with success.
@@ -160,7 +184,8 @@ impl DeviceLedger {
             let row = self.window.row(row);
             let (issued, assured, sent) = (row.fact(Fact::Issued), row.fact(Fact::Assured), row.sent());
             let (acknowledged, rejected) = (row.fact(Fact::Acknowledged), row.fact(Fact::Rejected));
-            let finished = (assured & (acknowledged | rejected)) | (!assured & sent);
+            let written = if self.at_site { row.left_site() } else { sent };
+            let finished = (assured & (acknowledged | rejected)) | (!assured & written);
             sum.unfinished += count(issued & !finished);
             for (subscriber, expected) in self.expectations.iter().enumerate() {
                 let missing = !row.delivered(subscriber);
@@ -193,6 +218,12 @@ impl DeviceLedger {
         }
     }
 
+    fn note_at_site(&mut self, sequence: u32, fact: SiteFact) {
+        if let Some(place) = self.window.place(sequence) {
+            self.window.set_at_site(place, fact);
+        }
+    }
+
     fn retire(&mut self) {
         while self.window.rows() > 0 {
             let end = self.window.base().saturating_add(ROW_EVENTS);
@@ -220,7 +251,8 @@ impl DeviceLedger {
             .enumerate()
             .filter(|(_, expected)| **expected != Expectation::Nothing)
             .fold(u64::MAX, |everywhere, (subscriber, _)| everywhere & row.delivered(subscriber));
-        let acknowledged = !assured | row.fact(Fact::Acknowledged);
+        let at_site = if self.at_site { row.at_site(SiteFact::Acknowledged) } else { u64::MAX };
+        let acknowledged = !assured | (row.fact(Fact::Acknowledged) & at_site);
         let done = (row.sent() & acknowledged & everywhere) | row.fact(Fact::Rejected);
         row.fact(Fact::Issued) & !done == 0
     }
@@ -235,6 +267,15 @@ impl DeviceLedger {
         qos1.acknowledged += count(acknowledged);
         qos1.rejected += count(rejected);
         qos1.unacknowledged += count(sent & assured & !acknowledged & !rejected);
+        if self.at_site {
+            let (at_site, left) = (row.at_site(SiteFact::Acknowledged), row.left_site());
+            totals.at_sites.qos0.forwarded += count(sent & !assured & left);
+            totals.at_sites.qos0.lost += count(sent & !assured & !left);
+            let qos1 = &mut totals.at_sites.qos1;
+            qos1.acknowledged += count(at_site);
+            qos1.forwarded += count(sent & assured & left);
+            qos1.lost += count(at_site & !left);
+        }
         for (subscriber, received) in totals.received.iter_mut().enumerate() {
             let delivered = row.delivered(subscriber);
             received.qos0.delivered += count(delivered & !assured);

@@ -30,6 +30,8 @@ use crate::qos::{ByQoS, QoS};
 pub struct Totals {
     /// The publishers' side, per QoS.
     pub published: ByQoS<Published>,
+    /// Of these: what the brokers and uplinks of sites did with it, per QoS.
+    pub at_sites: ByQoS<AtSites>,
     /// Per subscriber, in the scenario's order, per QoS the event was published with.
     pub received: Vec<ByQoS<Received>>,
 }
@@ -45,6 +47,18 @@ pub struct Published {
     pub rejected: u64,
     /// QoS 1: sent, and neither acknowledged nor rejected.
     pub unacknowledged: u64,
+}
+
+/// What became of events between a device and the uplink of its site. An acknowledgement of the site's broker is none of the
+/// broker behind it: what was lost here was never that one's to lose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AtSites {
+    /// QoS 1: acknowledged by the site's broker.
+    pub acknowledged: u64,
+    /// Written to the uplink's connection at least once.
+    pub forwarded: u64,
+    /// QoS 1: acknowledged by the site's broker, and never forwarded. QoS 0: sent to it, and never forwarded.
+    pub lost: u64,
 }
 
 /// What one subscriber saw of the events that its filter matches.
@@ -67,7 +81,11 @@ pub struct Received {
 impl Totals {
     /// Empty sums for so many subscribers.
     pub fn new(subscribers: usize) -> Self {
-        Totals { published: ByQoS::default(), received: vec![ByQoS::default(); subscribers] }
+        Totals {
+            published: ByQoS::default(),
+            at_sites: ByQoS::default(),
+            received: vec![ByQoS::default(); subscribers],
+        }
     }
 
     /// Adds the sums of others, subscriber by subscriber.
@@ -78,6 +96,12 @@ impl Totals {
             sum.acknowledged += more.acknowledged;
             sum.rejected += more.rejected;
             sum.unacknowledged += more.unacknowledged;
+        }
+        for qos in QoS::ALL {
+            let (sum, more) = (&mut self.at_sites[qos], &more.at_sites[qos]);
+            sum.acknowledged += more.acknowledged;
+            sum.forwarded += more.forwarded;
+            sum.lost += more.lost;
         }
         for (sum, more) in self.received.iter_mut().zip(&more.received) {
             for qos in QoS::ALL {

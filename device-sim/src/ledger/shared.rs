@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Delivery, DeviceLedger, Expectation, Outstanding, SubscriberHalf, Totals};
+use super::{Delivery, DeviceLedger, Outstanding, SubscriberHalf, Totals};
 use crate::class::{ByClass, Classes};
 use crate::qos::QoS;
 
@@ -28,13 +28,9 @@ struct Told {
 }
 
 impl SharedLedger {
-    /// A ledger for devices of these classes whose expectations per subscriber `expectations` yields, device by device.
-    pub fn new(
-        subscribers: usize,
-        classes: Classes,
-        expectations: impl Iterator<Item = Box<[Expectation]>>,
-    ) -> Self {
-        let devices = expectations.map(|expected| Mutex::new(DeviceLedger::new(expected))).collect();
+    /// A ledger for devices of these classes.
+    pub fn new(subscribers: usize, classes: Classes, devices: impl Iterator<Item = DeviceLedger>) -> Self {
+        let devices = devices.map(Mutex::new).collect();
         SharedLedger { devices, subscribers, classes, told: Mutex::new(None), arrived: Box::default() }
     }
 

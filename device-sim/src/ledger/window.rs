@@ -20,6 +20,18 @@ pub(super) enum Fact {
     Rejected,
 }
 
+/// The facts kept for every event of a device that publishes to the broker of its site; they follow the subscribers'.
+#[derive(Clone, Copy)]
+pub(super) enum SiteFact {
+    /// The site's broker acknowledged it.
+    Acknowledged,
+    /// The site's uplink wrote it to its connection.
+    Forwarded,
+}
+
+/// How many of these words a row has.
+const SITE_FACTS: usize = SiteFact::Forwarded as usize + 1;
+
 /// How many words a row has before those of the subscribers.
 const FACTS: usize = Fact::Rejected as usize + 1;
 
@@ -36,13 +48,16 @@ pub(super) struct Window {
     words: VecDeque<u64>,
     /// Words per row.
     stride: usize,
+    /// Of these: the subscribers'.
+    subscribers: usize,
     /// The sequence number of the first row's first bit, a multiple of [`ROW_EVENTS`].
     base: u32,
 }
 
 impl Window {
-    pub(super) fn new(subscribers: usize) -> Self {
-        Window { words: VecDeque::new(), stride: FACTS + subscribers, base: 0 }
+    pub(super) fn new(subscribers: usize, at_site: bool) -> Self {
+        let stride = FACTS + subscribers + if at_site { SITE_FACTS } else { 0 };
+        Window { words: VecDeque::new(), stride, subscribers, base: 0 }
     }
 
     pub(super) fn base(&self) -> u32 {
@@ -73,6 +88,14 @@ impl Window {
         self.set_word(place, fact as usize);
     }
 
+    /// Only for a window with these facts.
+    pub(super) fn set_at_site(&mut self, place: Place, fact: SiteFact) {
+        let column = FACTS + self.subscribers + fact as usize;
+        if column < self.stride {
+            self.set_word(place, column);
+        }
+    }
+
     pub(super) fn has(&self, place: Place, fact: Fact) -> bool {
         self.row(place.row).fact(fact) & place.mask != 0
     }
@@ -85,7 +108,12 @@ impl Window {
     }
 
     pub(super) fn row(&self, row: usize) -> Row<'_> {
-        Row { words: &self.words, start: row * self.stride, stride: self.stride }
+        Row {
+            words: &self.words,
+            start: row * self.stride,
+            stride: self.stride,
+            subscribers: self.subscribers,
+        }
     }
 
     pub(super) fn drop_first_row(&mut self) {
@@ -107,6 +135,7 @@ pub(super) struct Row<'a> {
     words: &'a VecDeque<u64>,
     start: usize,
     stride: usize,
+    subscribers: usize,
 }
 
 impl Row<'_> {
@@ -118,11 +147,22 @@ impl Row<'_> {
         self.word(FACTS + subscriber)
     }
 
+    /// Nothing in a window without these facts.
+    pub(super) fn at_site(&self, fact: SiteFact) -> u64 {
+        self.word(FACTS + self.subscribers + fact as usize)
+    }
+
     /// Written to the connection, or proved to have been by what came back.
     pub(super) fn sent(&self) -> u64 {
-        let delivered = (FACTS..self.stride).fold(0, |any, column| any | self.word(column));
-        self.fact(Fact::Issued)
-            & (self.fact(Fact::Sent) | self.fact(Fact::Acknowledged) | self.fact(Fact::Rejected) | delivered)
+        let at_site = self.at_site(SiteFact::Acknowledged);
+        self.fact(Fact::Issued) & (self.fact(Fact::Sent) | at_site | self.left_site())
+    }
+
+    /// Written to a connection to the broker by the site's uplink, or proved to have been by what came back.
+    pub(super) fn left_site(&self) -> u64 {
+        let delivered = (FACTS..FACTS + self.subscribers).fold(0, |any, column| any | self.word(column));
+        let answered = self.fact(Fact::Acknowledged) | self.fact(Fact::Rejected);
+        self.at_site(SiteFact::Forwarded) | answered | delivered
     }
 
     fn word(&self, column: usize) -> u64 {

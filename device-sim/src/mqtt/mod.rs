@@ -42,8 +42,9 @@ const CONNECT_TIMEOUT_S: u64 = 5;
 /// Session Expiry Interval of durable sessions.
 const SESSION_EXPIRY_S: u32 = 3_600;
 
-/// Keep Alive. Long enough for pings not to matter, short enough to notice a dead peer within a test.
-const KEEP_ALIVE_S: u64 = 30;
+/// Keep Alive, seconds, where the scenario says nothing. Long enough for pings not to matter, short enough to notice a dead peer within a
+/// test.
+pub(crate) const KEEP_ALIVE_S: u16 = 30;
 
 /// Where the broker is.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub(crate) struct LinkOptions {
     pub protocol: Protocol,
     /// Clean Start 0 and a Session Expiry Interval; in 3.1.1 Clean Session 0.
     pub durable: bool,
+    /// Keep Alive, seconds.
+    pub keep_alive_s: u16,
     /// Unacknowledged QoS 1 publishes, at most.
     pub inflight_max: u16,
     /// Requests waiting for the connection, at most.

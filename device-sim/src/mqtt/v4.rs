@@ -10,9 +10,7 @@ use rumqttc::{
 };
 
 use super::recovery::{PublishMut, sort_out};
-use super::{
-    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
-};
+use super::{Answer, CONNECT_TIMEOUT_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX};
 use crate::qos::QoS;
 
 pub(crate) struct Link {
@@ -28,7 +26,7 @@ impl Link {
     pub(super) fn new(options: &LinkOptions) -> (AsyncClient, Self) {
         let mut mqtt = MqttOptions::new(&options.client_id, &options.broker.host, options.broker.port);
         mqtt.set_clean_session(!options.durable)
-            .set_keep_alive(Duration::from_secs(KEEP_ALIVE_S))
+            .set_keep_alive(Duration::from_secs(options.keep_alive_s.into()))
             .set_inflight(options.inflight_max)
             .set_manual_acks(options.answers_itself)
             .set_max_packet_size(PACKET_BYTES_MAX as usize, PACKET_BYTES_MAX as usize);

@@ -13,8 +13,7 @@ use rumqttc::{NetworkOptions, Outgoing};
 
 use super::recovery::{PublishMut, sort_out};
 use super::{
-    Answer, CONNECT_TIMEOUT_S, KEEP_ALIVE_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX,
-    SESSION_EXPIRY_S,
+    Answer, CONNECT_TIMEOUT_S, LinkError, LinkEvent, LinkOptions, Message, PACKET_BYTES_MAX, SESSION_EXPIRY_S,
 };
 use crate::qos::QoS;
 
@@ -36,7 +35,7 @@ impl Link {
         network.set_tcp_nodelay(true);
         let mut mqtt = MqttOptions::new(&options.client_id, &options.broker.host, options.broker.port);
         mqtt.set_clean_start(!options.durable)
-            .set_keep_alive(Duration::from_secs(KEEP_ALIVE_S))
+            .set_keep_alive(Duration::from_secs(options.keep_alive_s.into()))
             .set_connection_timeout(CONNECT_TIMEOUT_S)
             .set_network_options(network)
             .set_outgoing_inflight_upper_limit(options.inflight_max)

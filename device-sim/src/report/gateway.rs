@@ -167,11 +167,20 @@ impl CounterLine {
     }
 }
 
+const OTHERS: &str = "more than this run's ledger: wills, commands, or other clients";
+const BROKEN: &str = "connections broke with events on their way";
+
 /// Sets what the gateway counted beside what the report has.
 pub fn compare(report: &Report, tally: &Tally) -> CounterComparison {
     let (qos0, qos1) = (&report.qos.qos0, &report.qos.qos1);
     let fleet = &report.fleet;
-    let broke = fleet.disconnects > 0;
+    let edge_lost = report.edge.as_ref().is_some_and(|edge| edge.lost() > 0);
+    let broke = fleet.disconnects > 0 || report.edge.as_ref().is_some_and(|edge| edge.disconnects > 0);
+    let less = match (broke, edge_lost) {
+        (true, _) => Some(BROKEN),
+        (false, true) => Some("lost at sites with a broker of their own"),
+        (false, false) => None,
+    };
     let subscribers_broke = report.subscribers.iter().any(|one| one.disconnects > 0);
     let received = |qos: u8| tally.growth(&format!("gateway_events_received_total{{qos=\"{qos}\"}}"));
     let refused = tally.growth("gateway_events_rejected_total") + tally.growth("gateway_events_shed_total");
@@ -184,25 +193,22 @@ pub fn compare(report: &Report, tally: &Tally) -> CounterComparison {
             first_or_not.iter().sum::<u64>() + one.corrupt + one.foreign
         })
         .sum();
-    const OTHERS: &str = "more than this run's ledger: wills, commands, or other clients";
-    const BROKEN: &str = "connections broke with events on their way";
     let mut lines = vec![
-        line("received, QoS 0", qos0.sent, received(0), broke.then_some(BROKEN), Some(OTHERS)),
+        line("received, QoS 0", qos0.sent, received(0), less, Some(OTHERS)),
         line(
             "received, QoS 1, repetitions included",
             qos1.sent + fleet.retransmitted,
             received(1),
-            broke.then_some(BROKEN),
+            less,
             Some(OTHERS),
         ),
         line(
             "accepted (here: acknowledged at QoS 1, sent at QoS 0)",
             qos1.acknowledged + qos0.sent,
             tally.growth("gateway_events_accepted_total"),
-            match (refused > qos1.rejected, broke) {
-                (true, _) => Some("refused or shed at QoS 0, which no publisher is told"),
-                (false, true) => Some(BROKEN),
-                (false, false) => None,
+            match refused > qos1.rejected {
+                true => Some("refused or shed at QoS 0, which no publisher is told"),
+                false => less,
             },
             Some("acknowledgements did not arrive, or were of repetitions or other clients' events"),
         ),

@@ -6,6 +6,7 @@
 //! are microseconds where the name ends in `_us`, seconds where it ends in `_s`.
 
 mod classes;
+mod edge;
 pub mod gateway;
 pub mod html;
 pub mod junit;
@@ -21,6 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 pub use classes::{ClassQosReport, ClassReport};
+pub use edge::EdgeReport;
 pub use workers::WorkerReport;
 
 use crate::ledger::{Received, Totals};
@@ -66,6 +68,9 @@ pub struct Report {
     pub qos: ByQoS<QosReport>,
     /// The same per class, of those that have devices; the one that matters most first.
     pub classes: Vec<ClassReport>,
+    /// Sites with a broker of their own, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeReport>,
     /// Deliveries that were damaged, on a wrong topic, or of events never published; all subscribers.
     pub corrupt: u64,
     /// Per subscriber.
@@ -290,6 +295,7 @@ impl Report {
                 qos0: qos(shared, &totals, &subscribers, QoS::AtMostOnce),
                 qos1: qos(shared, &totals, &subscribers, QoS::AtLeastOnce),
             },
+            edge: EdgeReport::new(shared, totals.at_sites),
             classes: classes::classes(shared, &by_class, &subscribers),
             corrupt: subscribers.iter().map(|one| one.corrupt).sum(),
             subscribers,

@@ -52,6 +52,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     )?;
     write_published(out, report)?;
     write_received(out, report)?;
+    write_edge(out, report)?;
     write_classes(out, report)?;
     write_latencies(out, report)?;
     write_connections(out, report)?;
@@ -138,6 +139,27 @@ fn write_received(out: &mut String, report: &Report) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn write_edge(out: &mut String, report: &Report) -> fmt::Result {
+    let Some(edge) = &report.edge else { return Ok(()) };
+    let qos = &edge.qos;
+    writeln!(
+        out,
+        "\n{} sites with a broker of their own: {} events acknowledged there, {} passed on, {} lost there ({} by full buffers)",
+        grouped(edge.sites),
+        grouped(qos.qos1.acknowledged),
+        grouped(qos.qos0.forwarded + qos.qos1.forwarded),
+        grouped(edge.lost()),
+        grouped(edge.dropped),
+    )?;
+    writeln!(
+        out,
+        "  uplinks broke {} times; at most {} events, {:.1} MiB waited at one site",
+        grouped(edge.disconnects),
+        grouped(edge.waiting_max),
+        edge.waiting_bytes_max as f64 / f64::from(1 << 20),
+    )
 }
 
 /// Nothing where all events are of one class: the table above has said it.

@@ -4,7 +4,8 @@
 //! first delivery out of order; more QoS 1 duplicates than broken connections explain; a QoS 0 duplicate; a durable
 //! session forgotten; by a run in which nothing arrived, since it proves nothing; by counters of the gateway that nothing
 //! explains, if they were read; and by a gate of the scenario that did not hold.
-//! Not broken by: QoS 0 loss, unacknowledged or openly rejected events, events the simulator could not send.
+//! Not broken by: QoS 0 loss, unacknowledged or openly rejected events, events the simulator could not send, and what the broker of
+//! an edge site acknowledged and never passed on: that one is not under test.
 
 use serde::Serialize;
 

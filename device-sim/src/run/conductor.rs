@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::stage::Stage;
 use super::{RunError, Shared};
+use crate::edge::EdgeStats;
 use crate::gates::Recovery;
 use crate::host::HostError;
 use crate::timeline::{Change, Step};
@@ -178,6 +179,7 @@ impl Past {
 fn is_back(shared: &Shared, now: Past, before: Option<Past>) -> bool {
     let stats = &shared.stats;
     let connected = stats.connected.get() >= shared.connections_at(now.at_us)
+        && shared.edge.as_ref().is_none_or(EdgeStats::are_up)
         && shared.subscribers.iter().all(|one| one.connected.get() >= u64::from(one.spec.members));
     let Some(before) = before else { return connected };
     let taken = stats.sent.qos0.get() + now.sent_qos1 + stats.overflowed.get();

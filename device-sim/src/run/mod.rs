@@ -43,7 +43,9 @@ pub(crate) use conductor::Conducting;
 pub(crate) use stage::{Addresses, Stage};
 
 pub use crate::admin::AdminError;
-use crate::fleet;
+pub use crate::edge::EdgeError;
+use crate::edge::{EdgeStats, Sites};
+use crate::fleet::{self, Identity, Place};
 pub use crate::host::HostError;
 use crate::process;
 use crate::random::Seed;
@@ -133,6 +135,9 @@ pub enum RunError {
     /// The gateway's counters were to be read.
     #[error("cannot read the gateway's counters: {0}")]
     Admin(#[from] AdminError),
+    /// Sites with brokers of their own.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
     /// No port for the network that is to be spoilt.
     #[error("cannot listen for the fleet: {0}")]
     Proxy(io::Error),
@@ -168,7 +173,8 @@ pub async fn execute(
     }
     let devices = u64::from(plan.scenario.fleet.devices);
     let members = plan.scenario.subscribers.iter().map(|one| u64::from(one.members)).sum();
-    let wanted = devices + members + Stage::files(plan, devices, members) + more_files + SPARE_FILES;
+    let more_files = more_files + Stage::files(plan, devices, members) + Sites::files(plan) + SPARE_FILES;
+    let wanted = devices + members + more_files;
     process::allow_open_files(wanted).map_err(|limit| RunError::OpenFiles { wanted, limit })?;
     let broker = addresses.broker.to_string();
     let patience = plan.scenario.run.connect_timeout;
@@ -180,8 +186,15 @@ pub async fn execute(
     let all_subscribed = || shared.subscribers.iter().all(SubscriberState::is_ready);
     wait_connected(&broker, shared, &mut stop, patience, all_subscribed).await?;
 
+    let mut sites = Sites::start(plan, &addresses.uplinks, shared).await?;
+    let all_up = || shared.edge.as_ref().is_none_or(EdgeStats::are_up);
+    wait_connected(&broker, shared, &mut stop, patience, all_up).await?;
     let mut devices = JoinSet::new();
-    let senders = fleet::spawn_all(&mut devices, plan, &addresses.devices, shared);
+    let place = |identity: &Identity| match sites.broker_of(identity) {
+        Some(broker) => Place::Site(broker),
+        None => Place::Direct(addresses.devices.clone()),
+    };
+    let senders = fleet::spawn_all(&mut devices, plan, place, shared);
     let fleet_size = u64::from(shared.timeline.devices_at(0));
     let ramp = Duration::from_secs_f64(fleet_size as f64 / plan.scenario.fleet.connect_rate);
     let all_connected = || shared.stats.connected.get() >= fleet_size;
@@ -209,6 +222,7 @@ pub async fn execute(
     if tokio::time::timeout(FAREWELL, leaving).await.is_err() {
         devices.shutdown().await;
     }
+    let _ = tokio::time::timeout(FAREWELL, sites.leave()).await;
     let _ = goodbye.send(true);
     let farewell = async { while subscribers.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {

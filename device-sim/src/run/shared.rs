@@ -9,8 +9,9 @@ use super::clock::RunClock;
 use super::latency::Latencies;
 use crate::admin::Desk;
 use crate::class::{ByClass, Class, Classes};
+use crate::edge::EdgeStats;
 use crate::fleet;
-use crate::ledger::{Expectation, SharedLedger};
+use crate::ledger::{DeviceLedger, Expectation, SharedLedger};
 use crate::qos::{ByQoS, QoS};
 use crate::report::series::Series;
 use crate::scenario::phase_gate::Watched;
@@ -205,6 +206,8 @@ pub struct Shared {
     pub sent_to_puback: Latencies,
     /// What happened second by second.
     pub series: Series,
+    /// What sites with a broker of their own count, if there are any.
+    pub(crate) edge: Option<EdgeStats>,
     /// Whom to ask about the gateway.
     pub(crate) gateway: Desk,
     /// Which devices are of which class.
@@ -227,9 +230,10 @@ impl Shared {
         // Worker processes keep the ledger of lean clients, and know the topics.
         let is_here = scenario.fleet.clients == Clients::Honest;
         let here: Vec<bool> = (0..subscribers.len()).map(|place| !scenario.is_in_worker(place)).collect();
-        let topics: Vec<(String, Class)> = fleet::identities(plan)
+        let at_site = |site| scenario.edge.is_some_and(|edge| edge.has(site));
+        let identities: Vec<(String, Class, bool)> = fleet::identities(plan)
             .take_while(|_| here.contains(&true))
-            .map(|identity| (identity.topic, identity.cohort.class))
+            .map(|identity| (identity.topic, identity.cohort.class, at_site(identity.site)))
             .collect();
         let classes = scenario.fleet.classes();
         Shared {
@@ -238,7 +242,10 @@ impl Shared {
                 true => SharedLedger::new(
                     subscribers.len(),
                     classes.clone(),
-                    topics.iter().map(|(name, _)| expectations(plan, name)),
+                    identities.iter().map(|(name, _, at_site)| match at_site {
+                        true => DeviceLedger::at_site(expectations(plan, name)),
+                        false => DeviceLedger::new(expectations(plan, name)),
+                    }),
                 ),
                 false => SharedLedger::elsewhere(scenario.fleet.devices, &classes, &here),
             },
@@ -250,9 +257,10 @@ impl Shared {
             watched: scenario.watched().into_iter().map(|one| (one, Latencies::new())).collect(),
             sent_to_puback: Latencies::new(),
             series: Series::new(),
+            edge: scenario.edge.map(EdgeStats::new),
             gateway: Desk::default(),
             classes,
-            topics: topics.into_iter().collect(),
+            topics: identities.into_iter().map(|(topic, class, _)| (topic, class)).collect(),
             warm_up_us: scenario.run.warm_up.as_micros() as u64,
             phase: AtomicU8::new(Phase::Connecting as u8),
             last_error: Mutex::new(None),

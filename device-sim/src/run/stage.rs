@@ -14,6 +14,7 @@ use crate::timeline::Change;
 pub(crate) struct Stage {
     pub(super) host: Option<Host>,
     devices: Option<Proxy>,
+    uplinks: Option<Proxy>,
     subscribers: Option<Proxy>,
     orders: Vec<watch::Sender<Orders>>,
 }
@@ -21,6 +22,7 @@ pub(crate) struct Stage {
 /// Where everybody connects to.
 pub(crate) struct Addresses {
     pub(crate) devices: Broker,
+    pub(crate) uplinks: Broker,
     pub(crate) subscribers: Broker,
     /// The broker's own, whatever lies before it.
     pub(crate) broker: Broker,
@@ -40,13 +42,22 @@ impl Stage {
         };
         let devices = proxy(plan, &broker, Side::Devices).await?;
         let subscribers = proxy(plan, &broker, Side::Subscribers).await?;
+        let uplinks = match &scenario.edge {
+            Some(_) => proxy(plan, &broker, Side::Uplinks).await?,
+            None => None,
+        };
         let orders = scenario.subscribers.iter().map(|spec| watch::channel(Orders::of(spec)).0).collect();
         let through = |proxy: &Option<Proxy>| match proxy {
             Some(proxy) => Broker { host: proxy.address().ip().to_string(), port: proxy.address().port() },
             None => broker.clone(),
         };
-        let addresses = Addresses { devices: through(&devices), subscribers: through(&subscribers), broker };
-        Ok((Stage { host, devices, subscribers, orders }, addresses))
+        let addresses = Addresses {
+            devices: through(&devices),
+            uplinks: through(&uplinks),
+            subscribers: through(&subscribers),
+            broker,
+        };
+        Ok((Stage { host, devices, uplinks, subscribers, orders }, addresses))
     }
 
     /// Where the gateway that it started has its admin listener.
@@ -58,7 +69,8 @@ impl Stage {
     /// The descriptors it needs for so many devices and subscribers, the listeners included.
     pub(crate) fn files(plan: &Plan, devices: u64, subscribers: u64) -> u64 {
         let of = |side, clients| if spoils(plan, side) { 2 * clients + 1 } else { 0 };
-        of(Side::Devices, devices) + of(Side::Subscribers, subscribers)
+        let sites = plan.scenario.edge.map_or(0, |edge| u64::from(edge.sites));
+        of(Side::Devices, devices) + of(Side::Uplinks, sites) + of(Side::Subscribers, subscribers)
     }
 
     /// What each subscriber hears, in the scenario's order.
@@ -85,8 +97,10 @@ impl Stage {
     }
 
     fn of(&self, side: Side) -> impl Iterator<Item = &Proxy> {
-        let devices = self.devices.iter().filter(move |_| side != Side::Subscribers);
-        devices.chain(self.subscribers.iter().filter(move |_| side != Side::Devices))
+        let is_of = move |one| side == one || side == Side::Everyone;
+        let devices = self.devices.iter().filter(move |_| is_of(Side::Devices));
+        let uplinks = self.uplinks.iter().filter(move |_| is_of(Side::Uplinks));
+        devices.chain(uplinks).chain(self.subscribers.iter().filter(move |_| is_of(Side::Subscribers)))
     }
 
     fn order(&self, place: usize, change: impl FnOnce(&mut Orders)) {

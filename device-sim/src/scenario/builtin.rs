@@ -20,6 +20,7 @@ pub const ALL: &[Builtin] = builtins![
     "bad-network",
     "consumer-outage",
     "disk-full",
+    "edge-sites",
     "first",
     "flash-crowd",
     "half-open",

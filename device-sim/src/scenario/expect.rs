@@ -54,6 +54,8 @@ pub struct Expect {
     pub phases: Vec<PhaseGate>,
     /// Classes that may be shed: QoS 0 events of other classes all arrive.
     pub shed_only_class: Option<Vec<Class>>,
+    /// Events that sites with a broker of their own had and never passed on, of both QoS, at most.
+    pub edge_loss: Option<u64>,
     /// What each class must come to.
     pub class: ByClass<ClassExpect>,
 }
@@ -99,6 +101,7 @@ pub(super) fn expect(
     phases: &[PhaseSpec],
     there: &ByClass<u32>,
     cohorts: &[Arc<Cohort>],
+    has_edge: bool,
 ) -> Expect {
     let optional = |key, least, most| section.has(key).then(|| section.number(key, least, least, most));
     let expect = Expect {
@@ -117,6 +120,7 @@ pub(super) fn expect(
         recovery: section.optional("recovery"),
         shed_only: section.optional("shed_only"),
         shed_only_class: class_names(section),
+        edge_loss: section.optional("edge_loss"),
         class: classes(section.section("class"), there),
         given_up: section.optional("given_up"),
         books: section.or("books", false),
@@ -124,6 +128,9 @@ pub(super) fn expect(
         level: section.optional("level"),
         phases: phase_gate::phase_gates(section, phases, cohorts),
     };
+    if expect.edge_loss.is_some() && !has_edge {
+        section.fault("edge_loss", "there are no sites with a broker of their own without [edge]");
+    }
     // A gate that nothing could ever meet, or miss, is a mistake.
     if expect.delivery != LatencyBounds::default() && !undisturbed(subscribers, phases).any(|calm| calm) {
         section.fault("delivery", "every subscriber is slowed down or taken away, by itself or by a phase");

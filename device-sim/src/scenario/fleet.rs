@@ -14,10 +14,12 @@ use super::cohort::{Class, Cohort};
 use super::layers::Layers;
 use super::section::{Faults, Section};
 use super::topic::TopicTemplate;
-use super::{Fleet, LEAN_DEVICES_MAX, clients, model};
+use super::{Clients, Fleet, LEAN_DEVICES_MAX, clients, model};
 use crate::fleets;
+use crate::lean::link::KEEP_ALIVE_SECS;
 use crate::model::world::START_UNIX_MS;
 use crate::model::{ModelSpec, builtin};
+use crate::mqtt::KEEP_ALIVE_S;
 use crate::payload::{Encoder, PayloadSpec};
 use crate::schedule::{Arrivals, Rhythm};
 
@@ -126,6 +128,10 @@ fn fleet(own: &Section<'_>, keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option
     }
     let cohorts = placed(drafts, devices as u32, fixed.min(devices) as u32, rate);
     let clients = clients::clients(own, devices as u32);
+    let keep_alive = match clients {
+        Clients::Honest => KEEP_ALIVE_S,
+        Clients::Lean(_) => KEEP_ALIVE_SECS,
+    };
     Some(Fleet {
         clients,
         devices: cohorts.last().map_or(0, Cohort::end),
@@ -139,6 +145,7 @@ fn fleet(own: &Section<'_>, keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option
             .map_or(START_UNIX_MS, |moment| moment.0),
         inflight_max: keys.count("inflight_max", 32, 1, 1_000) as u16,
         queue_max: keys.count("queue_max", 128, 1, 100_000) as usize,
+        keep_alive_s: keys.count("keep_alive", keep_alive.into(), 1, u16::MAX.into()) as u16,
         connect_rate: keys.number("connect_rate", 1_000.0, 1.0, 100_000.0),
         cohorts: cohorts.into_iter().map(Arc::new).collect(),
     })

@@ -12,6 +12,7 @@ pub mod builtin;
 mod clients;
 pub mod cohort;
 pub mod duration;
+pub mod edge;
 pub mod expect;
 pub mod fault;
 mod fleet;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use crate::class::Classes;
 pub use broker::BrokerSpec;
+pub use edge::EdgeSpec;
 pub use expect::Expect;
 pub use fault::{Fault, ScenarioFaults};
 use phase::Disturbance;
@@ -54,6 +56,8 @@ pub struct Scenario {
     pub about: String,
     /// The devices.
     pub fleet: Fleet,
+    /// Sites with a broker of their own, if there are any.
+    pub edge: Option<EdgeSpec>,
     /// The backend services; at least one.
     pub subscribers: Vec<SubscriberSpec>,
     /// What happens when, in the order of the file; none: events at the fleet's rate.
@@ -103,6 +107,8 @@ pub struct Fleet {
     pub inflight_max: u16,
     /// Due events a device keeps unsent; more are counted as not sent.
     pub queue_max: usize,
+    /// Keep Alive of the devices, seconds.
+    pub keep_alive_s: u16,
     /// Connections opened per second at the start.
     pub connect_rate: f64,
     /// What the devices are; at least one, in the order of device numbers, each with at least one device.

@@ -125,7 +125,9 @@ pub enum Side {
     Devices,
     /// The subscribers'.
     Subscribers,
-    /// Both.
+    /// The uplinks of sites with a broker of their own.
+    Uplinks,
+    /// All.
     Everyone,
 }
 
@@ -229,14 +231,20 @@ const KINDS: [(&str, Kind); 18] = [
     ("disk-full", Kind::DiskFull),
 ];
 
-const SIDES: [(&str, Side); 3] =
-    [("devices", Side::Devices), ("subscribers", Side::Subscribers), ("everyone", Side::Everyone)];
+const SIDES: [(&str, Side); 4] = [
+    ("devices", Side::Devices),
+    ("subscribers", Side::Subscribers),
+    ("uplinks", Side::Uplinks),
+    ("everyone", Side::Everyone),
+];
 
 /// What phases refer to.
 pub(super) struct Around<'a> {
     pub(super) devices: u32,
     pub(super) rate: f64,
     pub(super) subscribers: &'a [SubscriberSpec],
+    /// Whether sites have brokers of their own.
+    pub(super) has_edge: bool,
 }
 
 /// The phases of a scenario in the order of the file, and how long they last together.
@@ -341,7 +349,14 @@ fn disturbance(
     duration: Duration,
 ) -> Option<Disturbance> {
     let share = |default| section.number("share", default, 0.0, 1.0);
-    let side = || section.choice("side", &SIDES, Side::Devices);
+    let side = || {
+        let usual = if around.has_edge { Side::Uplinks } else { Side::Devices };
+        let side = section.choice("side", &SIDES, usual);
+        if side == Side::Uplinks && !around.has_edge {
+            section.fault("side", "there are no uplinks without [edge]");
+        }
+        side
+    };
     let down = || {
         let down = section.or("down", Duration::from_secs(1).min(duration));
         if down > duration {

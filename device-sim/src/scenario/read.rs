@@ -7,8 +7,8 @@ use super::phase::Around;
 use super::section::{Faults, Section};
 use super::source::Source;
 use super::{
-    Clients, Fleet, RunSpec, Scenario, ScenarioText, Variant, broker, clients, expect, fleet, phase, rated,
-    subscriber,
+    Clients, Fleet, RunSpec, Scenario, ScenarioText, Variant, broker, clients, edge, expect, fleet, phase,
+    rated, subscriber,
 };
 use crate::class::ByClass;
 
@@ -17,9 +17,11 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     let faults = Faults::new(places);
     let top = Section::new(String::new(), Some(&table), &faults);
     let fleet = fleet::read(&top, &faults);
+    let edge = edge::edge(&top, fleet.as_ref());
     let subscribers = subscriber::subscribers(&top);
     let (devices, rate) = fleet.as_ref().map_or((1, 1.0), |fleet| (fleet.devices, fleet.rate));
-    let (phases, phases_last) = phase::phases(&top, &Around { devices, rate, subscribers: &subscribers });
+    let (phases, phases_last) =
+        phase::phases(&top, &Around { devices, rate, subscribers: &subscribers, has_edge: edge.is_some() });
     let broker = broker::broker(&top, &phases);
     let rated = rated::rated(&top);
     let run_section = top.section("run");
@@ -29,7 +31,7 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
     // Where the fleet cannot be read, no class is known to be missing.
     let classes = fleet.as_ref().map_or(ByClass::each(|| 1), |fleet| fleet.classes().sizes());
     let cohorts = fleet.as_ref().map_or(&[][..], |fleet| &fleet.cohorts);
-    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes, cohorts);
+    let expect = expect::expect(&expect_section, &subscribers, &phases, &classes, cohorts, edge.is_some());
     expect_section.finish();
     if let Some(fleet @ Fleet { clients: Clients::Lean(_), .. }) = &fleet {
         clients::lean_suffices(&top.section("fleet"), fleet);
@@ -43,7 +45,19 @@ pub(super) fn scenario(text: &str) -> Result<Scenario, ScenarioFaults> {
         (faults, Some(fleet)) if faults.is_empty() => {
             let text = ScenarioText(text.into());
             let variant = Variant::default();
-            Ok(Scenario { about, fleet, subscribers, phases, broker, run, expect, rated, variant, text })
+            Ok(Scenario {
+                about,
+                fleet,
+                edge,
+                subscribers,
+                phases,
+                broker,
+                run,
+                expect,
+                rated,
+                variant,
+                text,
+            })
         }
         (faults, _) => Err(ScenarioFaults(faults)),
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::mqtt::{Broker, LinkOptions};
+use crate::mqtt::{Broker, KEEP_ALIVE_S, LinkOptions};
 use crate::run::{Plan, Shared};
 use crate::scenario::SubscriberSpec;
 use crate::scenario::subscriber::{MEMBERS_MAX, Source};
@@ -60,6 +60,7 @@ pub(crate) fn spawn_all(
                 client_id: spec.client_id(&plan.scenario.fleet.client_id_prefix, member),
                 protocol: spec.protocol,
                 durable: spec.durable,
+                keep_alive_s: KEEP_ALIVE_S,
                 inflight_max: REQUESTS_MAX as u16,
                 requests_max: REQUESTS_MAX,
                 answers_itself: matches!(spec.source, Source::Consumer { .. } | Source::Stream { .. }),

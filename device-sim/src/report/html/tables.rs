@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use crate::ledger::AtSites;
 use crate::qos::QoS;
 use crate::report::markup::escaped;
 use crate::report::text::{grouped, micros};
 use crate::report::verdict::Promise;
-use crate::report::{ClassReport, LatencySummary, Report};
+use crate::report::{ClassReport, EdgeReport, LatencySummary, Report};
 
 /// A table: its headings, and lines whose first cell is a heading, too. All but the first column are numbers.
 struct Table {
@@ -44,6 +45,7 @@ impl Table {
 pub(super) fn ledger(report: &Report) -> String {
     let mut tables = vec![published(report)];
     tables.extend((report.classes.len() > 1).then(|| classes(report)));
+    tables.extend(report.edge.as_ref().map(edge));
     for one in &report.subscribers {
         let durable = if one.durable { ", durable" } else { "" };
         let both = |name: &str, of: fn(&crate::report::ReceivedReport) -> u64| {
@@ -90,6 +92,27 @@ fn published(report: &Report) -> Table {
             both("refused", |sums| sums.rejected),
             both("unacknowledged", |sums| sums.unacknowledged),
             both("lost, where it was promised", |sums| sums.lost),
+        ],
+    }
+}
+
+/// What sites with a broker of their own did.
+fn edge(edge: &EdgeReport) -> Table {
+    let both = |name: &str, of: fn(&AtSites) -> u64| {
+        let counts = QoS::ALL.map(|qos| grouped(of(&edge.qos[qos])));
+        [vec![name.to_owned()], counts.to_vec()].concat()
+    };
+    let of_all = |name: &str, count: u64| vec![name.to_owned(), String::new(), grouped(count)];
+    Table {
+        caption: format!("{} sites with a broker of their own", grouped(edge.sites)),
+        headings: ["", "QoS 0", "QoS 1"].map(str::to_owned).to_vec(),
+        lines: vec![
+            both("acknowledged there", |sums| sums.acknowledged),
+            both("passed on", |sums| sums.forwarded),
+            both("lost there", |sums| sums.lost),
+            of_all("of these by full buffers", edge.dropped),
+            of_all("most waiting at one site", edge.waiting_max),
+            of_all("connections of uplinks broken", edge.disconnects),
         ],
     }
 }
