@@ -93,6 +93,12 @@ fn a_drain_without_another_server_is_told_as_a_shutdown_and_readyz_says_so_meanw
             Client::connect(running.mqtt(), &Hello::new(ProtocolVersion::V5, &format!("c{number}"))).0
         })
         .collect();
+    let mut watch = TcpStream::connect(admin).unwrap();
+    watch.set_read_timeout(Some(TIMEOUT)).unwrap();
+    write!(watch, "GET /v1/trace?client=client HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    let mut seen = [0; 12];
+    watch.read_exact(&mut seen).unwrap();
+    assert_eq!(&seen, b"HTTP/1.1 200");
     let (status, text) = said(&gateway(admin, &["drain", "--no-wait"]));
     let expected = "draining: 21 connections are told to go, and the process ends\n";
     assert_eq!((status, text.as_str()), (0, expected));
@@ -102,6 +108,10 @@ fn a_drain_without_another_server_is_told_as_a_shutdown_and_readyz_says_so_meanw
     });
     assert_eq!(client.await_close(TIMEOUT), Some(ReasonCode::ServerShuttingDown));
     drop(silent);
+    let mut rest = String::new();
+    watch.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("server_shutting_down"), "{rest}");
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "it is told the end, not cut: {rest}");
     running.await_exit();
 }
 
