@@ -1,7 +1,8 @@
 //! `gateway reload` and `gateway drain`: the process of a running gateway, asked over its admin listener.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output};
 
 use gateway_protocol::ProtocolVersion;
@@ -92,6 +93,12 @@ fn a_drain_without_another_server_is_told_as_a_shutdown_and_readyz_says_so_meanw
             Client::connect(running.mqtt(), &Hello::new(ProtocolVersion::V5, &format!("c{number}"))).0
         })
         .collect();
+    let mut watch = TcpStream::connect(admin).unwrap();
+    watch.set_read_timeout(Some(TIMEOUT)).unwrap();
+    write!(watch, "GET /v1/trace?client=client HTTP/1.1\r\nHost: {admin}\r\n\r\n").unwrap();
+    let mut seen = [0; 12];
+    watch.read_exact(&mut seen).unwrap();
+    assert_eq!(&seen, b"HTTP/1.1 200");
     let (status, text) = said(&gateway(admin, &["drain", "--no-wait"]));
     let expected = "draining: 21 connections are told to go, and the process ends\n";
     assert_eq!((status, text.as_str()), (0, expected));
@@ -101,6 +108,10 @@ fn a_drain_without_another_server_is_told_as_a_shutdown_and_readyz_says_so_meanw
     });
     assert_eq!(client.await_close(TIMEOUT), Some(ReasonCode::ServerShuttingDown));
     drop(silent);
+    let mut rest = String::new();
+    watch.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("server_shutting_down"), "{rest}");
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "it is told the end, not cut: {rest}");
     running.await_exit();
 }
 
@@ -109,6 +120,22 @@ fn a_drain_is_not_for_web_pages_and_takes_no_nonsense() {
     let mut running = Gateway::start();
     let (status, problem) = request(running.admin(), "DELETE", "/v1/drain");
     assert_eq!((status, problem["type"].as_str()), (405, Some("urn:gateway:problem:method-not-allowed")));
+    for (header, status, kind) in [
+        ("Origin: http://evil.example\r\nContent-Type: application/json", "403", "foreign"),
+        ("Sec-Fetch-Site: cross-site\r\nContent-Type: application/json", "403", "foreign"),
+        ("Content-Type: text/plain", "415", "not-json"),
+    ] {
+        for path in ["drain", "reload"] {
+            let mut stream = TcpStream::connect(running.admin()).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+            let head = format!("POST /v1/{path} HTTP/1.1\r\nHost: {}\r\nConnection: close", running.admin());
+            write!(stream, "{head}\r\n{header}\r\nContent-Length: 2\r\n\r\n{{}}").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.contains(&format!("urn:gateway:problem:{kind}")), "{answer}");
+        }
+    }
     let refused = gateway(running.admin(), &["drain", "--server-reference", "a\u{7}b"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("- server_reference: "));

@@ -91,3 +91,23 @@ impl Controls {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn orders_wait_for_the_process_in_bounds_and_without_one_are_not_taken() {
+        assert_eq!(Controls::default().give(Order::Drain(Drain::default())), Err(NotTaken::Nobody));
+        let (sender, mut orders) = mpsc::channel(ORDERS_MAX);
+        let controls = Controls { orders: Some(sender), log_level: None };
+        for _ in 0..ORDERS_MAX {
+            assert_eq!(controls.give(Order::Drain(Drain::default())), Ok(()));
+        }
+        assert_eq!(controls.give(Order::Drain(Drain::default())), Err(NotTaken::Busy));
+        assert!(matches!(orders.recv().await, Some(Order::Drain(Drain { server_reference: None }))));
+        assert_eq!(controls.give(Order::Drain(Drain::default())), Ok(()));
+        drop(orders);
+        assert_eq!(controls.give(Order::Drain(Drain::default())), Err(NotTaken::Nobody));
+    }
+}

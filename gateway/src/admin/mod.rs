@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::connection::Context;
@@ -221,8 +222,14 @@ impl Admin {
         subject: Subject,
         shutdown: impl Future<Output = ()> + Send,
     ) {
-        let v1 = v1::routes(subject, readiness.clone(), metrics.clone());
+        let (stop, stopped) = watch::channel(false);
+        let v1 = v1::routes(subject, readiness.clone(), metrics.clone(), stopped);
         let router = routes::router(metrics, readiness, v1);
-        server::serve(self.listener, router, server::Limits::default(), shutdown).await;
+        let ending = async move {
+            shutdown.await;
+            // Whoever watches is told the end rather than cut off after a while.
+            let _ = stop.send(true);
+        };
+        server::serve(self.listener, router, server::Limits::default(), ending).await;
     }
 }

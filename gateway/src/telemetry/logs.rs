@@ -147,3 +147,46 @@ pub fn logs_to_stderr(directives: &str, format: LineFormat) -> Result<LogLevel, 
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_in_between_holds_until_the_configuration_changes() {
+        let applied = Arc::new(Mutex::new(Vec::new()));
+        let sink = applied.clone();
+        let level = LogLevel::new(
+            "info",
+            Box::new(move |filter| {
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push(filter.to_string());
+                Ok(())
+            }),
+        );
+        level.set_instead(Some("warn")).unwrap();
+        level.with_clients(true).unwrap();
+        assert!(level.set_instead(Some("gateway=loud")).is_err(), "and nothing changes");
+        assert_eq!(level.directives().in_force(), "warn");
+        level.set("debug").unwrap();
+        assert_eq!(
+            (level.directives().in_force(), level.directives().configured.as_str()),
+            ("debug", "debug")
+        );
+        level.set_instead(Some("error")).unwrap();
+        level.set_instead(None).unwrap();
+        level.with_clients(false).unwrap();
+        let applied = applied.lock().unwrap().clone();
+        let with = |level: &str| format!("{CLIENT_TARGET}=trace,{level}");
+        assert_eq!(
+            applied,
+            [
+                "warn".to_owned(),
+                with("warn"),
+                with("debug"),
+                with("error"),
+                with("debug"),
+                "debug".to_owned()
+            ]
+        );
+    }
+}

@@ -9,8 +9,9 @@ use serde::Serialize;
 use std::convert::Infallible;
 use tokio::sync::mpsc;
 
-use super::gates::Place;
+use super::gates::{Gates, Place};
 use crate::admin::metrics::Counted;
+use crate::admin::problem::Problem;
 
 /// Pieces between the task and the connection.
 const PIECES: usize = 4;
@@ -28,15 +29,19 @@ pub(super) struct Gone;
 /// The connection's end. It keeps the place among the permitted until it is dropped.
 struct Pieces {
     receiver: mpsc::Receiver<Bytes>,
+    /// Comes when the listener ends, and with it the response: nothing is cut.
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
     _place: Place,
     _counted: Counted,
 }
 
-/// Both ends.
-pub(super) fn channel(place: Place) -> (Feed, Body) {
+/// Both ends, if there is a place.
+pub(super) fn channel(gates: &Gates) -> Result<(Feed, Body), Problem> {
+    let place = gates.watch()?;
     let (sender, receiver) = mpsc::channel(PIECES);
-    let pieces = Pieces { receiver, _place: place, _counted: Counted::new("gateway_admin_watches") };
-    (Feed { sender, buffer: Vec::new() }, Body::new(pieces))
+    let stopped = Box::pin(gates.stopped());
+    let pieces = Pieces { receiver, stopped, _place: place, _counted: Counted::new("gateway_admin_watches") };
+    Ok((Feed { sender, buffer: Vec::new() }, Body::new(pieces)))
 }
 
 impl Feed {
@@ -80,7 +85,10 @@ impl HttpBody for Pieces {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = ready!(self.receiver.poll_recv(cx));
-        Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))))
+        if let Poll::Ready(piece) = self.receiver.poll_recv(cx) {
+            return Poll::Ready(piece.map(|bytes| Ok(Frame::data(bytes))));
+        }
+        ready!(self.stopped.as_mut().poll(cx));
+        Poll::Ready(None)
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     let query = query(&mut fields);
     fields.finish()?;
-    let (feed, body) = channel(api.gates.watch()?);
+    let (feed, body) = channel(&api.gates)?;
     tokio::spawn(write_all(api, query, feed));
     Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }

@@ -52,7 +52,7 @@ pub(super) async fn watch(
         (None, Some(_)) => Some(0),
         (None, None) => None,
     };
-    let (feed, body) = channel(api.gates.watch()?);
+    let (feed, body) = channel(&api.gates)?;
     tokio::spawn(feed_all(api.backend.follow_decisions(from), query, feed));
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))], body).into_response())
 }

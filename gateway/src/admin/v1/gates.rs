@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::admin::problem::{Kind, Problem};
 
@@ -18,6 +18,8 @@ pub(super) type Place = OwnedSemaphorePermit;
 pub(super) struct Gates {
     long_polls: Arc<Semaphore>,
     watches: Arc<Semaphore>,
+    /// True once the listener is about to end.
+    stopped: watch::Receiver<bool>,
 }
 
 impl Default for Gates {
@@ -28,13 +30,33 @@ impl Default for Gates {
 
 impl Gates {
     pub(super) fn new(long_polls: usize, watches: usize) -> Self {
-        Self { long_polls: Arc::new(Semaphore::new(long_polls)), watches: Arc::new(Semaphore::new(watches)) }
+        Self {
+            long_polls: Arc::new(Semaphore::new(long_polls)),
+            watches: Arc::new(Semaphore::new(watches)),
+            stopped: watch::channel(false).1,
+        }
+    }
+
+    /// As many as there may be; what is watched ends when this becomes true.
+    pub(super) fn until(stopped: watch::Receiver<bool>) -> Self {
+        Self { stopped, ..Self::default() }
+    }
+
+    /// Comes when what is watched is to end. Where nobody says so it never does.
+    pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopped = self.stopped.clone();
+        async move {
+            if stopped.wait_for(|stopped| *stopped).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     pub(super) fn long_poll(&self) -> Result<Place, Problem> {
         enter(&self.long_polls, "requests for events wait already; ask again, or wait for less long")
     }
 
+    /// For [`channel`](super::channel::channel).
     pub(super) fn watch(&self) -> Result<Place, Problem> {
         enter(&self.watches, "watches and exports are open already")
     }

@@ -57,6 +57,7 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::sync::watch::Receiver;
 
 use self::backend::Backend;
 use self::gates::Gates;
@@ -73,9 +74,16 @@ struct Api {
 }
 
 /// The routes under `/v1` of this gateway.
-pub(super) fn routes(subject: Subject, readiness: Arc<dyn Readiness>, metrics: Metrics) -> Router {
-    let operations = operations::router(Operations::new(&subject, readiness, metrics));
-    router(Arc::new(Local::new(subject)), Gates::default()).merge(guarded(operations))
+/// What is watched ends when `stopped` becomes true.
+pub(super) fn routes(
+    subject: Subject,
+    readiness: Arc<dyn Readiness>,
+    metrics: Metrics,
+    stopped: Receiver<bool>,
+) -> Router {
+    let gates = || Gates::until(stopped.clone());
+    let operations = operations::router(Operations::new(&subject, readiness, metrics, gates()));
+    router(Arc::new(Local::new(subject)), gates()).merge(guarded(operations))
 }
 
 fn router(backend: Arc<dyn Backend>, gates: Gates) -> Router {

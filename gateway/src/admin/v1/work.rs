@@ -133,7 +133,7 @@ pub(super) async fn watch(
     fields.finish()?;
     // A client that reconnects says which event it saw last.
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
-    let (feed, body) = channel(api.gates.watch()?);
+    let (feed, body) = channel(&api.gates)?;
     api.backend.watch(
         name,
         last.map(|last| last.saturating_add(1)).or(from),

@@ -36,6 +36,28 @@ fn every_reason_to_close_a_connection_gives_a_legal_disconnect() {
 }
 
 #[test]
+fn a_client_of_version_5_is_told_which_server_to_use_instead() {
+    for (version, reference, told) in [
+        (ProtocolVersion::V5, "other.example:1883", Some(Some("other.example:1883"))),
+        (ProtocolVersion::V5, "U+0000: \0", Some(None)),
+        (ProtocolVersion::V3_1_1, "other.example:1883", None),
+    ] {
+        let mut session = connected(version);
+        let mut out = Vec::new();
+        assert_eq!(session.redirect(reference, &mut out).reason, ReasonCode::UseAnotherServer);
+        let found = match decode(&out, version, 1 << 20) {
+            Ok(Decoded::Packet { packet: Packet::Disconnect(disconnect), consumed }) => {
+                assert_eq!((disconnect.reason_code, consumed), (ReasonCode::UseAnotherServer, out.len()));
+                Some(disconnect.properties.server_reference())
+            }
+            _ => None,
+        };
+        assert_eq!((found, out.is_empty()), (told, told.is_none()), "{version:?} {reference:?}");
+        assert!(session.handle_packet(Millis(1), Packet::PingReq, &mut Vec::new()).is_err(), "it is over");
+    }
+}
+
+#[test]
 fn every_reason_to_close_during_the_handshake_gives_a_legal_connack() {
     for version in BOTH {
         for reason in (0x80..=0xFF).filter_map(ReasonCode::from_u8) {

@@ -59,13 +59,18 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    pub(super) fn new(subject: &Subject, readiness: Arc<dyn Readiness>, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        subject: &Subject,
+        readiness: Arc<dyn Readiness>,
+        metrics: Metrics,
+        gates: Gates,
+    ) -> Self {
         Self {
             context: subject.context.clone(),
             about: Arc::new(subject.about.clone()),
             readiness,
             metrics,
-            gates: Arc::default(),
+            gates: Arc::new(gates),
             pulse: Arc::default(),
             controls: subject.controls.clone(),
             client_logs: Arc::default(),

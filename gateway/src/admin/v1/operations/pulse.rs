@@ -144,7 +144,7 @@ pub(super) async fn live(
     InQuery(fields): InQuery,
 ) -> Result<Response, Problem> {
     fields.finish()?;
-    let (mut feed, body) = channel(operations.gates.watch()?);
+    let (mut feed, body) = channel(&operations.gates)?;
     let mut seen = operations.pulse.subscribe(&operations);
     tokio::spawn(async move {
         loop {

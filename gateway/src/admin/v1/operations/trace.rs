@@ -28,13 +28,12 @@ pub(super) async fn watch(
     InQuery(fields): InQuery,
 ) -> Result<Response, Problem> {
     let wanted = wanted(fields)?;
-    let place = operations.gates.watch()?;
+    let (mut feed, body) = channel(&operations.gates)?;
     let context = &operations.context;
     let following =
         context.lens.follow(wanted).map_err(|error| Problem::new(Kind::Busy, error.to_string()))?;
     let decisions = context.decisions.follow(None);
     let present = following.wanted().client.as_deref().and_then(|client| context.presence.get(client));
-    let (mut feed, body) = channel(place);
     let begin = json!({
         "client": following.wanted().client,
         "topic": following.wanted().filter,

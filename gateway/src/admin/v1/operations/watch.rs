@@ -43,7 +43,7 @@ pub(super) async fn watch(
     let engine = operations.context.engine.clone();
     let source = Source { stream, filter };
     let cursor = source.open(&engine)?;
-    let (feed, body) = channel(operations.gates.watch()?);
+    let (feed, body) = channel(&operations.gates)?;
     tokio::spawn(run(engine, source, cursor, rate, feed));
     Ok(([(header::CONTENT_TYPE, EVENT_STREAM)], body).into_response())
 }
