@@ -26,7 +26,7 @@ impl SmallDisk {
         let size = format!("size={bytes}");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self { dir })
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self { dir })
     }
 
     /// Where it is mounted.
