@@ -42,10 +42,15 @@ pub enum TelemetryError {
     /// The recorder was refused; most likely this process already has one from elsewhere.
     #[error("the metrics recorder cannot be installed: {0}")]
     Recorder(#[from] BuildError),
+    /// This process counts already.
+    #[error("the metrics recorder is installed already")]
+    Installed,
     /// The thread that drains histograms could not be started.
     #[error("the telemetry thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
+
+static INSTALLED: OnceLock<Metrics> = OnceLock::new();
 
 /// The metrics of this process. Cheap to clone.
 #[derive(Clone)]
@@ -54,13 +59,23 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Sees to it that this process counts nothing, ever: [`Metrics::install`] then joins a recorder that nobody reports to. For
+    /// measuring what counting costs.
+    ///
+    /// # Errors
+    ///
+    /// When there is a recorder already.
+    pub fn install_stub() -> Result<(), TelemetryError> {
+        let handle = builder()?.build_recorder().handle();
+        INSTALLED.set(Self { handle }).map_err(|_| TelemetryError::Installed)
+    }
+
     /// Installs the process's recorder, or joins the one installed before.
     ///
     /// # Errors
     ///
     /// When another recorder is in the way, or no thread can be started.
     pub fn install() -> Result<Self, TelemetryError> {
-        static INSTALLED: OnceLock<Metrics> = OnceLock::new();
         static INSTALLING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
         let _guard = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
