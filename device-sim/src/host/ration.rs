@@ -51,7 +51,7 @@ impl Ration {
             let (mut at, mut used) = (Instant::now(), used(pid));
             let mut runs = true;
             while !told.load(Ordering::Relaxed) {
-                thread::sleep(LOOK);
+                thread::park_timeout(LOOK);
                 // One that is stopped uses nothing.
                 let now = if runs { self::used(pid) } else { used };
                 let may_run = account.note(at.elapsed(), now.saturating_sub(used));
