@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::process;
 use crate::report::Verdict;
-use crate::run::{self, Plan, Stop};
+use crate::run::{self, EdgeError, Plan, Stop};
 use crate::scenario::broker::Program;
 use crate::scenario::phase::Disturbance;
 use crate::scenario::{BrokerSpec, Scenario, duration};
@@ -161,6 +161,9 @@ pub async fn main() -> ExitCode {
 async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     args.reports.check()?;
     let mut scenario = scenarios::read(&args.scenario)?;
+    if scenario.edge.is_some() && !cfg!(feature = "edge") {
+        return Err(CommandError::Usage(EdgeError::LeftOut.to_string()));
+    }
     if let Some(wanted) = args.duration {
         if !scenario.phases.is_empty() {
             return Err(CommandError::Usage(

@@ -175,7 +175,7 @@ impl Link {
             keep_alive_secs: who.keep_alive_secs,
             properties: properties.as_properties(),
             client_id: who.client_id,
-            will: who.will.clone(),
+            will: who.will,
             user_name: None,
             password: None,
         };
