@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::process;
 use crate::rated;
 use crate::report::Verdict;
-use crate::run::{self, Plan, Stop};
+use crate::run::{self, EdgeError, Plan, Stop};
 use crate::scenario::broker::Program;
 use crate::scenario::phase::Disturbance;
 use crate::scenario::{BrokerSpec, Scenario, Variant, duration};
@@ -168,6 +168,9 @@ pub async fn main() -> ExitCode {
 async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
     args.reports.check()?;
     let mut scenario = scenarios::read(&args.scenario)?;
+    if scenario.edge.is_some() && !cfg!(feature = "edge") {
+        return Err(CommandError::Usage(EdgeError::LeftOut.to_string()));
+    }
     if let Some(wanted) = args.duration {
         if !scenario.phases.is_empty() {
             return Err(CommandError::Usage(

@@ -110,3 +110,12 @@ fn what_the_command_line_cannot_do_to_a_scenario_is_said() {
     assert!(said.contains("--duration is for scenarios without phases"), "{said}");
     assert_eq!(device_sim(&["run", "first", "--start", "gateway", "--broker", "a:1"]).status.code(), Some(2));
 }
+
+#[cfg(not(feature = "edge"))]
+#[test]
+fn a_program_without_edge_sites_says_so_before_anything_starts() {
+    let output = device_sim(&["run", "edge-sites"]);
+    let error = standard_error(&output);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("built without the cargo feature `edge`"), "{error}");
+}

@@ -99,6 +99,22 @@ fn what_workers_count_adds_up_to_the_schedule() {
 }
 
 #[test]
+fn lean_devices_say_that_they_are_there_and_gone_and_keep_a_retained_copy() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let fleet = "devices = 40\nrate = 400\nworkers = 2\nkeep_alive = 7\nstatus = \"s/{device}\"\n\
+                 state = { topic = \"r/{device}\", every = \"1h\" }";
+    let report = report(directory.path(), &sink, &scenario(fleet, "1s"));
+    let sent = report["qos"]["0"]["sent"].as_u64().zip(report["qos"]["1"]["sent"].as_u64());
+    let sent = sent.map_or(0, |(a, b)| a + b);
+    wait_until("not everybody said goodbye", || sink.retained() >= 120);
+    assert_eq!(sink.retained(), 120, "each: once online, once a state, once offline");
+    assert_eq!(sink.published(), sent + 120, "and nothing of that is an event");
+    assert_eq!((sink.wills(), sink.topics()), (40, 120));
+    assert_eq!(report["qos"]["1"]["acknowledged"], report["qos"]["1"]["sent"]);
+}
+
+#[test]
 fn devices_share_connections_and_come_from_several_addresses() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let sink = Sink::answering();

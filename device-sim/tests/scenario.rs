@@ -344,3 +344,28 @@ fn sites_with_brokers_need_honest_devices_that_say_events_alone() {
     assert!(none.contains("there are no uplinks without [edge]"), "{none}");
     assert!(none.contains("edge_loss"), "{none}");
 }
+
+#[test]
+fn what_lean_clients_cannot_do_is_refused_at_its_place() {
+    const END: &str = "[[subscriber]]\nname = \"a\"\nfilter = \"#\"\n[run]\nduration = \"1s\"\n";
+    let parse = |keys: &str| {
+        let text =
+            format!("[fleet]\nclient = \"lean\"\nconnections = 9\ndevices = 9\nrate = 1\n{keys}\n{END}");
+        Scenario::parse(&text).map_err(|faults| faults.to_string())
+    };
+    for keys in [
+        "qos = 2",
+        "payload = \"sparkplug\"",
+        "commands = { topic = \"c/{device}\", reply = \"r/{device}\" }",
+    ] {
+        let refused = parse(keys).unwrap_err();
+        assert!(refused.contains("2:1: fleet.client: \"lean\" has no QoS 2"), "{keys}: {refused}");
+    }
+    let status = "status = \"s/{device}\"\nstate = { topic = \"t/{device}\" }";
+    parse(status).unwrap_or_else(|faults| panic!("{faults}"));
+    let shared = parse(&format!("{status}\nsites = 2")).map(|scenario| scenario.fleet.keep_alive_s);
+    assert_eq!(shared, Ok(60), "what lean clients have by themselves");
+    let text = format!("[fleet]\nclient = \"lean\"\ndevices = 9\nconnections = 3\nrate = 1\n{status}\n{END}");
+    let shared = Scenario::parse(&text).unwrap_err().to_string();
+    assert!(shared.contains("4:1: fleet.connections: status and state need a connection"), "{shared}");
+}

@@ -5,6 +5,7 @@ mod payload;
 mod presence;
 
 pub(crate) use payload::Payloads;
+pub(crate) use presence::Presence;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,7 +20,7 @@ use crate::qos::QoS;
 const ECHO_BYTES_MAX: usize = 1_024;
 
 /// The ways in which one device makes itself known.
-pub(super) struct Presence {
+pub(crate) struct Presence {
     status: Option<String>,
     state: Option<State>,
     commands: Option<Commands>,
@@ -47,7 +47,7 @@ struct Node {
 
 impl Presence {
     /// None for a device that says nothing but its events.
-    pub(super) fn new(identity: &Identity) -> Option<Self> {
+    pub(crate) fn new(identity: &Identity) -> Option<Self> {
         let cohort = &identity.cohort;
         let node = match *cohort.payload {
             Encoder::Sparkplug(_) => {
@@ -81,7 +81,7 @@ impl Presence {
     }
 
     /// The Will Message of the next connection.
-    pub(super) fn will(&mut self, payloads: &mut Payloads, now_us: u64) -> Option<Message> {
+    pub(crate) fn will(&mut self, payloads: &mut Payloads, now_us: u64) -> Option<Message> {
         if let Some(Node { names, bd_seq }) = &self.node {
             let topic = names.topic(sparkplug::Message::NodeDeath);
             let envelope = payloads.aside(now_us, QoS::AtLeastOnce);
@@ -99,7 +99,7 @@ impl Presence {
     }
 
     /// What comes first on a new connection.
-    pub(super) fn connected(&mut self, payloads: &mut Payloads, now_us: u64) -> Vec<Message> {
+    pub(crate) fn connected(&mut self, payloads: &mut Payloads, now_us: u64) -> Vec<Message> {
         let mut said = self.births(payloads, now_us);
         said.extend(self.status.as_ref().map(|topic| status(topic, "online", payloads, now_us)));
         said
@@ -112,7 +112,7 @@ impl Presence {
     }
 
     /// The retained copy of the newest reading, if it is time for one.
-    pub(super) fn state(&mut self, payloads: &mut Payloads, now_us: u64) -> Option<Message> {
+    pub(crate) fn state(&mut self, payloads: &mut Payloads, now_us: u64) -> Option<Message> {
         let state = self.state.as_mut().filter(|state| state.next_us <= now_us)?;
         state.next_us = now_us.saturating_add(state.every_us);
         let payload = payloads.state(now_us, &state.topic);
@@ -126,7 +126,7 @@ impl Presence {
     }
 
     /// What comes last before a DISCONNECT, which discards the Will Message.
-    pub(super) fn goodbye(&mut self, payloads: &mut Payloads, now_us: u64) -> Vec<Message> {
+    pub(crate) fn goodbye(&mut self, payloads: &mut Payloads, now_us: u64) -> Vec<Message> {
         let mut said = Vec::new();
         if let Some(Node { names, bd_seq }) = &self.node {
             let device = names.topic(sparkplug::Message::DeviceDeath);

@@ -117,6 +117,7 @@ impl Checker {
                 durable: self.spec.durable,
                 keep_alive_secs: KEEP_ALIVE_SECS,
                 receive_maximum: Some(RECEIVE_MAXIMUM),
+                will: None,
             };
             self.link.opened(&who)?;
         }

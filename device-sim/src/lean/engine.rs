@@ -184,7 +184,7 @@ impl Engine {
 
     /// Says goodbye to the broker.
     pub(crate) fn leave(&mut self) {
-        self.fleet.leave();
+        self.fleet.leave(&self.common);
         for checker in &mut self.checkers {
             checker.leave();
         }

@@ -4,6 +4,8 @@
 //! on. An event that is due is written at once if its connection has room, waits behind others if not, and is dropped and counted
 //! when too many wait.
 
+mod aside;
+
 use gateway_protocol::packet::ConnAck;
 use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
 
@@ -12,7 +14,7 @@ use super::link::{Broken, Introduction, State, next_packet};
 use super::poller::Ready;
 use super::publisher::Publisher;
 use super::tally::{Groups, Recorder, Times, Timing};
-use crate::fleet::{self, Payloads, Token};
+use crate::fleet::{self, Payloads, Presence, Token};
 use crate::ledger::{LedgerFull, PublisherHalf};
 use crate::qos::QoS;
 use crate::scenario::{LeanClients, Pace, Protocol, topic};
@@ -31,6 +33,8 @@ struct Device {
     number: u32,
     topic: Box<str>,
     payloads: Payloads,
+    /// What it says beside its events, if anything.
+    presence: Option<Box<Presence>>,
     /// Which subscribers hear of it, see [`Groups`].
     group: u16,
 }
@@ -86,7 +90,8 @@ impl Fleet {
             }
             let group = groups.group_of(subscribers_of(common, &identity.topic));
             let payloads = Payloads::new(&common.plan, &identity);
-            devices.push(Device { number, topic: identity.topic.into(), payloads, group });
+            let presence = Presence::new(&identity).map(Box::new);
+            devices.push(Device { number, topic: identity.topic.into(), payloads, presence, group });
         }
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         let timeline = Timeline::of(&common.plan.scenario);
@@ -223,18 +228,12 @@ impl Fleet {
         Ok(())
     }
 
-    pub(super) fn leave(&mut self) {
-        for publisher in &mut self.publishers {
-            publisher.link.leave();
-        }
-    }
-
     /// Brings the counters that are kept here up to date, and takes what was timed.
     pub(super) fn report(&mut self, common: &mut Common, times: &mut Vec<Times>) {
         let tally = &mut common.tally;
         tally.expected = self.groups.expected(common.plan.scenario.subscribers.len());
         tally.queued = self.publishers.iter().map(|one| one.queued() as u64).sum();
-        tally.in_flight = self.publishers.iter().map(|one| one.in_flight() as u64).sum();
+        tally.in_flight = self.publishers.iter().map(|one| one.events_in_flight() as u64).sum();
         times.extend(self.due_to_puback.take());
         times.extend(self.sent_to_puback.take());
     }
@@ -284,6 +283,7 @@ impl Fleet {
         if let Some(publisher) = self.publishers.get_mut(index as usize) {
             publisher.is_listed = false;
         }
+        self.greet(index, common.run_us())?;
         loop {
             while let Some(due) = self.publishers.get_mut(index as usize).and_then(Publisher::next_to_write) {
                 self.write(index, due, common)?;
@@ -348,6 +348,9 @@ impl Fleet {
         if due.qos == QoS::AtMostOnce {
             self.groups.expect(device.group, due.qos);
         }
+        if device.presence.is_some() {
+            self.say_state(index, now_us)?;
+        }
         Ok(())
     }
 
@@ -362,11 +365,13 @@ impl Fleet {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
             let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
+            let will = self.devices.get_mut(index as usize).and_then(|device| device.will(common.run_us()));
             let who = Introduction {
                 client_id: &identity.client_id,
                 durable: publisher.durable,
                 keep_alive_secs: common.plan.scenario.fleet.keep_alive_s,
                 receive_maximum: None,
+                will: will.as_ref().and_then(aside::will),
             };
             publisher.link.opened(&who)?;
         }
@@ -425,6 +430,9 @@ impl Fleet {
             publisher.free_since_us = now_us;
         }
         let event = done.event;
+        if event.is_aside() {
+            return;
+        }
         let slot = event.slot as usize;
         if reason.is_error() {
             common.tally.rejected += 1;
@@ -456,7 +464,7 @@ impl Fleet {
         if publisher.link.state == State::Up {
             common.tally.connected = common.tally.connected.saturating_sub(1);
             common.tally.disconnects += 1;
-            common.tally.in_flight_at_disconnect += publisher.in_flight() as u64;
+            common.tally.in_flight_at_disconnect += publisher.events_in_flight() as u64;
         }
         common.broke(&mut publisher.link, number, u64::from(index), &error);
         Ok(())

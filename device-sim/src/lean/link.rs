@@ -11,7 +11,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use gateway_protocol::packet::Connect;
+use gateway_protocol::packet::{Connect, Will};
 use gateway_protocol::{
     DecodeError, Decoded, Packet, Properties, PropertiesBuf, Property, ProtocolVersion, ReasonCode, decode,
     encode,
@@ -114,6 +114,8 @@ pub(crate) struct Introduction<'a> {
     pub(crate) keep_alive_secs: u16,
     /// Deliveries that may be unacknowledged; none: as many as there are identifiers.
     pub(crate) receive_maximum: Option<u16>,
+    /// What the broker is to say for it.
+    pub(crate) will: Option<Will<'a>>,
 }
 
 impl Link {
@@ -173,7 +175,7 @@ impl Link {
             keep_alive_secs: who.keep_alive_secs,
             properties: properties.as_properties(),
             client_id: who.client_id,
-            will: None,
+            will: who.will,
             user_name: None,
             password: None,
         };

@@ -7,6 +7,7 @@ use gateway_protocol::packet::ConnAck;
 use gateway_protocol::{PacketId, Property, ProtocolVersion};
 
 use super::link::{Broken, Link, State, WRITE_BYTES};
+use crate::mqtt::Message;
 use crate::qos::QoS;
 use crate::schedule::SlotDue;
 
@@ -29,6 +30,8 @@ pub(super) struct Publisher {
     pub(super) free_since_us: u64,
     /// It is on the list of those that something is to be done for.
     pub(super) is_listed: bool,
+    /// This connection has not been told yet that its device is there.
+    pub(super) greets: bool,
     /// Closed loop: whose turn it is among its devices.
     pub(super) turn: u32,
 }
@@ -44,6 +47,23 @@ pub(super) struct InFlight {
     /// The PUBLISH, to be said again on the next connection; empty if the session does not outlive this one.
     frame: Box<[u8]>,
 }
+
+impl InFlight {
+    /// It is no event of the ledger.
+    pub(super) fn is_aside(&self) -> bool {
+        self.slot == ASIDE
+    }
+}
+
+/// What of an event is needed when its PUBACK comes.
+struct InFlightEvent {
+    slot: u32,
+    sequence: u32,
+    due_us: u64,
+}
+
+/// The place of what is no event.
+const ASIDE: u32 = u32::MAX;
 
 /// What a PUBACK was for.
 pub(super) struct Acknowledged {
@@ -63,6 +83,7 @@ impl Publisher {
             window: 0,
             free_since_us: 0,
             is_listed: false,
+            greets: false,
             turn: 0,
         }
     }
@@ -78,7 +99,8 @@ impl Publisher {
         self.link.accepted(&ack.properties);
         self.link.state = State::Up;
         self.free_since_us = now_us;
-        let before = self.in_flight.len();
+        self.greets = true;
+        let before = self.events_in_flight();
         if !ack.session_present {
             self.in_flight.clear();
             return (0, before);
@@ -126,8 +148,40 @@ impl Publisher {
         self.queue.len()
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.len()
+    /// Without what is said beside them.
+    pub(super) fn events_in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|event| !event.is_aside()).count()
+    }
+
+    /// Appends a PUBLISH of what is no event to what is to be written.
+    pub(super) fn say(&mut self, message: &Message, now_us: u64) -> Result<(), Broken> {
+        let id = match message.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => self.next_id(),
+        };
+        let frame = PublishFrame {
+            dup: false,
+            qos: of_protocol(message.qos),
+            retain: message.retain,
+            topic: &message.topic,
+            packet_id: id,
+            extra: &[],
+            properties: &[],
+            payload: &message.payload,
+        };
+        let start = self.link.out.len();
+        encode_publish(&frame, self.link.version, &mut self.link.out)?;
+        self.fly(id, start, InFlightEvent { slot: ASIDE, sequence: 0, due_us: now_us }, now_us);
+        Ok(())
+    }
+
+    /// What has an identifier waits for its PUBACK.
+    fn fly(&mut self, id: Option<PacketId>, start: usize, event: InFlightEvent, now_us: u64) {
+        let Some(id) = id else { return };
+        let InFlightEvent { slot, sequence, due_us } = event;
+        let written = self.link.out.get(start..).filter(|_| self.durable).unwrap_or_default();
+        let frame = written.into();
+        self.in_flight.push_back(InFlight { id, slot, sequence, due_us, sent_us: now_us, frame });
     }
 
     /// Appends a PUBLISH to what is to be written.
@@ -144,10 +198,7 @@ impl Publisher {
         };
         let frame = PublishFrame {
             dup: false,
-            qos: match due.qos {
-                QoS::AtMostOnce => gateway_protocol::QoS::AtMostOnce,
-                QoS::AtLeastOnce => gateway_protocol::QoS::AtLeastOnce,
-            },
+            qos: of_protocol(due.qos),
             retain: false,
             topic,
             packet_id: id,
@@ -157,17 +208,8 @@ impl Publisher {
         };
         let start = self.link.out.len();
         encode_publish(&frame, self.link.version, &mut self.link.out)?;
-        if let Some(id) = id {
-            let written = self.link.out.get(start..).filter(|_| self.durable).unwrap_or_default();
-            self.in_flight.push_back(InFlight {
-                id,
-                slot: due.slot,
-                sequence: due.sequence,
-                due_us: due.due_us,
-                sent_us: now_us,
-                frame: written.into(),
-            });
-        }
+        let event = InFlightEvent { slot: due.slot, sequence: due.sequence, due_us: due.due_us };
+        self.fly(id, start, event, now_us);
         Ok(())
     }
 
@@ -196,5 +238,13 @@ impl Publisher {
                 return Some(id);
             }
         }
+    }
+}
+
+/// A QoS in the words of the protocol's crate.
+pub(super) fn of_protocol(qos: QoS) -> gateway_protocol::QoS {
+    match qos {
+        QoS::AtMostOnce => gateway_protocol::QoS::AtMostOnce,
+        QoS::AtLeastOnce => gateway_protocol::QoS::AtLeastOnce,
     }
 }

@@ -132,18 +132,21 @@ pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
     Clients::Honest
 }
 
-/// What lean clients cannot do is a fault: they publish events at QoS 0 and 1, and say nothing beside them.
+/// What lean clients cannot do is a fault: they publish at QoS 0 and 1, and hear nothing; and a status is a connection's.
 pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
-    let says_more = |cohort: &Cohort| {
-        cohort.status.is_some()
-            || cohort.state.is_some()
-            || cohort.commands.is_some()
+    let any = |of: fn(&Cohort) -> bool| fleet.cohorts.iter().any(|cohort| of(cohort));
+    let takes_more = |cohort: &Cohort| {
+        cohort.commands.is_some()
             || cohort.rhythm.qos2_share > 0.0
             || matches!(*cohort.payload, Encoder::Sparkplug(_))
     };
-    if fleet.cohorts.iter().any(|cohort| says_more(cohort)) {
-        let what = "\"lean\" has no QoS 2, status, state, commands or Sparkplug births; use \"honest\"";
+    if any(takes_more) {
+        let what = "\"lean\" has no QoS 2, commands or Sparkplug births; use \"honest\"";
         section.fault("client", what);
+    }
+    let is_shared = matches!(&fleet.clients, Clients::Lean(lean) if lean.connections < fleet.devices);
+    if is_shared && any(|cohort| cohort.status.is_some() || cohort.state.is_some()) {
+        section.fault("connections", "status and state need a connection for each device");
     }
 }
 

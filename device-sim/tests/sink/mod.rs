@@ -18,6 +18,8 @@ const PACKET_BYTES_MAX: usize = 1 << 20;
 struct Seen {
     connections: AtomicU64,
     published: AtomicU64,
+    retained: AtomicU64,
+    wills: AtomicU64,
     topics: Mutex<HashSet<String>>,
     sources: Mutex<HashSet<IpAddr>>,
 }
@@ -71,6 +73,16 @@ impl Sink {
         self.seen.published.load(Relaxed)
     }
 
+    /// PUBLISH packets that are to be retained.
+    pub(crate) fn retained(&self) -> u64 {
+        self.seen.retained.load(Relaxed)
+    }
+
+    /// Clients that said CONNECT with a Will Message that is to be retained.
+    pub(crate) fn wills(&self) -> u64 {
+        self.seen.wills.load(Relaxed)
+    }
+
     /// Different Topic Names.
     pub(crate) fn topics(&self) -> usize {
         lock(&self.seen.topics).len()
@@ -105,6 +117,7 @@ fn serve(mut stream: TcpStream, seen: &Seen, discards: bool) {
                 }
                 Packet::Publish(publish) => {
                     seen.published.fetch_add(1, Relaxed);
+                    seen.retained.fetch_add(publish.retain.into(), Relaxed);
                     lock(&seen.topics).insert(publish.topic.to_owned());
                     if let Some(packet_id) = publish.packet_id {
                         encode_puback(packet_id, ReasonCode::Success, version, &mut out);
@@ -113,6 +126,8 @@ fn serve(mut stream: TcpStream, seen: &Seen, discards: bool) {
                 Packet::Connect(connect) => {
                     version = connect.version;
                     seen.connections.fetch_add(1, Relaxed);
+                    let will = connect.will.as_ref().is_some_and(|will| will.retain);
+                    seen.wills.fetch_add(will.into(), Relaxed);
                     let ack = ConnAck {
                         session_present: false,
                         reason_code: ReasonCode::Success,

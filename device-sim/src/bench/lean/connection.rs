@@ -123,6 +123,7 @@ impl Connection {
                 durable: matches!(self.wanted.role, Role::Subscriber { durable: true, .. }),
                 keep_alive_secs: KEEP_ALIVE_SECS,
                 receive_maximum: Some(RECEIVE_MAXIMUM),
+                will: None,
             };
             let opened = self.link.opened(&who);
             opened.map_err(|source| self.broken(source))?;
