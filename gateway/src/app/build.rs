@@ -12,7 +12,7 @@ use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy,
     StreamOptions,
 };
-use crate::ingest::{self, Ingest};
+use crate::ingest;
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::{self, Registry};
@@ -125,7 +125,7 @@ pub(super) fn context(config: &Config, disk: Arc<dyn Disk>, threads: usize) -> R
         }),
         presence: Presence::default(),
         endings: Endings::default(),
-        ingest: Pool::new(threads, || Ingest::new(taken)),
+        ingest: Pool::new(threads, || ingest::Ingest::new(taken)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone()).reporting_to(decisions.clone())),
         live,
         limits: Arc::new(limits(config)),

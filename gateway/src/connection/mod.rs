@@ -23,6 +23,7 @@ mod handshake;
 mod io;
 mod leave;
 pub mod metrics;
+mod publish;
 mod receive;
 mod subscribe;
 mod task;
@@ -38,9 +39,9 @@ use crate::clock;
 use crate::config::Pace;
 use crate::consumer::Consumers;
 use crate::decisions::{Action, Decision, DecisionLog, Reason};
-use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
+use crate::delivery::{Dispatcher, LiveRouter, Routes, WhenFull};
 use crate::engine::Engine;
-use crate::ingest::{Ingest, LiveInterest};
+use crate::ingest::{self, LiveInterest};
 use crate::pool::Pool;
 use crate::presence::Presence;
 use crate::registry::Registry;
@@ -51,6 +52,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
+
+/// Staging of publishes for this kind of live subscribers.
+pub type Ingest = ingest::Ingest<Arc<Routes>>;
 
 /// What all connections share.
 pub struct Context {
@@ -184,11 +188,18 @@ impl Context {
 }
 
 impl LiveInterest for LiveRouter {
+    type Way = Arc<Routes>;
+
     fn epoch(&self) -> u64 {
         Self::epoch(self)
     }
 
-    fn wants(&self, topic: &str) -> bool {
-        self.read(|router| router.wants(topic))
+    fn way(&self, topic: &str) -> Option<Arc<Routes>> {
+        let routes = Routes::of(self, topic);
+        (!routes.is_empty()).then(|| Arc::new(routes))
+    }
+
+    fn is_same(one: &Arc<Routes>, other: &Arc<Routes>) -> bool {
+        Arc::ptr_eq(one, other)
     }
 }
