@@ -8,7 +8,7 @@
 
 use crate::decisions::Reason;
 use crate::engine::{Engine, Interest, NamedEvents, Novelty};
-use crate::router::RouteCache;
+use crate::router::{RouteCache, Ways};
 use crate::spans::context::TraceContext;
 use gateway_protocol::codec::varint_len;
 use gateway_protocol::packet::Publish;
@@ -28,7 +28,7 @@ const TOPICS_CACHED: usize = 131_072;
 #[derive(Clone, Copy, Debug)]
 pub struct Publisher<'a> {
     /// The Client Identifier.
-    pub client_id: &'a str,
+    pub client_id: &'a Arc<str>,
     /// The version its packets are of.
     pub version: ProtocolVersion,
     /// Publishes of this client are on their way to the log, under this routing ([`Engine::interest_epoch`]). Where that is not the one in
@@ -90,22 +90,28 @@ impl Refusal {
     }
 }
 
-/// Whether live subscribers want a topic; the router of the delivery side answers it.
+/// Where the live subscribers of a topic are; the router of the delivery side answers it.
 pub trait LiveInterest {
+    /// To all who want a topic.
+    type Way: Clone + PartialEq;
     /// Changes whenever an answer may have changed.
     fn epoch(&self) -> u64;
-    /// Whether any live subscriber wants `topic`.
-    fn wants(&self, topic: &str) -> bool;
+    /// The way to those who want `topic`; `None` if nobody does.
+    fn way(&self, topic: &str) -> Option<Self::Way>;
+    /// Whether both are one; it may say no of equal ones.
+    fn is_same(one: &Self::Way, other: &Self::Way) -> bool;
 }
 
 /// Stages publishes. One for each thread and gateway.
-pub struct Ingest {
-    takers: RouteCache<Takers>,
+pub struct Ingest<W> {
+    takers: RouteCache<Takers<W>>,
     /// For the log. What is left in it after the read belongs to the caller.
     pub stored: Staging,
     /// The named ones among what the read has brought for the log. They belong to the caller, too.
     pub named: Option<Box<NamedEvents>>,
     live: Live,
+    /// Where the events in it go.
+    ways: Ways<W>,
     properties: PropertiesBuf,
     limits: Limits,
 }
@@ -121,13 +127,14 @@ pub struct Limits {
     pub payload_bytes_max: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Takers {
+#[derive(Clone, Debug, PartialEq)]
+struct Takers<W> {
     durable: Interest,
-    live: bool,
+    /// Not asked for where the log takes everything.
+    live: Option<W>,
 }
 
-impl Ingest {
+impl<W: Clone + PartialEq> Ingest<W> {
     /// Empty caches and buffers.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
@@ -136,16 +143,18 @@ impl Ingest {
             stored: Staging::new(),
             named: None,
             live: Live::default(),
+            ways: Ways::default(),
             properties: PropertiesBuf::new(),
             limits,
         }
     }
 
     /// Stages one publish, received as `packet`. `now_ms` is the time of the read, since the Unix epoch.
-    pub fn publish(
+    #[inline]
+    pub fn publish<L: LiveInterest<Way = W>>(
         &mut self,
         engine: &Engine,
-        live: &impl LiveInterest,
+        live: &L,
         publisher: Publisher<'_>,
         publish: &Publish<'_>,
         packet: &[u8],
@@ -173,25 +182,41 @@ impl Ingest {
         if publish.retain && !self.may_retain(engine, publish) {
             return Outcome::Refused(Refusal::RetainedFull);
         }
+        let live_epoch = live.epoch();
         // Both epochs only ever grow, so their sum changes when either does.
-        let epoch = engine.interest_epoch().wrapping_add(live.epoch());
-        let takers = self.takers.get_or_find(epoch, publish.topic.as_bytes(), || Takers {
-            durable: engine.interest(publish.topic),
-            live: live.wants(publish.topic),
-        });
-        let stored = takers.durable.is_durable(publish.qos) || publish.retain || {
-            // Asked behind the look into the table, which may have changed while that was looked into.
-            publisher.stored_under.is_some_and(|epoch| epoch != engine.interest_epoch())
+        let epoch = engine.interest_epoch().wrapping_add(live_epoch);
+        let find = || {
+            let durable = engine.interest(publish.topic);
+            let goes_by_the_log = durable.is_durable(QoS::AtMostOnce);
+            Takers { durable, live: if goes_by_the_log { None } else { live.way(publish.topic) } }
         };
-        if !stored && !takers.live {
+        let ways = &mut self.ways;
+        let (is_stored, is_live) = self.takers.with(epoch, publish.topic.as_bytes(), find, |takers| {
+            let is_stored = takers.durable.is_durable(publish.qos) || publish.retain || {
+                // Asked behind the look into the table, which may have changed while that was looked into.
+                publisher.stored_under.is_some_and(|epoch| epoch != engine.interest_epoch())
+            };
+            if let (Some(way), false) = (&takers.live, is_stored) {
+                ways.push(live_epoch, publish.qos, way, L::is_same);
+            }
+            (is_stored, takers.live.is_some())
+        });
+        if !is_stored && !is_live {
             return Outcome::Unwanted;
         }
         let expires_at_ms = match publish.properties.message_expiry_interval() {
             Some(secs) => now_ms.saturating_add(u64::from(secs).saturating_mul(1000)).max(1),
             None => 0,
         };
+        let goes_on = publisher.trace.is_none() && goes_on(publish);
+        if !is_stored && goes_on {
+            let traits =
+                Traits { qos: publish.qos as u8, retain: publish.retain, received_ms: now_ms, expires_at_ms };
+            if self.live.keep_packet(&publisher, publish, traits, packet) {
+                return Outcome::Live;
+            }
+        }
         self.properties.clear();
-        let properties = forwarded(publish, publisher.trace, &mut self.properties);
         let event = Event {
             client_id: publisher.client_id,
             topic: publish.topic,
@@ -199,10 +224,14 @@ impl Ingest {
             retain: publish.retain,
             received_ms: now_ms,
             expires_at_ms,
-            properties,
+            properties: if goes_on {
+                publish.properties.raw()
+            } else {
+                forwarded(publish, publisher.trace, &mut self.properties)
+            },
             payload: publish.payload,
         };
-        if stored {
+        if is_stored {
             if self.stored.push_event(&event).is_err() {
                 return Outcome::Refused(Refusal::TooLarge);
             }
@@ -211,14 +240,11 @@ impl Ingest {
             }
             return Outcome::Stored;
         }
-        let is_unchanged = std::ptr::eq(properties, publish.properties.raw());
-        if is_unchanged && self.live.keep_packet(publisher, &event, packet) {
-            return Outcome::Live;
+        if self.live.keep_event(&event).is_err() {
+            self.ways.spoil();
+            return Outcome::Refused(Refusal::TooLarge);
         }
-        match self.live.keep_event(&event) {
-            Ok(()) => Outcome::Live,
-            Err(_) => Outcome::Refused(Refusal::TooLarge),
-        }
+        Outcome::Live
     }
 
     fn named(&mut self, engine: &Engine) -> &mut NamedEvents {
@@ -234,9 +260,10 @@ impl Ingest {
         has_room || publish.payload.is_empty() || engine.is_retained(publish.topic)
     }
 
-    /// What live subscribers get of this read, if anything.
-    pub fn take_live(&mut self) -> Option<Arc<Batch>> {
-        self.live.take().map(Arc::new)
+    /// What live subscribers get of this read, if anything, and where to.
+    pub fn take_live(&mut self) -> Option<(Arc<Batch>, &mut Ways<W>)> {
+        let batch = self.live.take()?;
+        Some((Arc::new(batch), &mut self.ways))
     }
 }
 
@@ -249,36 +276,37 @@ struct Live {
 
 impl Live {
     /// Keeps a packet for live subscribers as it came, without DUP and RETAIN; false where that is not possible.
-    fn keep_packet(&mut self, publisher: Publisher<'_>, event: &Event<'_>, packet: &[u8]) -> bool {
+    #[inline]
+    fn keep_packet(
+        &mut self,
+        publisher: &Publisher<'_>,
+        publish: &Publish<'_>,
+        traits: Traits,
+        packet: &[u8],
+    ) -> bool {
         if !self.events.is_empty() {
             return false;
         }
-        let Event { topic, properties, payload, .. } = *event;
-        let identifier = if event.qos == 0 { 0 } else { 2 };
-        let length = if publisher.version.is_v5() { varint_len(properties.len()) } else { 0 };
-        let Some(properties_at) = packet.len().checked_sub(payload.len() + properties.len()) else {
+        let properties_len = publish.properties.raw().len();
+        let identifier = if traits.qos == 0 { 0 } else { 2 };
+        let length = if publisher.version.is_v5() { varint_len(properties_len) } else { 0 };
+        let Some(properties_at) = packet.len().checked_sub(publish.payload.len() + properties_len) else {
             return false;
         };
-        let Some(topic_at) = properties_at.checked_sub(length + identifier + topic.len()) else {
+        let Some(topic_at) = properties_at.checked_sub(length + identifier + publish.topic.len()) else {
             return false;
         };
         let fields = Fields {
             topic_at,
-            topic_len: topic.len(),
+            topic_len: publish.topic.len(),
             properties_at,
-            properties_len: properties.len(),
-            payload_len: payload.len(),
-        };
-        let traits = Traits {
-            qos: event.qos,
-            retain: event.retain,
-            received_ms: event.received_ms,
-            expires_at_ms: event.expires_at_ms,
+            properties_len,
+            payload_len: publish.payload.len(),
         };
         if self.packets.is_empty() {
-            self.packets.begin(publisher.client_id, publisher.version.level());
+            self.packets.begin(publisher.client_id.clone(), publisher.version.level());
         }
-        self.packets.push(packet, PUBLISH | (event.qos << 1), &fields, &traits)
+        self.packets.push(packet, PUBLISH | (traits.qos << 1), &fields, &traits)
     }
 
     /// Keeps an event for live subscribers. What was kept as packets goes before it, in the same form: a read is one batch, in order.
@@ -300,24 +328,26 @@ impl Live {
     }
 }
 
-/// The properties that travel on with the message, in wire form: all but those that belong to this connection, and the expiry,
-/// whose remaining time is computed anew for each delivery. And the trace that it is on, where it is on one that it does not name.
+/// Whether a property belongs to this connection, or, as the expiry, has to be computed anew for each delivery.
+const fn ends_here(id: PropertyId) -> bool {
+    matches!(
+        id,
+        PropertyId::MessageExpiryInterval | PropertyId::TopicAlias | PropertyId::SubscriptionIdentifier
+    )
+}
+
+/// Whether all properties travel on with the message.
+#[inline]
+fn goes_on(publish: &Publish<'_>) -> bool {
+    publish.properties.is_empty() || !publish.properties.encoded().any(|property| ends_here(property.id))
+}
+
+/// The properties that travel on with the message, in wire form, and the trace that it is on, where it is on one that it does not name.
 fn forwarded<'a>(
-    publish: &Publish<'a>,
+    publish: &Publish<'_>,
     trace: Option<TraceContext>,
     scratch: &'a mut PropertiesBuf,
 ) -> &'a [u8] {
-    let ends_here = |id| {
-        matches!(
-            id,
-            PropertyId::MessageExpiryInterval | PropertyId::TopicAlias | PropertyId::SubscriptionIdentifier
-        )
-    };
-    let is_unchanged =
-        publish.properties.is_empty() || !publish.properties.encoded().any(|property| ends_here(property.id));
-    if is_unchanged && trace.is_none() {
-        return publish.properties.raw();
-    }
     // They were decoded from a legal packet, so they can be written again; were they not, the message travels without.
     let _ = scratch.extend_filtered(publish.properties, |id| !ends_here(id));
     if let Some(trace) = trace {

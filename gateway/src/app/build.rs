@@ -12,7 +12,7 @@ use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy,
     StreamOptions,
 };
-use crate::ingest::{self, Ingest};
+use crate::ingest;
 use crate::lens::Lens;
 use crate::pool::Pool;
 use crate::presence::Presence;
@@ -137,7 +137,7 @@ pub(super) fn context(
         }),
         presence: Presence::default(),
         endings: Endings::default(),
-        ingest: Pool::new(threads, || Ingest::new(taken)),
+        ingest: Pool::new(threads, || ingest::Ingest::new(taken)),
         dispatchers: Pool::new(threads, || Dispatcher::new(live.clone()).reporting_to(decisions.clone())),
         live,
         limits: Arc::new(limits(config)),

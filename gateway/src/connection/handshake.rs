@@ -48,7 +48,7 @@ where
             Ok(connection) => connection,
             Err(last_words) => return Box::pin(leave::say_goodbye(&mut stream, &last_words)).await,
         };
-        let outcome = poll_fn(|cx| connection.poll(&mut stream, cx)).await;
+        let outcome = poll_fn(|cx| connection.poll(&context, &mut stream, cx)).await;
         connection.tell_end(outcome);
         context.presence.departed(&connection.client_id, cause_of(outcome), clock::unix_ms());
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
@@ -158,30 +158,35 @@ where
     let limit = context.settings.connect_bytes_max;
     loop {
         let step = poll_fn(|cx| {
-            io::poll_read(stream, cx, received, |bytes| match decode(bytes, ProtocolVersion::V3_1_1, limit) {
-                Ok(Decoded::Incomplete { .. }) => (0, Ok(None)),
-                Ok(Decoded::Packet { packet, consumed }) => {
-                    match session.handle_packet(clock::monotonic(), packet, out) {
-                        Ok(Event::Connect(connect)) => {
-                            let assigned = connect.client_id.is_empty();
-                            let client_id =
-                                if assigned { assign_client_id(context) } else { connect.client_id.into() };
-                            let will = connect.will.as_ref().map(will_of);
-                            let hello = Hello {
-                                client_id,
-                                assigned,
-                                clean_start: connect.clean_start,
-                                keep_alive_secs: connect.keep_alive_secs,
-                                will,
-                            };
-                            (consumed, Ok(Some(hello)))
+            io::poll_read(stream, cx, received, |bytes, _| {
+                match decode(bytes, ProtocolVersion::V3_1_1, limit) {
+                    Ok(Decoded::Incomplete { .. }) => (0, Ok(None)),
+                    Ok(Decoded::Packet { packet, consumed }) => {
+                        match session.handle_packet(clock::monotonic(), packet, out) {
+                            Ok(Event::Connect(connect)) => {
+                                let assigned = connect.client_id.is_empty();
+                                let client_id = if assigned {
+                                    assign_client_id(context)
+                                } else {
+                                    connect.client_id.into()
+                                };
+                                let will = connect.will.as_ref().map(will_of);
+                                let hello = Hello {
+                                    client_id,
+                                    assigned,
+                                    clean_start: connect.clean_start,
+                                    keep_alive_secs: connect.keep_alive_secs,
+                                    will,
+                                };
+                                (consumed, Ok(Some(hello)))
+                            }
+                            _ => (bytes.len(), Err(Connect::Refused)),
                         }
-                        _ => (bytes.len(), Err(Connect::Refused)),
                     }
-                }
-                Err(error) => {
-                    session.handle_malformed(error, out);
-                    (bytes.len(), Err(Connect::Malformed))
+                    Err(error) => {
+                        session.handle_malformed(error, out);
+                        (bytes.len(), Err(Connect::Malformed))
+                    }
                 }
             })
         });

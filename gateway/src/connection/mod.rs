@@ -24,6 +24,7 @@ mod handshake;
 mod io;
 mod leave;
 pub mod metrics;
+mod publish;
 mod receive;
 mod spans;
 mod subscribe;
@@ -41,9 +42,9 @@ use crate::clock;
 use crate::config::Pace;
 use crate::consumer::Consumers;
 use crate::decisions::{Action, Decision, DecisionLog, Reason};
-use crate::delivery::{Dispatcher, LiveRouter, WhenFull};
+use crate::delivery::{Dispatcher, LiveRouter, Routes, WhenFull};
 use crate::engine::Engine;
-use crate::ingest::{Ingest, LiveInterest};
+use crate::ingest::{self, LiveInterest};
 use crate::lens::Lens;
 use crate::pool::Pool;
 use crate::presence::Presence;
@@ -57,6 +58,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
+
+/// Staging of publishes for this kind of live subscribers.
+pub type Ingest = ingest::Ingest<Arc<Routes>>;
 
 /// What all connections share.
 pub struct Context {
@@ -194,11 +198,18 @@ impl Context {
 }
 
 impl LiveInterest for LiveRouter {
+    type Way = Arc<Routes>;
+
     fn epoch(&self) -> u64 {
         Self::epoch(self)
     }
 
-    fn wants(&self, topic: &str) -> bool {
-        self.read(|router| router.wants(topic))
+    fn way(&self, topic: &str) -> Option<Arc<Routes>> {
+        let routes = Routes::of(self, topic);
+        (!routes.is_empty()).then(|| Arc::new(routes))
+    }
+
+    fn is_same(one: &Arc<Routes>, other: &Arc<Routes>) -> bool {
+        Arc::ptr_eq(one, other)
     }
 }

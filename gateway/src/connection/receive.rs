@@ -2,22 +2,19 @@
 
 use super::brake::{Brake, MOMENT};
 use super::metrics;
-use super::spans;
-use super::tap::Fate;
 use super::task::{Connection, Outcome};
-use super::toll::{self, Passage, Pressed};
+use super::toll::Pressed;
 use super::words;
-use crate::admission::Level;
+use super::{Context, Ingest};
 use crate::clock;
-use crate::decisions::{Action, Reason};
+use crate::decisions::Action;
 use crate::engine::NamedEvents;
-use crate::ingest::{self, Ingest, Publisher};
 use crate::spans::OpenSpan;
 use gateway_protocol::codec::{Decoded, decode};
-use gateway_protocol::packet::{Packet, Publish};
+use gateway_protocol::packet::Packet;
 use gateway_protocol::session::{Event, Lane, Millis};
-use gateway_protocol::{PacketId, QoS, ReasonCode};
-use gateway_storage::{Entry, Staging, SubmitError, Ticket, Urgency};
+use gateway_protocol::{PacketId, ReasonCode};
+use gateway_storage::{Staging, SubmitError, Ticket, Urgency};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -51,33 +48,33 @@ pub(super) enum Reply {
 /// What one read has brought, until it is handed on.
 #[derive(Default)]
 pub(super) struct ReadBatch {
-    now_ms: u64,
+    pub(super) now_ms: u64,
     /// The routing in force when the read began.
-    epoch: u64,
+    pub(super) epoch: u64,
     /// Publishes that wait for nothing: nothing durable wants them, and nothing before them waits.
-    free: usize,
-    publishes: usize,
+    pub(super) free: usize,
+    pub(super) publishes: usize,
     pub(super) replies: Vec<Reply>,
-    counts: metrics::Received,
+    pub(super) counts: metrics::Received,
     /// Of publishes that are traced and not refused.
-    spans: Vec<OpenSpan>,
+    pub(super) spans: Vec<OpenSpan>,
     /// There is something to be judged by.
-    pressed: Option<Box<Pressed>>,
+    pub(super) pressed: Option<Box<Pressed>>,
 }
 
 impl Connection {
     /// Decodes and takes every whole packet of `bytes`. Answers how many bytes were used, and how the connection ended, if it did.
     pub(super) fn take_packets(
         &mut self,
+        context: &Context,
         bytes: &[u8],
         waker: &Waker,
         out: &mut Vec<u8>,
     ) -> (usize, Option<Outcome>) {
-        let context = self.context.clone();
         let mut ingest = context.ingest.borrow();
         let epoch = context.engine.interest_epoch();
         let now = clock::monotonic();
-        let pressed = Pressed::begin(&context, context.rates_of(self.listener), now.0);
+        let pressed = Pressed::begin(context, context.rates_of(self.listener), now.0);
         let mut batch = ReadBatch { now_ms: clock::unix_ms(), epoch, pressed, ..ReadBatch::default() };
         let mut used = 0;
         let mut outcome = None;
@@ -102,13 +99,17 @@ impl Connection {
                     used += consumed;
                     batch.counts.packets += 1;
                     self.tell_received(&packet, consumed);
-                    match self.session.handle_packet(now, packet, out) {
-                        Ok(event) => {
+                    let taken = match &packet {
+                        Packet::Publish(publish) => {
                             let packet = rest.get(..consumed).unwrap_or_default();
-                            outcome = self.take_event(event, packet, &mut ingest, &mut batch, out);
+                            self.take_publish(now, publish, packet, &mut ingest, &mut batch, out)
                         }
-                        Err(closed) => outcome = Some(Outcome::Closed(closed.reason)),
-                    }
+                        _ => {
+                            let event = self.session.handle_packet(now, packet, out);
+                            event.map(|event| self.take_event(event, &mut ingest, &mut batch, out))
+                        }
+                    };
+                    outcome = taken.unwrap_or_else(|closed| Some(Outcome::Closed(closed.reason)));
                     self.tell_done(outcome);
                 }
                 Err(error) => {
@@ -153,17 +154,11 @@ impl Connection {
     fn take_event(
         &mut self,
         event: Event<'_>,
-        packet: &[u8],
         ingest: &mut Ingest,
         batch: &mut ReadBatch,
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         match event {
-            Event::Publish(publish) => {
-                let reason = self.take_publish(&publish, packet, ingest, batch)?;
-                self.session.close(reason, self.ended_for.map(Reason::label), out);
-                return Some(Outcome::Closed(reason));
-            }
             Event::Released { packet_id } => self.release(packet_id, &mut ingest.stored, batch, out),
             Event::Received { sequence } => self.remember(sequence, &mut ingest.stored, batch),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe, &mut ingest.stored, batch, out),
@@ -183,155 +178,10 @@ impl Connection {
                 self.final_expiry_secs = session_expiry_secs;
                 return Some(if with_will { Outcome::LeftWithWill } else { Outcome::Left });
             }
-            // CONNECT is taken by the handshake.
-            Event::Connect(_) | Event::Handled => {}
+            // CONNECT is taken by the handshake, PUBLISH where it is decoded.
+            Event::Connect(_) | Event::Publish(_) | Event::Handled => {}
         }
         None
-    }
-
-    /// The reason to close with, if it ends the connection.
-    fn take_publish(
-        &mut self,
-        publish: &Publish<'_>,
-        packet: &[u8],
-        ingest: &mut Ingest,
-        batch: &mut ReadBatch,
-    ) -> Option<ReasonCode> {
-        batch.counts.event(publish.qos);
-        self.count_topic(publish, packet.len());
-        let passage = self.judge(publish, packet.len(), batch);
-        if let Passage::Shed(reason) | Passage::Refused(reason, _) | Passage::Ends(reason, _) = passage
-            && self.context.spans.is_on()
-        {
-            self.trace_refusal(publish, batch.now_ms, reason);
-        }
-        match passage {
-            Passage::Taken => {}
-            Passage::Shed(reason) => {
-                batch.counts.shed(reason);
-                self.tell_fate(publish, Fate::Shed(reason));
-                return None;
-            }
-            Passage::Refused(reason, code) => {
-                batch.counts.reject(reason);
-                self.tell_fate(publish, Fate::Refused(reason));
-                self.session.refuse_publish(code);
-                self.count_publish(!ingest.stored.is_empty(), batch);
-                return None;
-            }
-            Passage::Ends(reason, code) => {
-                match publish.qos {
-                    QoS::AtMostOnce => batch.counts.shed(reason),
-                    QoS::AtLeastOnce | QoS::ExactlyOnce => batch.counts.reject(reason),
-                }
-                self.ended_for = Some(reason);
-                return Some(code);
-            }
-        }
-        let resolved = Publish {
-            topic: self.session.topic_of(publish),
-            retain: publish.retain && self.context.limits.retain_available,
-            ..*publish
-        };
-        let span = match self.context.spans.is_on() {
-            true => self.begin_publish_span(&resolved, batch.now_ms),
-            false => None,
-        };
-        let engine = &self.context.engine;
-        let publisher = Publisher {
-            client_id: &self.client_id,
-            version: self.session.version(),
-            stored_under: match self.owed.is_empty() {
-                false => Some(self.last_epoch),
-                true if !ingest.stored.is_empty() => Some(batch.epoch),
-                true => None,
-            },
-            trace: span.as_ref().and_then(OpenSpan::context_to_add),
-        };
-        let outcome = ingest.publish(engine, &*self.context.live, publisher, &resolved, packet, batch.now_ms);
-        self.tell_fate(publish, Fate::Went(outcome));
-        match outcome {
-            // Counted when it is stored.
-            ingest::Outcome::Stored => {}
-            ingest::Outcome::Live => batch.counts.live += 1,
-            ingest::Outcome::Unwanted => batch.counts.unwanted += 1,
-            ingest::Outcome::Duplicate | ingest::Outcome::DuplicateOnItsWay => {
-                batch.counts.duplicates += 1;
-                if publish.qos != QoS::AtMostOnce {
-                    self.session.mark_duplicate();
-                }
-            }
-            ingest::Outcome::Refused(refusal) => {
-                batch.counts.refuse(refusal);
-                self.context.decide(&self.client_id, publish.topic, Action::Refused, refusal.reason(), 1);
-                if publish.qos != QoS::AtMostOnce {
-                    self.session.refuse_publish(refusal.reason_code());
-                }
-            }
-        }
-        if let Some(span) = span {
-            batch.spans.extend(spans::taken(span, outcome));
-        }
-        if publish.qos == QoS::AtMostOnce {
-            return None;
-        }
-        let is_stored = self.remember_identifier(publish, outcome, &mut ingest.stored);
-        // PUBACKs leave in the order of the publishes, and after everything that came before them was applied: whoever sees one finds
-        // earlier publishes of any QoS routed.
-        let mut waits = is_stored || !ingest.stored.is_empty() || self.has_waiting(batch);
-        if outcome == ingest::Outcome::DuplicateOnItsWay && !waits {
-            // An earlier connection of this client has submitted it: whoever comes behind it in the log is told when it is stored.
-            let behind = Entry::Acknowledged { client_id: &self.client_id, runs: &[] };
-            let _ = ingest.stored.push(&behind);
-            waits = true;
-        }
-        self.count_publish(waits, batch);
-        None
-    }
-
-    /// Judges a publish, where there is anything to judge it by.
-    #[inline]
-    fn judge(&mut self, publish: &Publish<'_>, bytes: usize, batch: &mut ReadBatch) -> Passage {
-        let Some(pressed) = &mut batch.pressed else { return Passage::Taken };
-        let of = toll::Publisher {
-            context: &self.context,
-            listener: self.context.rates_of(self.listener),
-            client_id: &self.client_id,
-            can_refuse: self.session.version().is_v5(),
-        };
-        let judged = Publish { topic: self.session.topic_of(publish), ..*publish };
-        of.toll(&mut self.toll, pressed).pass(&of, &judged, bytes, pressed)
-    }
-
-    /// PUBACKs of earlier publishes wait.
-    fn has_waiting(&self, batch: &ReadBatch) -> bool {
-        batch.publishes > 0 || !self.owed.is_empty() || self.brake.is_some()
-    }
-
-    /// One more PUBACK or PUBREC to come, behind what waits or at once.
-    fn count_publish(&self, waits: bool, batch: &mut ReadBatch) {
-        if waits || self.has_waiting(batch) {
-            batch.publishes += 1;
-        } else {
-            batch.free += 1;
-        }
-    }
-
-    /// Whether this packet is left unread because nothing can be stored: not taken and not refused either, as if it had not come yet.
-    #[inline]
-    fn leaves(&self, packet: &Packet<'_>, batch: &mut ReadBatch) -> bool {
-        let Some(pressed) = &mut batch.pressed else { return false };
-        if pressed.stance.level != Level::ReadOnly {
-            return false;
-        }
-        let Packet::Publish(publish) = packet else { return false };
-        let topic = self.session.topic_of(publish);
-        let interest = self.context.engine.interest(topic);
-        let leaves = publish.qos != QoS::AtMostOnce && (publish.retain || interest.is_durable(publish.qos));
-        if leaves {
-            pressed.leave(topic);
-        }
-        leaves
     }
 
     /// Hands on what a read has staged: one submit for the log, one dispatch for live subscribers, one set of counters.
@@ -343,7 +193,10 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         batch.counts.report();
-        let sent = ingest.take_live().map(|live| self.context.dispatchers.borrow().dispatch(&live));
+        let sent = ingest.take_live().map(|(live, ways)| {
+            let mut dispatcher = self.context.dispatchers.borrow();
+            dispatcher.dispatch_on_ways(&live, ways)
+        });
         if let Some(pressed) = &batch.pressed {
             pressed.settle(&self.context, &self.client_id, batch.now_ms, &mut self.brake);
             if let (Some(toll), Some(sent)) = (&mut self.toll, &sent) {

@@ -189,8 +189,14 @@ impl Connection {
         std::mem::take(&mut self.unsent)
     }
 
-    /// Runs until there is nothing to do, or the connection has ended.
-    pub(super) fn poll<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>) -> Poll<Outcome>
+    /// Runs until there is nothing to do, or the connection has ended. `context` is its own; a reference that each read would count is a
+    /// line of memory that all workers write to.
+    pub(super) fn poll<S>(
+        &mut self,
+        context: &Context,
+        stream: &mut S,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Outcome>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -198,7 +204,7 @@ impl Connection {
         OUT.with_borrow_mut(|out| {
             for _ in 0..ROUNDS {
                 out.clear();
-                let moved = self.round(stream, cx, out);
+                let moved = self.round(context, stream, cx, out);
                 if let Some(tap) = &self.tap {
                     tap.sent(out, self.session.version());
                 }
@@ -220,6 +226,7 @@ impl Connection {
     /// One round. `Pending`: nothing moved; `Ready(None)`: something did.
     fn round<S>(
         &mut self,
+        context: &Context,
         stream: &mut S,
         cx: &mut std::task::Context<'_>,
         out: &mut Vec<u8>,
@@ -246,7 +253,7 @@ impl Connection {
             return Poll::Ready(Some(outcome));
         }
         if self.closing.is_none() && self.can_read() {
-            match self.read(stream, cx, out) {
+            match self.read(context, stream, cx, out) {
                 ReadStep::Some => moved = true,
                 ReadStep::Pending => {}
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
@@ -352,21 +359,28 @@ impl Connection {
             && self.owed.len() < OWED_GROUPS_MAX
     }
 
-    fn read<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> ReadStep
+    fn read<S>(
+        &mut self,
+        context: &Context,
+        stream: &mut S,
+        cx: &mut std::task::Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> ReadStep
     where
         S: AsyncRead + Unpin,
     {
         self.ahead = None;
         let mut received = std::mem::take(&mut self.received);
-        let waker = cx.waker().clone();
         // What came along with CONNECT, or was left when reading was stopped, before anything new.
         if !received.is_empty() && self.feed.has_unparsed {
-            let (used, step) = self.take_packets(&received, &waker, out);
+            let (used, step) = self.take_packets(context, &received, cx.waker(), out);
             io::keep_rest(&mut received, used);
             self.received = received;
             return step.map_or(ReadStep::Some, ReadStep::End);
         }
-        let step = io::poll_read(stream, cx, &mut received, |bytes| self.take_packets(bytes, &waker, out));
+        let step = io::poll_read(stream, cx, &mut received, |bytes, waker| {
+            self.take_packets(context, bytes, waker, out)
+        });
         self.received = received;
         match step {
             Poll::Pending => ReadStep::Pending,

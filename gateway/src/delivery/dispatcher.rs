@@ -8,7 +8,7 @@ use super::outbox::{Outbox, OutboxId, Pick, Picks, events};
 use super::shipment::Shipment;
 use crate::clock;
 use crate::decisions::{Action, Decision, DecisionLog, Reason};
-use crate::router::{GroupMatch, Match, RouteCache, SharedRouter};
+use crate::router::{GroupMatch, Match, RouteCache, SharedRouter, Ways};
 use gateway_protocol::QoS;
 use gateway_storage::{Batch, RawEvent};
 use std::collections::HashMap;
@@ -20,10 +20,25 @@ pub type LiveRouter = SharedRouter<Arc<Outbox>>;
 /// Topics whose live subscribers are remembered by one dispatcher.
 const ROUTES_CACHED: usize = 131_072;
 
+/// To all live subscribers of a topic.
 #[derive(PartialEq)]
-struct Routes {
+pub struct Routes {
     direct: Vec<Match<Arc<Outbox>>>,
     groups: Vec<GroupMatch<Arc<Outbox>>>,
+}
+
+impl Routes {
+    /// As the table `router` has them now.
+    #[must_use]
+    pub fn of(router: &LiveRouter, topic: &str) -> Self {
+        router.read(|router| Self { direct: router.matches(topic), groups: router.group_matches(topic) })
+    }
+
+    /// Whether there are no subscribers.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.direct.is_empty() && self.groups.is_empty()
+    }
 }
 
 /// Hands batches to the outboxes of live subscribers. Each thread or connection that has batches has its own.
@@ -47,7 +62,7 @@ pub struct Dispatched {
     pub behind: Option<Arc<Outbox>>,
 }
 
-/// Events `first..end` of a batch, which go the same way.
+/// Events `first..end` of a batch, of one publisher and one QoS, which go the same way. `event` is the first of them.
 struct Run<'a> {
     first: u32,
     end: u32,
@@ -90,15 +105,30 @@ impl Dispatcher {
         self.hand_out(batch)
     }
 
+    /// The same for a batch of one publisher, where it is known already which way its events go; unless that is true no longer.
+    pub fn dispatch_on_ways(&mut self, batch: &Arc<Batch>, ways: &mut Ways<Arc<Routes>>) -> Dispatched {
+        let Some(ways) = ways.take(self.router.epoch(), batch.len()) else { return self.dispatch(batch) };
+        let mut first = 0;
+        for way in ways {
+            let end = first + way.events;
+            if let Some(event) = batch.raw_event(first as usize) {
+                self.add_run(&Run { first, end, event, published: way.published }, &way.way);
+            }
+            first = end;
+        }
+        self.hand_out(batch)
+    }
+
     fn dispatch_run(&mut self, epoch: u64, run: &Run<'_>) {
         let router = &self.router;
         let routes = self.routes.get_or_find(epoch, run.event.topic, || {
             // It was text when it was staged.
-            let topic = std::str::from_utf8(run.event.topic).unwrap_or_default();
-            router.read(|router| {
-                Arc::new(Routes { direct: router.matches(topic), groups: router.group_matches(topic) })
-            })
+            Arc::new(Routes::of(router, std::str::from_utf8(run.event.topic).unwrap_or_default()))
         });
+        self.add_run(run, &routes);
+    }
+
+    fn add_run(&mut self, run: &Run<'_>, routes: &Routes) {
         for found in &routes.direct {
             let outbox = &found.subscriber;
             // What is above QoS 0 a durable session gets from its backlog.

@@ -12,6 +12,6 @@ mod shipment;
 #[cfg(test)]
 mod tests;
 
-pub use dispatcher::{Dispatched, Dispatcher, LiveRouter};
+pub use dispatcher::{Dispatched, Dispatcher, LiveRouter, Routes};
 pub use outbox::{Outbox, OutboxId, Parcel, Pick, Picks, Pushed, WhenFull};
 pub use shipment::{Shipment, held_bytes};

@@ -6,6 +6,7 @@ use gateway_protocol::QoS;
 use gateway_storage::{Batch, Staging};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -107,6 +108,9 @@ pub struct Outbox {
     bytes_max: usize,
     when_full: WhenFull,
     waker: Waker,
+    /// Nothing waits, and nothing is to be said. Set and cleared under the lock; its owner looks here first, and far more often than there is
+    /// something.
+    is_idle: AtomicBool,
     queue: Mutex<Queue>,
 }
 
@@ -151,7 +155,16 @@ impl Outbox {
         when_full: WhenFull,
         waker: Waker,
     ) -> Self {
-        Self { id, client_id, is_durable, bytes_max, when_full, waker, queue: Mutex::default() }
+        Self {
+            id,
+            client_id,
+            is_durable,
+            bytes_max,
+            when_full,
+            waker,
+            is_idle: AtomicBool::new(true),
+            queue: Mutex::default(),
+        }
     }
 
     /// Queues what there is room for and wakes the subscriber.
@@ -173,6 +186,7 @@ impl Outbox {
             queue.behind_since.get_or_insert_with(Instant::now);
         }
         let is_behind = queue.brakes();
+        self.is_idle.store(false, Ordering::Release);
         drop(queue);
         self.waker.wake_by_ref();
         Pushed { dropped: if has_room { 0 } else { count }, is_behind }
@@ -191,12 +205,17 @@ impl Outbox {
 
     /// The oldest parcel.
     pub fn pop(&self) -> Option<Parcel> {
+        if self.is_idle() {
+            return None;
+        }
         let mut queue = self.lock();
-        let (parcel, bytes) = queue.parcels.pop_front()?;
-        queue.bytes = queue.bytes.saturating_sub(bytes);
+        let first = queue.parcels.pop_front();
         if queue.parcels.is_empty() {
             queue.parcels = VecDeque::new();
+            self.is_idle.store(!queue.overflowed, Ordering::Release);
         }
+        let (parcel, bytes) = first?;
+        queue.bytes = queue.bytes.saturating_sub(bytes);
         if queue.behind_since.is_some() && queue.bytes <= self.bytes_max / MARK / 2 {
             queue.behind_since = None;
             let waiting = std::mem::take(&mut queue.waiting);
@@ -215,13 +234,13 @@ impl Outbox {
     /// Bytes waiting.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.lock().bytes
+        if self.is_idle() { 0 } else { self.lock().bytes }
     }
 
     /// A message had no room, and the subscriber is to be disconnected for it.
     #[must_use]
     pub fn has_overflowed(&self) -> bool {
-        self.lock().overflowed
+        !self.is_idle() && self.lock().overflowed
     }
 
     /// The subscriber is gone: nothing is queued any more. Returns how many messages were left.
@@ -233,6 +252,10 @@ impl Outbox {
         drop(queue);
         wake(waiting);
         left
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

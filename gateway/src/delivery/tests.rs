@@ -1,7 +1,7 @@
 //! Dispatch to outboxes: who gets what, and what happens at the limit.
 
 use super::*;
-use crate::router::Grant;
+use crate::router::{Grant, Ways};
 use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Batch, Event, Staging};
 use std::sync::Arc;
@@ -69,6 +69,49 @@ fn every_subscriber_gets_its_share_in_order_at_the_lesser_qos() {
     router.change(|router| router.unsubscribe(2, TopicFilter::parse("a/+").unwrap()));
     dispatcher.dispatch(&batch(&[("a/3", 1)]));
     assert_eq!(contents(&some), []);
+}
+
+/// The ways of a batch of these, as whoever stages it finds them.
+fn ways(router: &LiveRouter, topics: &[(&str, u8)]) -> Ways<Arc<Routes>> {
+    let mut ways = Ways::default();
+    for (topic, qos) in topics {
+        let routes = Arc::new(Routes::of(router, topic));
+        ways.push(router.epoch(), QoS::try_from(*qos).unwrap(), &routes, |one, other| one == other);
+    }
+    ways
+}
+
+#[test]
+fn where_the_way_is_known_each_gets_what_it_gets_otherwise() {
+    let topics = [("a/1", 1), ("a/2", 1), ("b", 1), ("b", 0), ("publisher", 0), ("a/1", 0)];
+    let router = Arc::new(LiveRouter::default());
+    let outboxes = [
+        outbox(1, "all", false, 1 << 20, WhenFull::Drop),
+        outbox(2, "durable", true, 1 << 20, WhenFull::Drop),
+        outbox(3, "publisher", false, 1 << 20, WhenFull::Drop),
+        outbox(4, "some", false, 1 << 20, WhenFull::Drop),
+    ];
+    for (outbox, filter) in outboxes.iter().zip(["#", "#", "#", "a/+"]) {
+        subscribe(&router, outbox, filter, QoS::AtLeastOnce, outbox.id == 3);
+    }
+    let mut dispatcher = Dispatcher::new(router.clone());
+    let mut received = |ways: Option<&mut Ways<_>>| -> Vec<_> {
+        match ways {
+            Some(ways) => dispatcher.dispatch_on_ways(&batch(&topics), ways),
+            None => dispatcher.dispatch(&batch(&topics)),
+        };
+        outboxes.iter().map(|outbox| contents(outbox)).collect()
+    };
+    let expected = received(None);
+    assert_eq!(expected.iter().map(Vec::len).collect::<Vec<_>>(), [6, 3, 0, 3]);
+    let mut known = ways(&router, &topics);
+    assert_eq!(received(Some(&mut known)), expected);
+    assert_eq!(received(Some(&mut known)), expected, "without ways they are looked for");
+
+    let mut outdated = ways(&router, &topics);
+    router.change(|router| router.unsubscribe(4, TopicFilter::parse("a/+").unwrap()));
+    let now = received(Some(&mut outdated));
+    assert_eq!((now[0].len(), now[3].len()), (6, 0), "who has left in between gets nothing");
 }
 
 #[test]

@@ -9,9 +9,11 @@
 mod cache;
 mod groups;
 mod trie;
+mod ways;
 
 pub use cache::RouteCache;
 pub use groups::GroupMatch;
+pub use ways::Ways;
 
 use foldhash::fast::RandomState;
 use gateway_protocol::{QoS, TopicFilter};

@@ -19,11 +19,11 @@ pub struct Batch {
     /// Entries as they lie in the log, group headers (and damaged stretches) between them included.
     bytes: Vec<u8>,
     index: Vec<EntryIndex>,
-    /// At least one unless the batch is empty; ascending.
+    /// Ascending; none if the batch is empty, or of records that have no offsets ([`crate::Verbatim`]).
     groups: Vec<GroupSpan>,
     empty_at: Offset,
     /// Who published the records of [`crate::Verbatim`], and what those are.
-    publisher: Box<str>,
+    publisher: Option<Arc<str>>,
     form: u8,
     /// Where the memory goes when the last reader is done with it.
     pool: Option<Arc<BufferPool>>,
@@ -75,7 +75,7 @@ pub struct Outline {
 
 impl Batch {
     pub(crate) fn new(bytes: Vec<u8>, index: Vec<EntryIndex>, groups: Vec<GroupSpan>) -> Self {
-        Self { bytes, index, groups, empty_at: Offset::ZERO, publisher: Box::default(), form: 0, pool: None }
+        Self { bytes, index, groups, empty_at: Offset::ZERO, publisher: None, form: 0, pool: None }
     }
 
     pub(crate) fn empty_at(offset: Offset) -> Self {
@@ -89,8 +89,13 @@ impl Batch {
         Self::new(bytes, index, groups)
     }
 
-    pub(crate) fn verbatim(bytes: Vec<u8>, index: Vec<EntryIndex>, publisher: Box<str>, form: u8) -> Self {
-        let mut batch = Self::unlogged(bytes, index);
+    pub(crate) fn verbatim(
+        bytes: Vec<u8>,
+        index: Vec<EntryIndex>,
+        publisher: Option<Arc<str>>,
+        form: u8,
+    ) -> Self {
+        let mut batch = Self::new(bytes, index, Vec::new());
         (batch.publisher, batch.form) = (publisher, form);
         batch
     }
@@ -158,19 +163,19 @@ impl Batch {
 
     /// The entry at this index. Control entries are decoded each time.
     pub fn entry(&self, i: usize) -> Option<Entry<'_>> {
-        self.index.get(i)?.entry_in(&self.bytes, &self.publisher)
+        self.index.get(i)?.entry_in(&self.bytes, self.publisher())
     }
 
     /// The event at this index, in constant time; None for a control entry or beyond the end.
     #[inline]
     pub fn event(&self, i: usize) -> Option<Event<'_>> {
-        self.index.get(i)?.event_in(&self.bytes, &self.publisher)
+        self.index.get(i)?.event_in(&self.bytes, self.publisher())
     }
 
     /// The event at this index as bytes, for those who compare and copy: nothing is looked at again.
     #[inline]
     pub fn raw_event(&self, i: usize) -> Option<RawEvent<'_>> {
-        self.index.get(i)?.raw_event_in(&self.bytes, &self.publisher)
+        self.index.get(i)?.raw_event_in(&self.bytes, self.publisher())
     }
 
     /// The kind of the entry at this index.
@@ -207,6 +212,10 @@ impl Batch {
         }
         let after = self.groups.partition_point(|group| group.first <= offset);
         self.groups.get(after).map_or(self.len(), |next| next.first_index as usize)
+    }
+
+    fn publisher(&self) -> &str {
+        self.publisher.as_deref().unwrap_or_default()
     }
 
     fn offset_after_index(&self, len: usize) -> Offset {

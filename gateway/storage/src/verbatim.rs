@@ -47,7 +47,7 @@ pub struct Traits {
 pub struct Verbatim {
     bytes: Vec<u8>,
     index: Vec<EntryIndex>,
-    client_id: String,
+    publisher: Option<Arc<str>>,
     form: u8,
     /// Where the memory of batches comes back to.
     pool: Arc<BufferPool>,
@@ -56,7 +56,7 @@ pub struct Verbatim {
 impl Default for Verbatim {
     fn default() -> Self {
         let pool = Arc::new(BufferPool::new(KEPT_BYTES_MAX, KEPT_MAX));
-        Self { bytes: Vec::new(), index: Vec::new(), client_id: String::new(), form: 0, pool }
+        Self { bytes: Vec::new(), index: Vec::new(), publisher: None, form: 0, pool }
     }
 }
 
@@ -67,9 +67,8 @@ impl Verbatim {
     }
 
     /// What follows is of this publisher, in records of this form: a number of the caller's, not 0.
-    pub fn begin(&mut self, client_id: &str, form: u8) {
-        self.client_id.clear();
-        self.client_id.push_str(client_id);
+    pub fn begin(&mut self, client_id: Arc<str>, form: u8) {
+        self.publisher = Some(client_id);
         self.form = form;
     }
 
@@ -119,7 +118,7 @@ impl Verbatim {
     /// The records as a batch. Its memory comes back when the last reader is done with it; a batch that would hold on to more than twice
     /// what it needs is copied out.
     pub fn take_batch(&mut self) -> Batch {
-        let publisher = self.client_id.as_str().into();
+        let publisher = self.publisher.take();
         if self.bytes.len() < self.bytes.capacity() / 2 || self.index.len() < self.index.capacity() / 2 {
             let batch = Batch::verbatim(
                 self.bytes.as_slice().into(),
@@ -153,7 +152,7 @@ mod tests {
     #[test]
     fn fields_are_found_where_they_were_said_to_lie() {
         let mut verbatim = Verbatim::new();
-        verbatim.begin("meter-7", 3);
+        verbatim.begin("meter-7".into(), 3);
         let record = b"?..topic--propspayload";
         let fields =
             Fields { topic_at: 3, topic_len: 5, properties_at: 10, properties_len: 5, payload_len: 7 };

@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::task::Waker;
 
-use gateway::delivery::{Dispatcher, LiveRouter, Outbox, WhenFull};
+use gateway::delivery::{Dispatcher, LiveRouter, Outbox, Routes, WhenFull};
+use gateway::router::Ways;
 use gateway_protocol::packet::Connect;
 use gateway_protocol::session::{Accepted, Millis, ServerLimits, Session};
 use gateway_protocol::{Packet, Properties, QoS, TopicFilter};
@@ -35,7 +36,10 @@ pub(super) fn delivery(subscribers: u64) -> Case {
     let router = Arc::new(LiveRouter::default());
     let mut connections: Vec<(Arc<Outbox>, Session)> =
         (0..subscribers).map(|id| (subscribed(&router, id), connected())).collect();
-    let mut dispatcher = Dispatcher::new(router);
+    let mut dispatcher = Dispatcher::new(Arc::clone(&router));
+    let routes = Arc::new(Routes::of(&router, TOPIC));
+    let mut ways = Ways::default();
+    let publisher: Arc<str> = "sensor-0042".into();
     let packet = packet(QoS::AtMostOnce);
     let (mut kept, mut out) = (Verbatim::new(), Vec::with_capacity(64 << 10));
     let rounds = (ROUNDS / subscribers).max(20);
@@ -43,11 +47,12 @@ pub(super) fn delivery(subscribers: u64) -> Case {
     let plural = if subscribers == 1 { "" } else { "s" };
     Case::new(format!("live delivery, {subscribers} subscriber{plural}: each"), each, move || {
         for _ in 0..rounds {
-            kept.begin("sensor-0042", VERSION.level());
+            kept.begin(Arc::clone(&publisher), VERSION.level());
             for _ in 0..EVENTS_IN_GROUP {
+                ways.push(router.epoch(), QoS::AtMostOnce, black_box(&routes), Arc::ptr_eq);
                 assert!(kept.push(black_box(&packet), 0x30, &fields(&packet), &TRAITS));
             }
-            let _ = dispatcher.dispatch(&Arc::new(kept.take_batch()));
+            let _ = dispatcher.dispatch_on_ways(&Arc::new(kept.take_batch()), &mut ways);
             for (outbox, session) in &mut connections {
                 out.clear();
                 let parcel = outbox.pop().expect("a parcel for each");

@@ -213,7 +213,10 @@ impl Session {
     #[inline]
     fn handle_connected<'a>(&mut self, packet: Packet<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
         match packet {
-            Packet::Publish(publish) => self.handle_publish(publish, out),
+            Packet::Publish(publish) => {
+                let is_new = self.receive_publish(&publish, out)?;
+                Ok(if is_new { Event::Publish(publish) } else { Event::Handled })
+            }
             Packet::PubAck(ack) => Ok(finished(self.outbound.puback(ack.packet_id), ack.reason_code)),
             Packet::PubRec(ack) => Ok(self.handle_pubrec(&ack, out)),
             Packet::PubComp(ack) => Ok(finished(self.outbound.pubcomp(ack.packet_id), ack.reason_code)),
@@ -236,10 +239,29 @@ impl Session {
         }
     }
 
+    /// [`Session::handle_packet`] for a PUBLISH, which stays where it is: of all packets this is the one whose being moved is felt. Whether it
+    /// is the host's to take ([`Event::Publish`]); if not, it is dealt with.
+    ///
+    /// # Errors
+    /// [`Closed`] when the packet ends the connection; what the peer is to be told is in `out`.
     #[inline]
-    fn handle_publish<'a>(&mut self, publish: Publish<'a>, out: &mut Vec<u8>) -> Result<Event<'a>, Closed> {
+    pub fn handle_publish(
+        &mut self,
+        now: Millis,
+        publish: &Publish<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Closed> {
+        if self.state != State::Connected {
+            return Err(self.close(ReasonCode::ProtocolError, None, out));
+        }
+        self.keep_alive.received(now);
+        self.receive_publish(publish, out)
+    }
+
+    #[inline]
+    fn receive_publish(&mut self, publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<bool, Closed> {
         if !publish.properties.is_empty() {
-            self.check_properties(&publish, out)?;
+            self.check_properties(publish, out)?;
         }
         if publish.retain && self.version.is_v5() && !self.limits.retain_available {
             return Err(self.close(ReasonCode::RetainNotSupported, None, out));
@@ -248,16 +270,16 @@ impl Session {
             return Err(self.close(ReasonCode::QosNotSupported, None, out));
         }
         let Some(packet_id) = publish.packet_id else {
-            return Ok(Event::Publish(publish));
+            return Ok(true);
         };
         if self.inbound.is_pending(packet_id) {
             // A retransmission of what is on its way to the disk: one acknowledgement will answer both.
-            return Ok(Event::Handled);
+            return Ok(false);
         }
         if self.inbound.is_received(packet_id) {
             if publish.qos == QoS::ExactlyOnce {
                 self.ack(Packet::PubRec, packet_id, ReasonCode::Success, out); // [MQTT-4.3.3-10]
-                return Ok(Event::Handled);
+                return Ok(false);
             }
             // The identifier is taken; 0x91 would say so, but no DISCONNECT may carry it.
             return Err(self.fail("a PUBLISH under a Packet Identifier that is not released", out));
@@ -266,7 +288,7 @@ impl Session {
             return Err(self.close(ReasonCode::ReceiveMaximumExceeded, None, out));
         }
         self.inbound.push(packet_id, publish.qos);
-        Ok(Event::Publish(publish))
+        Ok(true)
     }
 
     /// What a PUBLISH asks of the connection by its properties.

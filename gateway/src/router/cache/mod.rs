@@ -129,6 +129,18 @@ impl<R: Clone + PartialEq> RouteCache<R> {
     /// The answer for `topic` under `epoch`, found by `find` if it is not there. Topics are bytes here: to compare them nobody needs to know
     /// that they are text.
     pub fn get_or_find(&mut self, epoch: u64, topic: &[u8], find: impl FnOnce() -> R) -> R {
+        self.with(epoch, topic, find, R::clone)
+    }
+
+    /// The same for those who need but a look at the answer.
+    #[inline]
+    pub fn with<T>(
+        &mut self,
+        epoch: u64,
+        topic: &[u8],
+        find: impl FnOnce() -> R,
+        look: impl FnOnce(&R) -> T,
+    ) -> T {
         if self.epoch != epoch {
             self.clear();
             self.epoch = epoch;
@@ -137,16 +149,16 @@ impl<R: Clone + PartialEq> RouteCache<R> {
             && self.topics.get(last.place).is_some_and(|known| known.bytes() == topic)
             && let Some(answer) = self.answers.get(last.answer)
         {
-            return answer.clone();
+            return look(answer);
         }
         let hash = self.hasher.hash_one(topic);
         self.last = self.find(hash, topic);
         if let Some(answer) = self.last.and_then(|found| self.answers.get(found.answer)) {
-            return answer.clone();
+            return look(answer);
         }
         let answer = find();
         self.last = self.keep(hash, topic, &answer);
-        answer
+        look(&answer)
     }
 
     fn clear(&mut self) {
