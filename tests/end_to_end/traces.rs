@@ -22,11 +22,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const NOT_SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00";
 
+/// The head of a request, and its body.
+type Request = (String, Vec<u8>);
+
 /// A collector on a port of its own.
 #[derive(Clone, Default)]
 struct Collector {
-    /// Heads and bodies of the requests that came.
-    taken: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    taken: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Collector {

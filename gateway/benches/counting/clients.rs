@@ -11,7 +11,7 @@ const VERSION: ProtocolVersion = ProtocolVersion::V3_1_1;
 const TOPIC: &str = "devices/site-0012/sensor-0042/telemetry";
 const PAYLOAD: [u8; 256] = [0x5A; 256];
 const PUBACK_BYTES: usize = 4;
-/// A gateway under callgrind on a busy machine is slow, but not that slow.
+/// A gateway under cachegrind on a busy machine is slow, but not that slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// So many bursts of so many messages, each of which is acknowledged on both sides before the next one begins.

@@ -1,9 +1,9 @@
 //! What counting costs: instructions of a whole gateway for each message, with metrics, without them, and with traces beside them.
 //!
-//! `cargo bench -p gateway --bench counting`; it needs `valgrind`. The gateway runs under callgrind in a process of its own, its clients
+//! `cargo bench -p gateway --bench counting`; it needs `valgrind`. The gateway runs under cachegrind in a process of its own, its clients
 //! natively in this one. A publisher writes so many PUBLISH packets at once (QoS 1, 256 bytes, kept by a stream), and waits until a subscriber
 //! has got and acknowledged them and its own acknowledgements are there; then the next. The same is done twice, the second time more often:
-//! what differs has neither start nor end in it. callgrind counts no instructions of the kernel, which counting needs none of, so that its
+//! what differs has neither start nor end in it. cachegrind counts no instructions of the kernel, which counting needs none of, so that its
 //! part of the whole is less than what is shown here. It ends with 1 if counting takes [`COUNTING_MAX`] or more of what a loaded
 //! gateway spends on a message.
 //!
@@ -28,8 +28,8 @@ const COUNTING_MAX: f64 = 0.02;
 const LOADED: usize = 64;
 const BURSTS: [usize; 3] = [1, 16, LOADED];
 /// Messages of the shorter and of the longer run, at least; and bursts.
-const MESSAGES: [usize; 2] = [2_000, 12_000];
-const BURSTS_MIN: [usize; 2] = [200, 1_200];
+const MESSAGES: [usize; 2] = [1_000, 5_000];
+const BURSTS_MIN: [usize; 2] = [50, 250];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,4 +1,4 @@
-//! A gateway under callgrind.
+//! A gateway under cachegrind.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -53,7 +53,7 @@ pub(crate) fn run(mode: Mode, collector: &str) {
         "admin.enabled=false".to_owned(),
         "mqtt.sys_interval_secs=0".to_owned(),
         "mqtt.connect_timeout_ms=60000".to_owned(),
-        // callgrind makes it slow, which is no overload.
+        // cachegrind makes it slow, which is no overload.
         "admission.ladder=false".to_owned(),
     ];
     if mode == Mode::Traced {
@@ -82,8 +82,8 @@ impl Served {
     pub(crate) fn start(mode: Mode) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut process = Command::new("valgrind")
-            .args(["--tool=callgrind", "--quiet", "--fair-sched=yes"])
-            .arg(format!("--callgrind-out-file={}", dir.path().join("counts").display()))
+            .args(["--tool=cachegrind", "--cache-sim=no", "--quiet", "--fair-sched=yes"])
+            .arg(format!("--cachegrind-out-file={}", dir.path().join("counts").display()))
             .arg(std::env::current_exe().expect("this program has a path"))
             .args([SERVE, mode.name(), &collector().to_string()])
             .stdin(Stdio::piped())
@@ -101,7 +101,7 @@ impl Served {
     pub(crate) fn stop(mut self) -> f64 {
         drop(self.process.stdin.take());
         let status = self.process.wait().expect("it ends");
-        assert!(status.success(), "callgrind: {status}");
+        assert!(status.success(), "cachegrind: {status}");
         let text = std::fs::read_to_string(self.dir.path().join("counts")).expect("what was counted");
         let of = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
         of("totals:").or_else(|| of("summary:")).expect("a total")
