@@ -10,6 +10,7 @@ use super::spans::Traced;
 use super::toll::Toll;
 use super::words::Why;
 use super::{Context, io, words};
+use crate::admission::Level;
 use crate::clock;
 use crate::decisions::Reason;
 use crate::delivery::Outbox;
@@ -29,13 +30,30 @@ use std::task::{Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
-/// Rounds of the loop before other connections get a turn.
-const ROUNDS: usize = 8;
+/// What a connection does before others get a turn.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Rounds of the loop.
+    rounds: usize,
+    /// How many of them read, the first ones.
+    reads: usize,
+}
+
+/// While there is time for everybody.
+const AT_EASE: Turn = Turn { rounds: 8, reads: 8 };
+/// From L1 on. Where there is always more to do than time for it, everybody has as many turns as everybody else, and hundreds publish for each that
+/// receives: so whoever publishes is read once in a turn, and whoever receives is sent what there is for it.
+const PRESSED: Turn = Turn { rounds: 128, reads: 1 };
 /// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
 /// into this buffer.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Acknowledgements owed in separate groups before no more is read.
 const OWED_GROUPS_MAX: usize = 256;
+
+/// Whether there is more to do than time for it, or less room than there should be.
+fn is_pressed(context: &Context) -> bool {
+    context.pressure.level() >= Level::Conserve
+}
 
 thread_local! {
     static OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -201,10 +219,13 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.see_who_looks();
+        let turn = if is_pressed(context) { PRESSED } else { AT_EASE };
         OUT.with_borrow_mut(|out| {
-            for _ in 0..ROUNDS {
+            for round in 0..turn.rounds {
                 out.clear();
-                let moved = self.round(context, stream, cx, out);
+                // One that may be sent no more before it has acknowledged something is asked for that.
+                let reads = round < turn.reads || self.session.send_quota() == 0;
+                let moved = self.round(context, stream, cx, out, reads);
                 if let Some(tap) = &self.tap {
                     tap.sent(out, self.session.version());
                 }
@@ -215,7 +236,9 @@ impl Connection {
                         return Poll::Ready(outcome);
                     }
                     Poll::Ready(None) => {}
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending if reads => return Poll::Pending,
+                    // There may be more to read.
+                    Poll::Pending => break,
                 }
             }
             cx.waker().wake_by_ref();
@@ -223,13 +246,14 @@ impl Connection {
         })
     }
 
-    /// One round. `Pending`: nothing moved; `Ready(None)`: something did.
+    /// One round, in which it `reads` or does all but that. `Pending`: nothing moved; `Ready(None)`: something did.
     fn round<S>(
         &mut self,
         context: &Context,
         stream: &mut S,
         cx: &mut std::task::Context<'_>,
         out: &mut Vec<u8>,
+        reads: bool,
     ) -> Poll<Option<Outcome>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -253,7 +277,8 @@ impl Connection {
             return Poll::Ready(Some(outcome));
         }
         if self.closing.is_none() && self.can_read() {
-            match self.read(context, stream, cx, out) {
+            let step = if reads { self.read(context, stream, cx, out) } else { ReadStep::Pending };
+            match step {
                 ReadStep::Some => moved = true,
                 ReadStep::Pending => {}
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
@@ -275,7 +300,7 @@ impl Connection {
             return self.close_because(Why::TooSlow, out);
         }
         if self.unsent.is_empty() && self.closing.is_none() {
-            if self.lets_others_first(out) {
+            if self.lets_others_first(context, out) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -302,8 +327,9 @@ impl Connection {
 
     /// A subscriber that was woken lets those run first that are about to publish: one write for what all of them bring costs hardly more
     /// than one for the first of it. Once for each time; what is to be sent anyway is not held up.
-    fn lets_others_first(&mut self, out: &[u8]) -> bool {
-        let first = !self.feed.has_waited && out.is_empty() && self.outbox.bytes() > 0;
+    fn lets_others_first(&mut self, context: &Context, out: &[u8]) -> bool {
+        let first =
+            !self.feed.has_waited && out.is_empty() && self.outbox.bytes() > 0 && !is_pressed(context);
         self.feed.has_waited = first;
         first
     }
