@@ -1,10 +1,8 @@
 //! Traces, seen from a collector that reads them with OpenTelemetry's own types.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use gateway_protocol::{PropertiesBuf, Property, ProtocolVersion};
@@ -14,7 +12,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 use prost::Message as _;
 
-use crate::{QOS0, QOS1};
+use crate::{QOS0, QOS1, http_receiver};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 const V4: ProtocolVersion = ProtocolVersion::V3_1_1;
@@ -33,38 +31,11 @@ struct Collector {
 
 impl Collector {
     fn listen(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let collector = self.clone();
-        thread::spawn(move || {
-            for connection in listener.incoming() {
-                let collector = collector.clone();
-                thread::spawn(move || collector.serve(connection.expect("a connection")));
-            }
-        });
-        address
-    }
-
-    fn serve(&self, mut connection: TcpStream) {
-        let mut reader = BufReader::new(connection.try_clone().expect("a second handle"));
-        loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                    return;
-                }
-            }
-            let head = head.to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-            let mut body = vec![0; length.expect("a length")];
-            if reader.read_exact(&mut body).is_err() {
-                return;
-            }
-            self.taken.lock().unwrap().push((head, body));
-            if connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
-                return;
-            }
-        }
+        let taken = self.taken.clone();
+        http_receiver::listen(move |head, body| {
+            taken.lock().unwrap().push((head.to_ascii_lowercase(), body));
+            (200, "")
+        })
     }
 
     fn requests(&self) -> Vec<(String, ExportTraceServiceRequest)> {

@@ -1,10 +1,8 @@
 //! A sink that posts to a URL, seen from the receiver.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use gateway_protocol::{ProtocolVersion, QoS};
@@ -12,6 +10,7 @@ use gateway_tests::{Gateway, wait};
 use serde_json::{Value, json};
 
 use crate::admin_api::{done, get, send};
+use crate::http_receiver;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -41,48 +40,22 @@ impl Request {
 
 impl Receiver {
     fn listen(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let receiver = self.clone();
-        thread::spawn(move || {
-            for connection in listener.incoming() {
-                let receiver = receiver.clone();
-                thread::spawn(move || receiver.serve(connection.expect("a connection")));
-            }
-        });
-        address
+        http_receiver::listen(move |head, body| (receiver.take(head, &body), "no"))
     }
 
-    fn serve(&self, mut connection: TcpStream) {
-        let mut reader = BufReader::new(connection.try_clone().expect("a second handle"));
-        loop {
-            let mut head = String::new();
-            while !head.ends_with("\r\n\r\n") {
-                if reader.read_line(&mut head).unwrap_or(0) == 0 {
-                    return;
-                }
-            }
-            let length = head
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            let mut body = vec![0; length.expect("a length")];
-            if reader.read_exact(&mut body).is_err() {
-                return;
-            }
-            let mut request =
-                Request { head, body: serde_json::from_slice(&body).expect("JSON"), status: 200 };
-            let is_poison = |payload: &String| self.poison.lock().unwrap().contains(payload);
-            request.status = match self.answers.lock().unwrap().pop_front() {
-                Some(status) => status,
-                None if request.payloads().iter().any(is_poison) => 422,
-                None => 200,
-            };
-            let answer = format!("HTTP/1.1 {} x\r\ncontent-length: 2\r\n\r\nno", request.status);
-            self.taken.lock().unwrap().push(request);
-            if connection.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-        }
+    /// The status that a request is answered with.
+    fn take(&self, head: String, body: &[u8]) -> u16 {
+        let mut request = Request { head, body: serde_json::from_slice(body).expect("JSON"), status: 200 };
+        let is_poison = |payload: &String| self.poison.lock().unwrap().contains(payload);
+        request.status = match self.answers.lock().unwrap().pop_front() {
+            Some(status) => status,
+            None if request.payloads().iter().any(is_poison) => 422,
+            None => 200,
+        };
+        let status = request.status;
+        self.taken.lock().unwrap().push(request);
+        status
     }
 
     fn requests(&self) -> Vec<Request> {
