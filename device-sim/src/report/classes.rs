@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::SubscriberReport;
+use super::text::grouped;
 use crate::class::{ByClass, Class};
 use crate::ledger::{Received, Totals};
 use crate::qos::{ByQoS, QoS};
@@ -24,6 +25,27 @@ pub struct ClassReport {
     pub qos: ByQoS<ClassQosReport>,
     /// Deliveries that were damaged, or of events never published, all subscribers.
     pub corrupt: u64,
+}
+
+impl ClassReport {
+    /// Its line of a table at one QoS: sent, acknowledged, rejected, unacknowledged, delivered, lost, duplicated, out of order, late, and
+    /// corrupt, which is of no QoS and stands in the line of QoS 1.
+    pub(super) fn cells(&self, qos: QoS) -> [String; 10] {
+        let sums = &self.qos[qos];
+        let corrupt = if qos == QoS::AtLeastOnce { grouped(self.corrupt) } else { String::new() };
+        [
+            grouped(sums.sent),
+            grouped(sums.acknowledged),
+            grouped(sums.rejected),
+            grouped(sums.unacknowledged),
+            grouped(sums.delivered()),
+            grouped(sums.lost),
+            grouped(sums.duplicated),
+            grouped(sums.out_of_order),
+            grouped(sums.late),
+            corrupt,
+        ]
+    }
 }
 
 /// What became of the events of one class that were published with one QoS.

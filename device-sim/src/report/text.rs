@@ -188,25 +188,7 @@ fn write_classes(out: &mut String, report: &Report) -> fmt::Result {
     line(out, "by class", columns.map(str::to_owned))?;
     for one in &report.classes {
         for qos in QoS::ALL {
-            let sums = &one.qos[qos];
-            let counts = [
-                sums.sent,
-                sums.acknowledged,
-                sums.rejected,
-                sums.unacknowledged,
-                sums.delivered(),
-                sums.lost,
-                sums.duplicated,
-                sums.out_of_order,
-                sums.late,
-            ]
-            .map(grouped);
-            let corrupt = if qos == QoS::AtLeastOnce { grouped(one.corrupt) } else { String::new() };
-            let mut cells = <[String; 10]>::default();
-            for (cell, count) in cells.iter_mut().zip(counts.into_iter().chain([corrupt])) {
-                *cell = count;
-            }
-            line(out, &format!("  {} QoS {}", one.class, qos as u8), cells)?;
+            line(out, &format!("  {} QoS {}", one.class, qos as u8), one.cells(qos))?;
         }
     }
     Ok(())

@@ -133,21 +133,8 @@ fn classes(report: &Report) -> Table {
         "corrupt",
     ];
     let line = |one: &ClassReport, qos: QoS| {
-        let sums = &one.qos[qos];
-        let counts = [
-            sums.sent,
-            sums.acknowledged,
-            sums.rejected,
-            sums.unacknowledged,
-            sums.delivered(),
-            sums.lost,
-            sums.duplicated,
-            sums.out_of_order,
-            sums.late,
-        ];
-        let corrupt = if qos == QoS::AtLeastOnce { grouped(one.corrupt) } else { String::new() };
         let name = format!("{} QoS {}", one.class, qos as u8);
-        [vec![name], counts.map(grouped).to_vec(), vec![corrupt]].concat()
+        [vec![name], one.cells(qos).to_vec()].concat()
     };
     Table {
         caption: "By class of events".to_owned(),
