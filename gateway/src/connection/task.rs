@@ -37,13 +37,15 @@ struct Turn {
     rounds: usize,
     /// How many of them read, the first ones.
     reads: usize,
+    /// How many read from a client that may be sent no more before it has acknowledged something.
+    reads_for_acks: usize,
 }
 
 /// While there is time for everybody.
-const AT_EASE: Turn = Turn { rounds: 8, reads: 8 };
+const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8 };
 /// From L1 on. Where there is always more to do than time for it, everybody has as many turns as everybody else, and hundreds publish for each that
 /// receives: so whoever publishes is read once in a turn, and whoever receives is sent what there is for it.
-const PRESSED: Turn = Turn { rounds: 128, reads: 1 };
+const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8 };
 /// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
 /// into this buffer.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
@@ -223,8 +225,8 @@ impl Connection {
         OUT.with_borrow_mut(|out| {
             for round in 0..turn.rounds {
                 out.clear();
-                // One that may be sent no more before it has acknowledged something is asked for that.
-                let reads = round < turn.reads || self.session.send_quota() == 0;
+                let reads =
+                    round < turn.reads || (round < turn.reads_for_acks && self.session.send_quota() == 0);
                 let moved = self.round(context, stream, cx, out, reads);
                 if let Some(tap) = &self.tap {
                     tap.sent(out, self.session.version());
