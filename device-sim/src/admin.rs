@@ -3,7 +3,7 @@
 //! Promise: a gateway that is slow, gone or killed costs the run nothing; what could not be read is a gap. An answer is read
 //! up to [`ANSWER_BYTES_MAX`] and waited for [`PATIENCE`] at most. [`crate::report::gateway`] says what the numbers mean.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,8 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::mqtt::Broker;
 use crate::report::gateway::{Reading, Tally};
-use crate::report::series::GatewaySample;
-use crate::run::Shared;
+use crate::shared::Shared;
+use crate::shared::series::GatewaySample;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
@@ -42,24 +42,18 @@ pub enum AdminError {
     Unexpected(String),
 }
 
-/// Whom a run asks, and who does it.
+/// Whom a run asks, and who does it; nobody, where there is no gateway to ask.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
-    admin: Mutex<Option<Broker>>,
-    follower: Mutex<Option<Follower>>,
+    admin: Option<Broker>,
+    follower: Option<Follower>,
 }
 
 impl Desk {
-    /// The gateway's admin listener is here.
-    pub(crate) fn tell(&self, admin: Broker) {
-        *self.admin.lock().unwrap_or_else(PoisonError::into_inner) = Some(admin);
-    }
-
-    /// Begins to ask, if there is a gateway that can be asked. One that the run has `just_started` is given time to answer,
+    /// Begins to ask, if the run knows of a gateway that can be asked. One that it has `just_started` is given time to answer,
     /// and is not asked if it never does.
-    pub(crate) async fn open(&self, shared: &Arc<Shared>, just_started: bool) -> Result<(), AdminError> {
-        let admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(admin) = admin else { return Ok(()) };
+    pub(crate) async fn open(shared: &Arc<Shared>, just_started: bool) -> Result<Self, AdminError> {
+        let Some(admin) = shared.admin() else { return Ok(Desk::default()) };
         let mut first = read(&admin).await;
         for _ in 0..LOOKS {
             if first.is_ok() || !just_started {
@@ -69,27 +63,24 @@ impl Desk {
             first = read(&admin).await;
         }
         let follower = match first {
-            Ok(first) => follow(admin, first, Arc::clone(shared)),
-            Err(_) if just_started => return Ok(()),
+            Ok(first) => Some(follow(admin.clone(), first, Arc::clone(shared))),
+            Err(_) if just_started => None,
             Err(error) => return Err(error),
         };
-        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
-        Ok(())
+        Ok(Desk { admin: Some(admin), follower })
     }
 
     /// The newest decisions that a query means, oldest first; none if there is no gateway to ask.
     pub(crate) async fn decisions(&self, query: &str) -> Result<Vec<Decided>, AdminError> {
-        let admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(admin) = admin else { return Ok(Vec::new()) };
+        let Some(admin) = &self.admin else { return Ok(Vec::new()) };
         let path = format!("/v1/decisions?limit={DECISIONS_MAX}&{query}");
-        let body = timeout(PATIENCE, get(&admin, &path)).await.map_err(|_| AdminError::Late)??;
+        let body = timeout(PATIENCE, get(admin, &path)).await.map_err(|_| AdminError::Late)??;
         decided(&body).ok_or_else(|| AdminError::Unexpected(body.chars().take(80).collect()))
     }
 
     /// Reads a last time; none if nobody was asked.
-    pub(crate) async fn close(&self) -> Option<Result<Tally, AdminError>> {
-        let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Some(follower?.end().await)
+    pub(crate) async fn close(self) -> Option<Result<Tally, AdminError>> {
+        Some(self.follower?.end().await)
     }
 }
 

@@ -6,24 +6,25 @@ mod looking;
 mod report;
 mod scenarios;
 
-use std::fmt;
 use std::io::{self, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::command::{BrokerAddress, CommandError, parse_broker};
+use crate::plan::Plan;
 use crate::process;
 use crate::rated;
 use crate::report::Verdict;
-use crate::run::{self, EdgeError, Plan, Stop};
+use crate::run::{self, EdgeError};
 use crate::scenario::broker::Program;
 use crate::scenario::phase::Disturbance;
 use crate::scenario::{BrokerSpec, Scenario, Variant, duration};
+use crate::shared::Shared;
+use crate::stop::{Stop, listen_for_signals};
 
 /// A fleet of simulated devices, and a ledger that checks every promise of the broker.
 ///
@@ -93,39 +94,6 @@ enum StartedBroker {
     Mosquitto,
 }
 
-/// A host and a port, as people write them.
-#[derive(Clone, Debug)]
-pub(crate) struct BrokerAddress {
-    host: String,
-    port: u16,
-}
-
-impl BrokerAddress {
-    /// The first address of the host.
-    pub(crate) fn resolve(&self) -> Result<SocketAddr, CommandError> {
-        let wrong = |why: String| CommandError::Usage(format!("{self}: {why}"));
-        let mut found = self.to_string().to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-        found.next().ok_or_else(|| wrong("the host has no address".to_owned()))
-    }
-}
-
-impl fmt::Display for BrokerAddress {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:{}", self.host, self.port)
-    }
-}
-
-/// Why a command came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CommandError {
-    /// The person who asked can mend it.
-    #[error("{0}")]
-    Usage(String),
-    /// The world did not allow it.
-    #[error("{0}")]
-    CouldNotRun(String),
-}
-
 /// Does what the arguments ask for.
 pub async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -142,7 +110,7 @@ pub async fn main() -> ExitCode {
         Command::Bench(args) => tokio::task::spawn_blocking(move || crate::bench::run(&args))
             .await
             .unwrap_or_else(|_| Err(CommandError::CouldNotRun("the benchmark panicked".to_owned()))),
-        Command::Worker => tokio::task::spawn_blocking(crate::workers::run_worker)
+        Command::Worker => tokio::task::spawn_blocking(crate::workers::worker::run)
             .await
             .map_err(|_| CommandError::CouldNotRun("the worker panicked".to_owned()))
             .and_then(|done| done.map_err(|error| CommandError::CouldNotRun(error.to_string())))
@@ -193,7 +161,7 @@ async fn run_scenario(args: RunArgs) -> Result<Verdict, CommandError> {
         Plan { scenario, host: broker.host, port: broker.port, seed, epoch: process::fresh_number() as u32 };
     let stop = listen_for_signals()?;
     let rated = rate(&mut plan, args.rated, args.hasten, &stop).await?;
-    let shared = run::prepare(&plan);
+    let shared = Shared::of(&plan);
     let name = args.scenario.file_stem().map(|name| name.to_string_lossy().into_owned());
     let watching = args.watch.start(&plan, &shared, name.as_deref().unwrap_or_default()).await?;
     let outcome = run::execute(&plan, &shared, stop, 0).await;
@@ -271,38 +239,10 @@ async fn captures(
         .unwrap_or_else(|_| Err(CommandError::CouldNotRun("it panicked".to_owned())))
 }
 
-/// SIGINT and SIGTERM: the first stops gently, the second at once.
-pub(crate) fn listen_for_signals() -> Result<watch::Receiver<Stop>, CommandError> {
-    let cannot = |error: io::Error| CommandError::CouldNotRun(format!("cannot listen for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let (sender, receiver) = watch::channel(Stop::No);
-    tokio::spawn(async move {
-        for stop in [Stop::Gently, Stop::Now] {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            let _ = sender.send(stop);
-        }
-    });
-    Ok(receiver)
-}
-
 /// A number of at least 1.
 fn factor(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|number| (1.0..=10_000_000.0).contains(number));
     number.ok_or_else(|| format!("`{text}` is not a number of 1 or more"))
-}
-
-pub(crate) fn parse_broker(text: &str) -> Result<BrokerAddress, String> {
-    let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    match parsed {
-        Some((host, port)) if !host.is_empty() && port > 0 => {
-            Ok(BrokerAddress { host: host.to_owned(), port })
-        }
-        _ => Err(format!("`{text}` is not HOST:PORT")),
-    }
 }
 
 #[cfg(test)]
@@ -313,14 +253,5 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_broker_is_a_host_and_a_port() {
-        let address = parse_broker("[::1]:1883").unwrap();
-        assert_eq!((address.host.as_str(), address.port), ("[::1]", 1883));
-        for wrong in ["localhost", ":1883", "localhost:0", "localhost:70000", ""] {
-            assert!(parse_broker(wrong).is_err(), "{wrong}");
-        }
     }
 }

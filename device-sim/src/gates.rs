@@ -15,9 +15,9 @@ pub use overload::{HogFact, WatchedLatency};
 use crate::report::gateway::Tally;
 use crate::report::text::{grouped, micros};
 use crate::report::{GateResult, Report};
-use crate::run::LatencySummary;
 use crate::scenario::Scenario;
 use crate::scenario::expect::{LatencyBounds, undisturbed};
+use crate::shared::LatencySummary;
 
 /// What the report does not hold.
 #[derive(Clone, Debug, Default)]
@@ -163,9 +163,10 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Plan;
     use crate::qos::QoS;
     use crate::report::Verdict;
-    use crate::run::{self, Plan, Shared};
+    use crate::shared::Shared;
 
     const ARCHIVE: usize = 1;
 
@@ -191,7 +192,7 @@ mod tests {
         let text = format!("{SCENARIO}{expect}");
         let scenario = Scenario::parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         {
             let mut device = shared.ledger.device(0).unwrap();
             for sequence in 0..10 {

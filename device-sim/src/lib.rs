@@ -8,9 +8,11 @@
 //! ```
 //!
 //! Pure, without clock or socket: [`scenario`], [`timeline`], [`curve`], [`schedule`], [`model`], [`envelope`], [`ledger`],
-//! [`gates`], [`report`]. At the edge: `mqtt` (the client library and its traps), `fleet`, `subscriber`, `network` (a proxy
-//! that spoils connections), `host` (the broker a scenario starts itself), [`run`] (the parts of a
-//! run), [`workers`] (this program started again, each process with many connections of the `lean` client) and `demo`.
+//! `roster` (who the devices are). What the tasks of a run share lies in [`shared`], below everything that writes or reads it:
+//! `fleet`, `subscriber`, `edge` and the `lean` client write, [`report`], `live` and `metrics` read, [`gates`] judge. At the edge: `mqtt`
+//! (the client library and its traps), `network` (a proxy that spoils connections), `host` (the broker a scenario starts itself),
+//! [`workers`] (this program started again, each process with many connections of the `lean` client); and [`run`], which puts
+//! them together. Imports go down only; `tests/tidy` has the rows.
 
 pub mod class;
 pub mod cli;
@@ -21,6 +23,7 @@ pub mod gates;
 pub mod ledger;
 pub mod model;
 pub mod payload;
+pub mod plan;
 pub mod qos;
 pub mod random;
 pub mod rated;
@@ -28,12 +31,15 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod shared;
+pub mod stop;
 pub mod timeline;
 pub mod workers;
 
 mod admin;
 mod bench;
 mod capture;
+mod command;
 #[cfg(feature = "demo")]
 mod demo;
 mod edge;
@@ -47,4 +53,5 @@ mod network;
 mod process;
 mod record;
 mod replay;
+mod roster;
 mod subscriber;

@@ -5,10 +5,13 @@
 
 use tokio::sync::watch;
 
+use crate::plan::Plan;
 use crate::process;
 use crate::report::Report;
-use crate::run::{self, Plan, RunError, Stop};
+use crate::run::{self, RunError};
 use crate::scenario::Variant;
+use crate::shared::Shared;
+use crate::stop::Stop;
 
 /// Samples at the beginning that are left out: connections warm up.
 const FIRST: usize = 1;
@@ -24,7 +27,7 @@ pub async fn find(plan: &Plan, stop: watch::Receiver<Stop>) -> Result<f64, RunEr
         epoch: process::fresh_number() as u32,
         ..plan.clone()
     };
-    let report = run::execute(&plan, &run::prepare(&plan), stop, 0).await?;
+    let report = run::execute(&plan, &Shared::of(&plan), stop, 0).await?;
     Ok(taken(&report).max(1.0))
 }
 

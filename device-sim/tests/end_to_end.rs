@@ -9,9 +9,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use device_sim::plan::Plan;
 use device_sim::report::{Report, Verdict, text};
-use device_sim::run::{self, Plan, Shared, Stop};
+use device_sim::run;
 use device_sim::scenario::Scenario;
+use device_sim::shared::Shared;
+use device_sim::stop::Stop;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -56,7 +59,7 @@ async fn a_mixed_fleet_loses_nothing() {
         "#,
         gateway.mqtt_addr(),
     );
-    let report = execute(&plan, &run::prepare(&plan)).await;
+    let report = execute(&plan, &Shared::of(&plan)).await;
     gateway.shutdown().await;
     let text = text::render(&report);
     assert_eq!(report.verdict, Verdict::Kept, "{text}");
@@ -128,7 +131,7 @@ async fn broken_connections_lose_nothing_that_was_acknowledged() {
         "#,
         proxy,
     );
-    let shared = run::prepare(&plan);
+    let shared = Shared::of(&plan);
     let cutting = tokio::spawn(cut_every(1_000, 2, Arc::clone(&shared), cut));
     let report = execute(&plan, &shared).await;
     cutting.await.expect("both cuts were made");
@@ -167,7 +170,7 @@ async fn qos_2_among_others_comes_through_broken_connections() {
         "#,
         proxy,
     );
-    let shared = run::prepare(&plan);
+    let shared = Shared::of(&plan);
     let cutting = tokio::spawn(cut_every(500, 2, Arc::clone(&shared), cut));
     let report = execute(&plan, &shared).await;
     cutting.await.expect("both cuts were made");

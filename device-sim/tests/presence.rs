@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use device_sim::envelope::{Opened, open, open_aside};
+use device_sim::plan::Plan;
 use device_sim::report::{Report, Verdict, text};
-use device_sim::run::{self, Plan, Shared, Stop};
+use device_sim::run;
 use device_sim::scenario::Scenario;
+use device_sim::shared::Shared;
+use device_sim::stop::Stop;
 use gateway::app::Gateway;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{Packet, PublishProperties};
@@ -97,7 +100,7 @@ fn start_fleet(gateway: &Gateway, fleet: &str) -> (watch::Sender<Stop>, JoinHand
     let scenario = Scenario::parse(&text).unwrap_or_else(|faults| panic!("{faults}"));
     let address = gateway.mqtt_addr();
     let plan = Plan { scenario, host: address.ip().to_string(), port: address.port(), seed: 7, epoch: 1 };
-    let shared: Arc<Shared> = run::prepare(&plan);
+    let shared: Arc<Shared> = Shared::of(&plan);
     let (stop, stopped) = watch::channel(Stop::No);
     let running =
         async move { run::execute(&plan, &shared, stopped, 100).await.expect("the run takes place") };

@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
+use device_sim::plan::Plan;
 use device_sim::report::{GateResult, Report, Verdict, text};
-use device_sim::run::{self, Plan, Stop};
+use device_sim::run;
 use device_sim::scenario::Scenario;
+use device_sim::shared::Shared;
+use device_sim::stop::Stop;
 use gateway::app::Gateway;
 use gateway::config::{Config, ConsumerConfig, ConsumerOrder, ConsumerStart};
 use tokio::sync::watch;
@@ -59,7 +62,7 @@ async fn kept(fleet: &str, rest: &str) -> Report {
     let broker = gateway.mqtt_addr();
     let plan = Plan { scenario, host: broker.ip().to_string(), port: broker.port(), seed: 3, epoch: 1 };
     let (_stop, stopped) = watch::channel(Stop::No);
-    let report = run::execute(&plan, &run::prepare(&plan), stopped, 200).await.expect("the run takes place");
+    let report = run::execute(&plan, &Shared::of(&plan), stopped, 200).await.expect("the run takes place");
     gateway.shutdown().await;
     assert_eq!(report.verdict, Verdict::Kept, "{}", text::render(&report));
     assert_eq!(report.qos.qos1.acknowledged, report.qos.qos1.due, "{}", text::render(&report));

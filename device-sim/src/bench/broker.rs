@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::process;
 
 /// How long a broker may take to listen.

@@ -13,7 +13,7 @@ use super::figures::{Figures, Percentiles, middle};
 use super::scenario::{Scenario, Sizes};
 use super::side::Side;
 use super::table::{HEADINGS, aligned, line};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// What a comparison brought.
 #[derive(Serialize)]

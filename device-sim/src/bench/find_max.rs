@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::figures::Figures;
 use super::slo::Slo;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::report::text::grouped;
 
 /// The gap between what holds and what does not, as a ratio, below which halving ends.

@@ -11,7 +11,7 @@ use super::figures::{Counts, Figures, Percentiles};
 use super::lean::shared::{Phase, Shared};
 use super::lean::worker::{Measured, Worker};
 use super::lean::{LeanError, Pace, Wanted};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// How long connecting everything may take without any progress.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);

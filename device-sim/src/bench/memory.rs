@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::broker::Peer;
 use super::scenario::{Scenario, Sizes};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::report::text::grouped;
 
 /// Connections of the points.

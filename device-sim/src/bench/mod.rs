@@ -35,7 +35,7 @@ use self::scaling::{Curve, Effort};
 use self::scenario::{Scenario, Sizes};
 use self::side::Side;
 use self::slo::Slo;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::process;
 use crate::report::Verdict;
 use crate::scenario::duration;

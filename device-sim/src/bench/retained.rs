@@ -8,7 +8,7 @@ use gateway_protocol::{PacketId, Properties, ProtocolVersion, QoS};
 
 use super::scenario::Sizes;
 use crate::capture::link::{Link, LinkError};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// What may be unacknowledged.
 const WINDOW: u16 = 500;

@@ -10,7 +10,7 @@ use super::figures::Figures;
 use super::lean::{Pace, Role, Wanted};
 use super::load::{self, Load, Until};
 use super::retained;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// Threads that publish and threads that subscribe. On a small machine the broker needs the rest.
 const PUBLISHING_THREADS: usize = 1;

@@ -6,7 +6,7 @@ use super::broker::{Peer, Running};
 use super::figures::Figures;
 use super::listening;
 use super::scenario::{Scenario, Sizes};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// The usual port.
 const PORT: u16 = 1_883;

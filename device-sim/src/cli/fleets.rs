@@ -5,11 +5,12 @@ use std::io::{self, Write as _};
 
 use clap::{Args, Subcommand};
 
-use crate::cli::CommandError;
-use crate::fleet::{self, Payloads};
+use crate::command::CommandError;
+use crate::fleet::Payloads;
 use crate::fleets;
 use crate::payload::protobuf;
-use crate::run::Plan;
+use crate::plan::Plan;
+use crate::roster;
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
 
@@ -95,7 +96,7 @@ fn schemas(name: &str) -> Result<String, CommandError> {
 /// The first events of a fleet, one per line; the epoch is 0.
 fn sample(args: &SampleArgs) -> Result<String, CommandError> {
     let plan = plan(&args.name, args.devices, args.seed)?;
-    let mut devices: Vec<(String, Payloads)> = fleet::identities(&plan)
+    let mut devices: Vec<(String, Payloads)> = roster::identities(&plan)
         .map(|identity| (identity.topic.clone(), Payloads::new(&plan, &identity)))
         .collect();
     let mut schedule = Schedule::of_fleet(plan.seed(), &plan.scenario.fleet);

@@ -8,12 +8,13 @@ use clap::Args;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{BrokerAddress, CommandError, parse_broker};
+use crate::command::{BrokerAddress, CommandError, parse_broker};
 use crate::live::screen;
 use crate::live::view::{View, Words};
 use crate::metrics::{self, Server};
 use crate::mqtt::Broker;
-use crate::run::{Plan, Shared};
+use crate::plan::Plan;
+use crate::shared::Shared;
 
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
@@ -45,7 +46,7 @@ impl WatchArgs {
         scenario: &str,
     ) -> Result<Watching, CommandError> {
         if let Some(BrokerAddress { host, port }) = &self.admin {
-            shared.gateway.tell(Broker { host: host.clone(), port: *port });
+            shared.admin_is_at(Broker { host: host.clone(), port: *port });
         }
         let server = match self.metrics {
             Some(address) => Some(metrics::serve(address, Arc::clone(shared)).await.map_err(|error| {

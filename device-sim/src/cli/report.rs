@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum, value_parser};
 
-use super::CommandError;
+use crate::command::CommandError;
 use crate::report::{Report, html, junit, text};
 
 /// A form of the report.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::CommandError;
+use crate::command::CommandError;
 use crate::report::Verdict;
 use crate::scenario::{Scenario, builtin};
 

@@ -6,7 +6,7 @@ use gateway::app::Gateway;
 use gateway::config::Config;
 use tempfile::TempDir;
 
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// A running gateway and its directory.
 pub(super) struct Host {

@@ -16,13 +16,16 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{CommandError, listen_for_signals};
+use crate::command::CommandError;
 use crate::live::screen;
 use crate::live::view::{View, Words};
+use crate::plan::Plan;
 use crate::process;
 use crate::report::{Verdict, text};
-use crate::run::{self, Plan};
+use crate::run;
 use crate::scenario::{DEVICES_MAX, duration};
+use crate::shared::Shared;
+use crate::stop::listen_for_signals;
 use host::Host;
 use notices::Notices;
 
@@ -67,7 +70,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<Verdict, CommandError> {
         seed: args.seed.unwrap_or_else(process::fresh_number),
         epoch: process::fresh_number() as u32,
     };
-    let shared = run::prepare(&plan);
+    let shared = Shared::of(&plan);
     let (end_view, view_ends) = tokio::sync::oneshot::channel();
     let view = View::new(Arc::clone(&shared), &plan, words(&host));
     let drawing = tokio::spawn(screen::show(view, Box::new(io::stdout()), live, view_ends));

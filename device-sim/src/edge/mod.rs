@@ -24,16 +24,15 @@ mod uplink;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::fleet::Identity;
 use crate::mqtt::Broker;
-use crate::qos::ByQoS;
-use crate::run::{Count, Plan, Shared};
+use crate::plan::Plan;
+use crate::roster::Identity;
 use crate::scenario::{EdgeSpec, Protocol};
+use crate::shared::Shared;
 
 /// Why there are no edge sites.
 #[derive(Debug, thiserror::Error)]
@@ -60,45 +59,6 @@ pub enum EdgeError {
         /// What it said.
         what: String,
     },
-}
-
-/// What all sites count.
-#[derive(Debug, Default)]
-pub(crate) struct EdgeStats {
-    /// How many sites there are.
-    pub(crate) sites: u64,
-    /// Uplinks that are connected now.
-    pub(crate) connected: Count,
-    /// Connections of uplinks that broke.
-    pub(crate) disconnects: Count,
-    /// Events of the run that found their site's buffer full, by the QoS they were published with.
-    pub(crate) dropped: ByQoS<Count>,
-    /// The most events that waited at one site.
-    pub(crate) waiting_max: AtomicU64,
-    /// The most bytes that waited at one site.
-    pub(crate) waiting_bytes_max: AtomicU64,
-}
-
-impl EdgeStats {
-    pub(crate) fn new(spec: EdgeSpec) -> Self {
-        EdgeStats { sites: spec.sites.into(), ..EdgeStats::default() }
-    }
-
-    /// Whether every uplink is connected.
-    pub(crate) fn are_up(&self) -> bool {
-        self.connected.get() >= self.sites
-    }
-
-    #[cfg(feature = "edge")]
-    fn waited(&self, events: usize, bytes: usize) {
-        self.waiting_max.fetch_max(events as u64, Relaxed);
-        self.waiting_bytes_max.fetch_max(bytes as u64, Relaxed);
-    }
-
-    /// The most events, and the most bytes, that waited at one site.
-    pub(crate) fn most_waited(&self) -> (u64, u64) {
-        (self.waiting_max.load(Relaxed), self.waiting_bytes_max.load(Relaxed))
-    }
 }
 
 /// The sites of a run. Their brokers and uplinks end with it.
@@ -133,7 +93,7 @@ impl Sites {
         shared: &Arc<Shared>,
     ) -> Result<Self, EdgeError> {
         let mut devices = vec![0; spec.sites as usize];
-        for identity in crate::fleet::identities(plan).filter(|one| spec.has(one.site)) {
+        for identity in crate::roster::identities(plan).filter(|one| spec.has(one.site)) {
             if !identity.topic.is_ascii() {
                 return Err(EdgeError::Topic(identity.topic));
             }

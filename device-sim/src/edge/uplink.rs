@@ -8,16 +8,16 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::EdgeStats;
 use super::buffer::{Buffer, Item};
 use crate::envelope::{self, Envelope, Opened};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::inflight::{Handed, Inflight};
-use crate::mqtt::{self, Broker, Handle, KEEP_ALIVE_S, Link, LinkError, LinkEvent, LinkOptions};
+use crate::mqtt::{self, Broker, Handle, Link, LinkError, LinkEvent, LinkOptions};
+use crate::plan::Plan;
 use crate::qos::QoS;
 use crate::random::Purpose;
-use crate::run::{Plan, Shared};
-use crate::scenario::{EdgeSpec, Protocol};
+use crate::scenario::{EdgeSpec, KEEP_ALIVE_S, Protocol};
+use crate::shared::{EdgeStats, Shared};
 
 /// Where uplinks begin among those who draw their pauses: devices are below, subscribers at the end.
 const FIRST_NUMBER: u32 = 1 << 30;

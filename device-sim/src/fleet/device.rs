@@ -9,13 +9,15 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::presence::{Presence, Request};
-use super::{Identity, Payloads, Token};
+use super::{Payloads, Token};
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::inflight::{Handed, Inflight};
 use crate::mqtt::{self, Handle, Link, LinkError, LinkEvent, LinkOptions, Message};
+use crate::plan::Plan;
 use crate::qos::QoS;
 use crate::random::Purpose;
-use crate::run::{Plan, Shared};
+use crate::roster::Identity;
+use crate::shared::Shared;
 
 pub(super) struct Device {
     link: Link,

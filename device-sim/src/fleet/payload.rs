@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Identity, Token};
+use super::Token;
 use crate::envelope::{Envelope, Kind};
 use crate::model::changes::{Changes, Fields};
 use crate::model::world::{DeviceClock, Site};
 use crate::model::{DeviceModel, Surroundings};
 use crate::payload::sparkplug::FIRST_DATA_SEQ;
 use crate::payload::{Encoder, Reading};
+use crate::plan::Plan;
 use crate::qos::QoS;
 use crate::random::{Purpose, normal};
-use crate::run::Plan;
+use crate::roster::Identity;
 use crate::scenario::cohort::{ReportMode, ReportSpec};
 
 /// The room a payload starts with.
@@ -177,7 +178,7 @@ impl News {
 mod tests {
     use super::*;
     use crate::envelope;
-    use crate::fleet::identities;
+    use crate::roster::identities;
     use crate::scenario::Scenario;
     use crate::schedule::Schedule;
 

@@ -8,13 +8,14 @@
 
 use bytes::Bytes;
 
-use super::{Identity, Payloads};
+use super::Payloads;
 use crate::envelope;
 use crate::mqtt::Message;
 use crate::payload::Encoder;
 use crate::payload::json::write_text;
 use crate::payload::sparkplug::{self, Names};
 use crate::qos::QoS;
+use crate::roster::Identity;
 
 /// The longest command that a reply repeats.
 const ECHO_BYTES_MAX: usize = 1_024;

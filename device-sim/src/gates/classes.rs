@@ -62,10 +62,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::Plan;
     use crate::qos::QoS;
     use crate::report::Verdict;
-    use crate::run::{self, Plan};
     use crate::scenario::Scenario;
+    use crate::shared::Shared;
 
     const SCENARIO: &str = r#"
         [fleet]
@@ -99,7 +100,7 @@ mod tests {
     fn report(missing: &[u32]) -> Report {
         let scenario = Scenario::parse(SCENARIO).unwrap_or_else(|faults| panic!("{faults}"));
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         for number in 0..2 {
             let mut device = shared.ledger.device(number).unwrap();
             for sequence in 0..20 {

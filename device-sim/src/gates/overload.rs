@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use super::{Facts, at_most, gate};
-use crate::report::series::Sample;
 use crate::report::text::{grouped, micros};
 use crate::report::{GateResult, Report};
-use crate::run::LatencySummary;
 use crate::scenario::phase_gate::{PhaseGate, PubackGate, Watched};
 use crate::scenario::{PhaseSpec, Scenario};
+use crate::shared::LatencySummary;
+use crate::shared::series::Sample;
 
 const UNASKED: &str = "the gateway was not asked";
 

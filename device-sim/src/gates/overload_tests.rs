@@ -1,7 +1,8 @@
 use super::*;
+use crate::plan::Plan;
 use crate::report::gateway::{Reading, Tally};
-use crate::report::series::GatewaySample;
-use crate::run::{self, Plan};
+use crate::shared::Shared;
+use crate::shared::series::GatewaySample;
 
 const SCENARIO: &str = r#"
     [fleet]
@@ -87,7 +88,7 @@ fn tally(shed: u64, limit: u64) -> Tally {
 fn lines(samples: Vec<Sample>, tally: Option<Tally>, p99_us: [u64; 2], named_ms: Option<u64>) -> Vec<String> {
     let scenario = Scenario::parse(SCENARIO).unwrap_or_else(|faults| panic!("{faults}"));
     let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-    let shared = run::prepare(&plan);
+    let shared = Shared::of(&plan);
     let mut report = Report::new(&plan, &shared, Duration::from_secs(50), Duration::ZERO);
     report.series.samples = samples;
     let watched = plan.scenario.watched();

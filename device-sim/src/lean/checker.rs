@@ -5,14 +5,14 @@ use gateway_protocol::packet::{ConnAck, Publish, Subscribe, SubscribeFiltersBuf,
 use gateway_protocol::{Packet, PacketId, Properties, ProtocolVersion, ReasonCode, TopicFilter, encode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
-use super::link::{Broken, Introduction, KEEP_ALIVE_SECS, Link, RECEIVE_MAXIMUM, State, next_packet};
+use super::link::{Broken, Introduction, Link, RECEIVE_MAXIMUM, State, next_packet};
 use super::poller::Ready;
 use super::tally::{Recorder, SubscriberTally, Times, Timing};
 use crate::envelope::{self, Envelope, Opened};
 use crate::ledger::{Delivery, LedgerFull, SubscriberHalf};
 use crate::qos::QoS;
-use crate::run::LateDeliveries;
-use crate::scenario::{Protocol, SubscriberSpec};
+use crate::scenario::{LEAN_KEEP_ALIVE_S, Protocol, SubscriberSpec};
+use crate::shared::LateDeliveries;
 
 /// The Packet Identifier of the one SUBSCRIBE.
 const SUBSCRIBE_ID: u16 = 1;
@@ -115,7 +115,7 @@ impl Checker {
             let who = Introduction {
                 client_id: &self.client_id,
                 durable: self.spec.durable,
-                keep_alive_secs: KEEP_ALIVE_SECS,
+                keep_alive_secs: LEAN_KEEP_ALIVE_S,
                 receive_maximum: Some(RECEIVE_MAXIMUM),
                 will: None,
             };

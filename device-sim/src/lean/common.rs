@@ -11,11 +11,11 @@ use super::poller::Poller;
 use super::tally::{Recorder, Tally, Times, Timing};
 use super::transport::Dial;
 use crate::class::Class;
-use crate::fleet::identities;
 use crate::ledger::LedgerFull;
 use crate::mqtt::backoff::Backoff;
+use crate::plan::Plan;
 use crate::random::Purpose;
-use crate::run::Plan;
+use crate::roster::identities;
 use crate::scenario::phase_gate::Watched;
 
 /// How long a connection may take until its CONNACK, and a SUBSCRIBE until its SUBACK, together.

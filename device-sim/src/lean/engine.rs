@@ -15,8 +15,8 @@ use super::poller::{Poller, Ready};
 use super::tally::{Tally, Times};
 use crate::class::ByClass;
 use crate::ledger::{LedgerFull, Received};
+use crate::plan::Plan;
 use crate::qos::ByQoS;
-use crate::run::Plan;
 use crate::scenario::LeanClients;
 
 /// Where the tokens of subscribers begin; those of connections of devices are below.

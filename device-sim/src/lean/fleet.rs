@@ -14,9 +14,10 @@ use super::link::{Broken, Introduction, State, next_packet};
 use super::poller::Ready;
 use super::publisher::Publisher;
 use super::tally::{Groups, Recorder, Times, Timing};
-use crate::fleet::{self, Payloads, Presence, Token};
+use crate::fleet::{Payloads, Presence, Token};
 use crate::ledger::{LedgerFull, PublisherHalf};
 use crate::qos::QoS;
+use crate::roster;
 use crate::scenario::{LeanClients, Pace, Protocol, topic};
 use crate::schedule::{Schedule, SlotDue};
 use crate::timeline::Timeline;
@@ -79,7 +80,7 @@ impl Fleet {
         let mut publishers = Vec::with_capacity((after - first) as usize);
         let mut devices = Vec::new();
         for number in numbers() {
-            let Some(identity) = fleet::identity(&common.plan, number) else { continue };
+            let Some(identity) = roster::identity(&common.plan, number) else { continue };
             if number < lean.connections {
                 let version = match identity.protocol {
                     Protocol::V3_1_1 => ProtocolVersion::V3_1_1,
@@ -364,7 +365,7 @@ impl Fleet {
         let number = self.first + index;
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return Ok(()) };
         if ready.writable && publisher.link.state == State::Opening {
-            let Some(identity) = fleet::identity(&common.plan, number) else { return Ok(()) };
+            let Some(identity) = roster::identity(&common.plan, number) else { return Ok(()) };
             let will = self.devices.get_mut(index as usize).and_then(|device| device.will(common.run_us()));
             let who = Introduction {
                 client_id: &identity.client_id,

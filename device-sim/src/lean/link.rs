@@ -20,13 +20,12 @@ use gateway_protocol::{
 use super::poller::Poller;
 use super::transport::{Dial, Transport};
 use crate::mqtt::backoff::Backoff;
+use crate::scenario::LEAN_KEEP_ALIVE_S;
 
 /// The largest packet a broker may send: what one read takes.
 pub(crate) const PACKET_BYTES_MAX: usize = 256 << 10;
 /// What is gathered for one write.
 pub(crate) const WRITE_BYTES: usize = 64 << 10;
-/// Keep Alive: pings cost little, and a peer that is gone is noticed within half of it more.
-pub(crate) const KEEP_ALIVE_SECS: u16 = 60;
 /// Session Expiry Interval of durable sessions.
 const SESSION_EXPIRY_SECS: u32 = 3_600;
 /// Deliveries that may be unacknowledged towards a subscriber: read and answered by the batch.
@@ -130,7 +129,7 @@ impl Link {
             is_watched: false,
             waits_for_room: false,
             waits_for_ping: false,
-            keep_alive_secs: KEEP_ALIVE_SECS,
+            keep_alive_secs: LEAN_KEEP_ALIVE_S,
             generation: 0,
             written_us: 0,
             backoff: None,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::class::ByClass;
 use crate::qos::{ByQoS, QoS};
-use crate::run::histogram;
+use crate::shared::histogram;
 
 /// Sums since the beginning; the last few fields say how it is now.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

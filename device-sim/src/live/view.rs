@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::plan::Plan;
 use crate::process;
-use crate::report::series::{GatewaySample, Latest};
 use crate::report::text::{grouped, micros};
-use crate::run::{LatencySummary, Phase, Plan, Shared};
+use crate::shared::series::{GatewaySample, Latest};
+use crate::shared::{LatencySummary, Phase, Shared};
 
 /// CPU over less than this says nothing.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -226,14 +227,13 @@ fn latency_line(name: &str, latency: &LatencySummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run;
     use crate::scenario::Scenario;
 
     #[test]
     fn the_view_has_rates_percentiles_ledger_level_and_progress() {
         let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 42, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         shared.stats.connected.add(150);
         shared.stats.sent.qos1.add(2_000);
         shared.due_to_puback.record(2_500, true);

@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write};
 
 use crate::qos::QoS;
-use crate::run::{Count, LatencySummary, Shared, SubscriberState};
+use crate::shared::{Count, LatencySummary, Shared, SubscriberState};
 
 /// One quantile of a summary.
 type Quantile = fn(&LatencySummary) -> u64;
@@ -148,14 +148,14 @@ fn qos_label(qos: QoS) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{self, Plan};
+    use crate::plan::Plan;
     use crate::scenario::Scenario;
 
     #[test]
     fn every_sample_has_a_family_with_a_type_and_reads_back() {
         let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         shared.stats.sent.qos1.add(7);
         shared.due_to_puback.record(2_000_000, true);
         shared.subscribers[1].delivered.qos1.add(1);

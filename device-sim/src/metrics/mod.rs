@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 
 const CONNECTIONS_MAX: usize = 8;
 const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -92,14 +92,14 @@ fn respond(request: &[u8], shared: &Shared) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{self, Plan};
+    use crate::plan::Plan;
     use crate::scenario::Scenario;
 
     #[tokio::test]
     async fn metrics_are_served_and_nothing_else_is() {
         let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let server = serve(([127, 0, 0, 1], 0).into(), run::prepare(&plan)).await.unwrap();
+        let server = serve(([127, 0, 0, 1], 0).into(), Shared::of(&plan)).await.unwrap();
         for (request, status, part) in [
             ("GET /metrics HTTP/1.1\r\n\r\n", "200", "device_sim_devices 200\n"),
             ("GET / HTTP/1.1\r\n\r\n", "404", "/metrics"),

@@ -42,10 +42,6 @@ const CONNECT_TIMEOUT_S: u64 = 5;
 /// Session Expiry Interval of durable sessions.
 const SESSION_EXPIRY_S: u32 = 3_600;
 
-/// Keep Alive, seconds, where the scenario says nothing. Long enough for pings not to matter, short enough to notice a dead peer within a
-/// test.
-pub(crate) const KEEP_ALIVE_S: u16 = 30;
-
 /// Where the broker is.
 #[derive(Clone, Debug)]
 pub(crate) struct Broker {

@@ -19,12 +19,12 @@ use crate::capture::anonymise::Anonymiser;
 use crate::capture::file::{CaptureError, Header, Writer};
 use crate::capture::link::{Link, LinkError};
 use crate::capture::{Message, is_kept};
-use crate::cli::{BrokerAddress, CommandError, parse_broker};
+use crate::command::{BrokerAddress, CommandError, parse_broker};
 use crate::process;
 use crate::report::Verdict;
 use crate::report::text::grouped;
-use crate::run::Stop;
 use crate::scenario::duration;
+use crate::stop::Stop;
 
 /// How long one look at the connection takes at most, so that a signal is seen.
 const LOOK: Duration = Duration::from_millis(100);

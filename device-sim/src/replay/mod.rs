@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use self::sender::{Sender, Sent};
 use crate::capture::anonymise::Anonymiser;
 use crate::capture::file::{CaptureError, Reader};
-use crate::cli::{BrokerAddress, CommandError, parse_broker};
+use crate::command::{BrokerAddress, CommandError, parse_broker};
 use crate::report::text::{grouped, micros};
 use crate::report::{LAG_P99_MAX_US, Verdict};
-use crate::run::Stop;
 use crate::scenario::duration;
+use crate::stop::Stop;
 
 const CONNECTIONS_MAX: i64 = 64;
 

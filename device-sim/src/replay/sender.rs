@@ -17,9 +17,9 @@ use crate::capture::Message;
 use crate::capture::anonymise::Anonymiser;
 use crate::capture::file::{Item, Reader};
 use crate::capture::link::{Link, LinkError};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::process;
-use crate::run::Stop;
+use crate::stop::Stop;
 
 /// What is gathered for one write.
 const WRITE_BYTES: usize = 32 << 10;

@@ -12,7 +12,7 @@ use super::text::grouped;
 use crate::class::{ByClass, Class};
 use crate::ledger::{Received, Totals};
 use crate::qos::{ByQoS, QoS};
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// What became of the events of one class.
 #[derive(Clone, Debug, Serialize)]

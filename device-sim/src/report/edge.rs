@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::ledger::AtSites;
 use crate::qos::ByQoS;
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// The sites with a broker of their own.
 #[derive(Clone, Debug, Serialize)]

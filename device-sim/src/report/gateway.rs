@@ -266,9 +266,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::Plan;
     use crate::qos::QoS;
-    use crate::run::{self, Plan};
     use crate::scenario::Scenario;
+    use crate::shared::Shared;
 
     fn reading(received: (u64, u64), accepted: u64, sent: u64, started: u64) -> Reading {
         Reading::parse(&format!(
@@ -285,7 +286,7 @@ mod tests {
     fn report() -> Report {
         let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         for sequence in 0..12 {
             let mut device = shared.ledger.device(0).unwrap();
             let qos = if sequence < 10 { QoS::AtLeastOnce } else { QoS::AtMostOnce };

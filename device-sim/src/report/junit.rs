@@ -82,9 +82,10 @@ pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::Plan;
     use crate::report::GateResult;
-    use crate::run::{self, Plan};
     use crate::scenario::Scenario;
+    use crate::shared::Shared;
 
     /// Fails unless every tag is closed in turn and nothing but tags and text is there; what it read, tag by tag.
     pub(in crate::report) fn tags_of(document: &str) -> Vec<String> {
@@ -121,7 +122,7 @@ pub(super) mod tests {
     fn there_is_one_case_for_each_promise_and_gate_and_the_broken_ones_fail() {
         let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         shared.subscribers[0].corrupt.add(3);
         let mut report = Report::new(&plan, &shared, Duration::from_secs(1), Duration::ZERO);
         report.scenario = Some("a < b & \"c\"".to_owned());

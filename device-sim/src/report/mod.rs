@@ -1,5 +1,5 @@
 //! What a run came to: one document for people ([`text`], [`html`]) and machines (JSON, [`junit`]), with the verdict on
-//! every promise ([`verdict`]), what happened second by second ([`series`]), and what the gateway's own counters say to it
+//! every promise ([`verdict`]), what happened second by second ([`crate::shared::series`]), and what the gateway's own counters say to it
 //! ([`gateway`]).
 //!
 //! The JSON form is stable: fields are added, never renamed or given another meaning, as long as `schema` is 1. Times
@@ -11,7 +11,6 @@ pub mod gateway;
 pub mod html;
 pub mod junit;
 mod markup;
-pub mod series;
 pub mod text;
 pub mod verdict;
 mod workers;
@@ -26,10 +25,11 @@ pub use edge::EdgeReport;
 pub use workers::WorkerReport;
 
 use crate::ledger::{Received, Totals};
+use crate::plan::Plan;
 use crate::qos::{ByQoS, QoS};
-use crate::run::{LatencySummary, Plan, QuantilePoint, Shared, SubscriberState};
+use crate::shared::series::SeriesReport;
+use crate::shared::{LatencySummary, QuantilePoint, Shared, SubscriberState};
 use gateway::CounterComparison;
-use series::SeriesReport;
 use verdict::Promise;
 
 /// The version of the JSON form.

@@ -90,10 +90,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::Plan;
     use crate::qos::QoS;
     use crate::report::{GateResult, Verdict};
-    use crate::run::{self, Plan, Shared};
     use crate::scenario::Scenario;
+    use crate::shared::Shared;
 
     const ARCHIVE: usize = 1;
 
@@ -105,7 +106,7 @@ mod tests {
     /// Ten good QoS 1 events of device 0, and then what the test adds.
     fn report(spoil: impl Fn(&Shared)) -> Report {
         let plan = plan();
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         {
             let mut device = shared.ledger.device(0).unwrap();
             for sequence in 0..10 {
@@ -217,7 +218,7 @@ mod tests {
     #[test]
     fn a_run_without_deliveries_proves_nothing() {
         let plan = plan();
-        let report = Report::new(&plan, &run::prepare(&plan), Duration::from_secs(1), Duration::ZERO);
+        let report = Report::new(&plan, &Shared::of(&plan), Duration::from_secs(1), Duration::ZERO);
         assert_eq!(report.broken, ["nothing was delivered to anyone, so nothing was proved"]);
     }
 

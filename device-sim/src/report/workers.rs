@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::workers::WorkerUsage;
+use crate::shared::WorkerUsage;
 
 /// A worker that works for more of its time than this has nothing to spare.
 const BUSY_MAX: f64 = 0.95;

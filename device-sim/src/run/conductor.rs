@@ -13,11 +13,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use super::RunError;
 use super::stage::Stage;
-use super::{RunError, Shared};
-use crate::edge::EdgeStats;
 use crate::gates::Recovery;
 use crate::host::HostError;
+use crate::shared::{EdgeStats, Shared};
 use crate::timeline::{Change, Step};
 
 /// How often it looks.

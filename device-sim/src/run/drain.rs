@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Shared, Stop};
 use crate::ledger::Outstanding;
+use crate::shared::Shared;
+use crate::stop::Stop;
 
 const LOOK: Duration = Duration::from_millis(25);
 

@@ -12,13 +12,11 @@
 //!      └──────connect_timeout, refusal──► error
 //! ```
 
-mod clock;
+mod by_workers;
 mod conductor;
 mod drain;
 mod judging;
-mod latency;
 mod sampling;
-mod shared;
 mod stage;
 mod ticker;
 mod told;
@@ -31,28 +29,24 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-pub use clock::RunClock;
-pub(crate) use drain::Drain;
-pub(crate) use judging::judged;
-pub(crate) use latency::histogram;
-pub use latency::{Latencies, LatencySummary, QuantilePoint};
-pub use shared::{Count, Phase, Shared, Stats, SubscriberState};
-pub(crate) use shared::{LateDeliveries, expectations};
-
-pub(crate) use conductor::Conducting;
-pub(crate) use stage::{Addresses, Stage};
-
+use self::conductor::Conducting;
+use self::judging::judged;
+use self::stage::Stage;
 pub use crate::admin::AdminError;
+use crate::admin::Desk;
 pub use crate::edge::EdgeError;
-use crate::edge::{EdgeStats, Sites};
-use crate::fleet::{self, Identity, Place};
+use crate::edge::Sites;
+use crate::fleet::{self, Place};
 pub use crate::host::HostError;
+use crate::plan::Plan;
 use crate::process;
-use crate::random::Seed;
 use crate::report::Report;
-use crate::scenario::{Clients, Scenario};
+use crate::roster::Identity;
+use crate::scenario::Clients;
+use crate::shared::{EdgeStats, Phase, Shared, SubscriberState};
+use crate::stop::Stop;
 use crate::subscriber;
-use crate::workers::{self, TeamError};
+use crate::workers::team::TeamError;
 
 /// How often waiting looks again.
 const LOOK: Duration = Duration::from_millis(20);
@@ -62,32 +56,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// File descriptors beyond those of the connections.
 const SPARE_FILES: u64 = 256;
-
-/// What to run, and against whom.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The scenario.
-    pub scenario: Scenario,
-    /// The broker's host name or address.
-    pub host: String,
-    /// The broker's TCP port.
-    pub port: u16,
-    /// The seed of everything random.
-    pub seed: u64,
-    /// Tells this run's events from those of others.
-    pub epoch: u32,
-}
-
-/// What the outside wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// Go on.
-    No,
-    /// Publish no more, drain and report.
-    Gently,
-    /// Report at once.
-    Now,
-}
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]
@@ -149,11 +117,6 @@ pub enum RunError {
     Stopped,
 }
 
-/// Builds the state that the tasks of a run share.
-pub fn prepare(plan: &Plan) -> Arc<Shared> {
-    Arc::new(Shared::new(plan))
-}
-
 /// Carries a plan out. `more_files` are the file descriptors this process needs for other things than the fleet.
 ///
 /// # Errors
@@ -165,11 +128,11 @@ pub async fn execute(
     more_files: u64,
 ) -> Result<Report, RunError> {
     let (stage, addresses) = Stage::set(plan).await?;
-    let just_started = stage.admin().map(|admin| shared.gateway.tell(admin)).is_some();
-    shared.gateway.open(shared, just_started).await?;
+    let just_started = stage.admin().map(|admin| shared.admin_is_at(admin)).is_some();
+    let desk = Desk::open(shared, just_started).await?;
     let _sampling = sampling::start(shared);
     if let Clients::Lean(lean) = &plan.scenario.fleet.clients {
-        return workers::execute(plan, lean, shared, stage, &addresses, stop).await;
+        return by_workers::execute(plan, lean, shared, stage, desk, &addresses, stop).await;
     }
     let devices = u64::from(plan.scenario.fleet.devices);
     let members = plan.scenario.subscribers.iter().map(|one| u64::from(one.members)).sum();
@@ -214,7 +177,7 @@ pub async fn execute(
     let (stage, recoveries) = conducting.finish().await?;
     let cpu = process::cpu_time().saturating_sub(cpu_before);
     let report =
-        judged(Report::new(plan, shared, published_for, cpu), plan, shared, &broker, recoveries).await;
+        judged(Report::new(plan, shared, published_for, cpu), plan, shared, desk, &broker, recoveries).await;
     shared.enter(Phase::Done);
 
     // A device that is cut off before its DISCONNECT leaves a Will Message behind.
@@ -269,12 +232,5 @@ pub(crate) fn unreachable(
         wanted: shared.connections_at(0) + shared.subscribers.len() as u64,
         waited,
         error: error.unwrap_or_else(|| "none yet".to_owned()),
-    }
-}
-
-impl Plan {
-    /// The seed as the streams want it.
-    pub fn seed(&self) -> Seed {
-        Seed(self.seed)
     }
 }

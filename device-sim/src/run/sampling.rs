@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Shared;
+use crate::shared::Shared;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,10 +2,11 @@
 
 use tokio::sync::watch;
 
-use super::{Plan, RunError};
+use super::RunError;
 use crate::host::{Host, HostError};
 use crate::mqtt::Broker;
 use crate::network::Proxy;
+use crate::plan::Plan;
 use crate::scenario::phase::{BrokerFault, Disturbance, PhaseSpec, Side};
 use crate::subscriber::Orders;
 use crate::timeline::Change;

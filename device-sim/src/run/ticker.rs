@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Plan, Shared, Stop};
 use crate::fleet::Token;
+use crate::plan::Plan;
 use crate::schedule::Schedule;
+use crate::shared::Shared;
+use crate::stop::Stop;
 
 /// Between ticks. Shorter costs wake-ups, longer adds half of itself to every latency.
 const TICK: Duration = Duration::from_millis(2);

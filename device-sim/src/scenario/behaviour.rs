@@ -9,7 +9,7 @@ use super::section::{FromToml, Section};
 use super::topic::TopicTemplate;
 use crate::payload::protobuf::Schema;
 use crate::payload::{PayloadSpec, RAW_BYTES_MAX, RAW_BYTES_MIN};
-use crate::schedule::{Duty, Lateness, Uplink};
+use crate::scenario::rhythm::{Duty, Lateness, Uplink};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Encoding {

@@ -6,7 +6,7 @@ use super::topic::TopicTemplate;
 pub use crate::class::Class;
 use crate::model::ModelSpec;
 use crate::payload::Encoder;
-use crate::schedule::Rhythm;
+use crate::scenario::rhythm::Rhythm;
 
 /// Devices that measure, encode and behave alike. Their numbers follow each other.
 #[derive(Clone, Debug, PartialEq)]

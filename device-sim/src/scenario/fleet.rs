@@ -9,19 +9,16 @@ use std::time::Duration;
 
 use toml::Table;
 
-use super::behaviour;
 use super::cohort::{Class, Cohort};
 use super::layers::Layers;
 use super::section::{Faults, Section};
 use super::topic::TopicTemplate;
-use super::{Clients, Fleet, LEAN_DEVICES_MAX, clients, model};
+use super::{Clients, Fleet, KEEP_ALIVE_S, LEAN_DEVICES_MAX, LEAN_KEEP_ALIVE_S, behaviour, clients, model};
 use crate::fleets;
-use crate::lean::link::KEEP_ALIVE_SECS;
 use crate::model::world::START_UNIX_MS;
 use crate::model::{ModelSpec, builtin};
-use crate::mqtt::KEEP_ALIVE_S;
 use crate::payload::{Encoder, PayloadSpec};
-use crate::schedule::{Arrivals, Rhythm};
+use crate::scenario::rhythm::{Arrivals, Rhythm};
 
 /// The most cohorts of a fleet.
 const COHORTS_MAX: usize = 64;
@@ -130,7 +127,7 @@ fn fleet(own: &Section<'_>, keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option
     let clients = clients::clients(own, devices as u32);
     let keep_alive = match clients {
         Clients::Honest => KEEP_ALIVE_S,
-        Clients::Lean(_) => KEEP_ALIVE_SECS,
+        Clients::Lean(_) => LEAN_KEEP_ALIVE_S,
     };
     Some(Fleet {
         clients,

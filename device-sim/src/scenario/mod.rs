@@ -22,6 +22,7 @@ pub mod phase;
 pub mod phase_gate;
 pub mod rated;
 mod read;
+pub mod rhythm;
 mod section;
 mod source;
 pub mod subscriber;
@@ -48,6 +49,13 @@ pub const DEVICES_MAX: u32 = 50_000;
 
 /// The most devices of one fleet of lean clients.
 pub const LEAN_DEVICES_MAX: u32 = 1_000_000;
+
+/// Keep Alive, seconds, where the scenario says nothing. Long enough for pings not to matter, short enough to notice a dead peer within a
+/// test.
+pub(crate) const KEEP_ALIVE_S: u16 = 30;
+
+/// The same of lean clients: pings cost little, and a peer that is gone is noticed within half of it more.
+pub(crate) const LEAN_KEEP_ALIVE_S: u16 = 60;
 
 /// A run, complete and checked.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! Seeds, rates, order, lateness, timelines.
 
 use super::*;
+use crate::scenario::rhythm::{Arrivals, Duty, Lateness, Rhythm, Uplink};
 
 const SECOND_US: u64 = 1_000_000;
 

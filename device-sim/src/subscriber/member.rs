@@ -13,10 +13,11 @@ use crate::envelope::{self, Envelope, Opened};
 use crate::ledger::Delivery;
 use crate::mqtt::backoff::Backoff;
 use crate::mqtt::{self, Answer, Handle, Link, LinkEvent, LinkOptions};
+use crate::plan::Plan;
 use crate::qos::QoS;
 use crate::random::Purpose;
-use crate::run::{LateDeliveries, Plan, Shared, SubscriberState};
 use crate::scenario::subscriber::Source;
+use crate::shared::{LateDeliveries, Shared, SubscriberState};
 
 pub(super) struct Member {
     place: usize,

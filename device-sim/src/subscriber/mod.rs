@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::mqtt::{Broker, KEEP_ALIVE_S, LinkOptions};
-use crate::run::{Plan, Shared};
-use crate::scenario::SubscriberSpec;
+use crate::mqtt::{Broker, LinkOptions};
+use crate::plan::Plan;
 use crate::scenario::subscriber::{MEMBERS_MAX, Source};
+use crate::scenario::{KEEP_ALIVE_S, SubscriberSpec};
+use crate::shared::Shared;
 use member::Member;
 use work::Workbench;
 

@@ -6,9 +6,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::envelope::Envelope;
 use crate::mqtt::Answer;
+use crate::plan::Plan;
 use crate::random::{Purpose, Seed, unit};
-use crate::run::{Plan, Shared};
 use crate::scenario::subscriber::Work;
+use crate::shared::Shared;
 
 /// One worker's answers.
 pub(super) struct Workbench {

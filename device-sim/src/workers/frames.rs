@@ -7,19 +7,19 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::usage::WorkerUsage;
 use crate::class::ByClass;
 use crate::lean::{Tally, Times};
 use crate::ledger::Received;
 use crate::qos::ByQoS;
 use crate::scenario::Variant;
+use crate::shared::WorkerUsage;
 
 /// The largest frame: a device of a hundred million events fits.
 const FRAME_BYTES_MAX: u32 = 128 << 20;
 
 /// What a worker is told to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// Its part; first of all.
     Assign(Box<Assignment>),
     /// Connect the devices.
@@ -36,26 +36,26 @@ pub(super) enum Order {
 
 /// One worker's part of a run.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Assignment {
+pub(crate) struct Assignment {
     /// Which worker it is.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// The scenario's text.
-    pub(super) scenario: String,
+    pub(crate) scenario: String,
     /// What is changed of it.
-    pub(super) variant: Variant,
+    pub(crate) variant: Variant,
     /// Where devices find the broker.
-    pub(super) devices: SocketAddr,
+    pub(crate) devices: SocketAddr,
     /// Where subscribers find it.
-    pub(super) subscribers: SocketAddr,
-    pub(super) seed: u64,
-    pub(super) epoch: u32,
+    pub(crate) subscribers: SocketAddr,
+    pub(crate) seed: u64,
+    pub(crate) epoch: u32,
     /// The subscribers that it is, by their places in the scenario.
-    pub(super) checkers: Vec<usize>,
+    pub(crate) checkers: Vec<usize>,
 }
 
 /// What a worker tells.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum News {
+pub(crate) enum News {
     /// How far it is.
     Progress(Box<Progress>),
     /// What was asked for.
@@ -66,31 +66,31 @@ pub(super) enum News {
 
 /// How far a worker is.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Progress {
-    pub(super) tally: Tally,
-    pub(super) times: Vec<Times>,
-    pub(super) usage: WorkerUsage,
+pub(crate) struct Progress {
+    pub(crate) tally: Tally,
+    pub(crate) times: Vec<Times>,
+    pub(crate) usage: WorkerUsage,
     /// Everything that was due has been handed out.
-    pub(super) is_done: bool,
+    pub(crate) is_done: bool,
 }
 
 /// A device's number and its rows.
-pub(super) type Rows = (u32, Vec<u64>);
+pub(crate) type Rows = (u32, Vec<u64>);
 
 /// Halves of the ledger of some devices.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// Of the devices that publish here.
-    pub(super) published: Vec<Rows>,
+    pub(crate) published: Vec<Rows>,
     /// Of the subscribers here, by their place.
-    pub(super) arrived: Vec<(usize, Vec<Rows>)>,
+    pub(crate) arrived: Vec<(usize, Vec<Rows>)>,
     /// What those count themselves, over all devices.
-    pub(super) counts: Vec<(usize, ByClass<ByQoS<Received>>)>,
+    pub(crate) counts: Vec<(usize, ByClass<ByQoS<Received>>)>,
 }
 
 /// Why a frame did not come or go.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     /// The other side is gone.
     #[error("the other side is gone")]
     Gone,
@@ -109,7 +109,7 @@ pub(super) enum FrameError {
 }
 
 /// Writes one frame.
-pub(super) fn write(out: &mut impl Write, what: &impl Serialize) -> Result<(), FrameError> {
+pub(crate) fn write(out: &mut impl Write, what: &impl Serialize) -> Result<(), FrameError> {
     let mut frame = vec![0; 4];
     rmp_serde::encode::write(&mut frame, what)?;
     let length = (frame.len() - 4) as u64;
@@ -123,7 +123,7 @@ pub(super) fn write(out: &mut impl Write, what: &impl Serialize) -> Result<(), F
 }
 
 /// Reads one frame.
-pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, FrameError> {
+pub(crate) fn read<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, FrameError> {
     let mut length = [0; 4];
     from.read_exact(&mut length).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => FrameError::Gone,

@@ -15,15 +15,9 @@
 //!             ──Leave───►
 //! ```
 //!
-//! [`lean`] is a run with them, [`team`] the processes, [`worker`] the other side.
+//! [`frames`] is what they say, [`team`] the processes, [`worker`] the other side.
 
-mod frames;
-mod lean;
-mod team;
+pub(crate) mod frames;
+pub(crate) mod team;
 mod usage;
-mod worker;
-
-pub(crate) use lean::execute;
-pub use team::TeamError;
-pub use usage::WorkerUsage;
-pub(crate) use worker::run as run_worker;
+pub(crate) mod worker;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::frames::{self, Assignment, FrameError, News, Order};
-use crate::run::Plan;
+use crate::plan::Plan;
 use crate::scenario::LeanClients;
 
 /// A worker that tells nothing for so long has failed: each tells how far it is four times a second.
@@ -68,7 +68,7 @@ pub enum TeamError {
 }
 
 /// The workers of one run. Dropping it ends them all.
-pub(super) struct Team {
+pub(crate) struct Team {
     workers: Vec<Member>,
     news: mpsc::Receiver<(usize, Result<News, FrameError>)>,
 }
@@ -82,7 +82,7 @@ struct Member {
 
 impl Team {
     /// Starts the workers and gives each its part.
-    pub(super) fn start(
+    pub(crate) fn start(
         plan: &Plan,
         lean: &LeanClients,
         devices: SocketAddr,
@@ -144,12 +144,12 @@ impl Team {
         Ok(Member { child, orders: Some(orders), heard: Instant::now() })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.workers.len()
     }
 
     /// Tells all of them.
-    pub(super) fn tell(&mut self, order: &Order) -> Result<(), TeamError> {
+    pub(crate) fn tell(&mut self, order: &Order) -> Result<(), TeamError> {
         (0..self.workers.len()).try_for_each(|number| self.tell_one(number, order))
     }
 
@@ -160,7 +160,7 @@ impl Team {
     }
 
     /// The next news within so long, if there are any.
-    pub(super) async fn hear(&mut self, within: Duration) -> Result<Option<(usize, News)>, TeamError> {
+    pub(crate) async fn hear(&mut self, within: Duration) -> Result<Option<(usize, News)>, TeamError> {
         let Ok(Some((number, news))) = tokio::time::timeout(within, self.news.recv()).await else {
             return self.find_silent().map_or(Ok(None), Err);
         };
@@ -178,7 +178,7 @@ impl Team {
     }
 
     /// Tells them to leave, and ends those that do not.
-    pub(super) async fn dismiss(mut self) {
+    pub(crate) async fn dismiss(mut self) {
         // One that is gone already has left.
         let _ = self.tell(&Order::Leave);
         for worker in &mut self.workers {

@@ -8,16 +8,16 @@ use std::time::Duration;
 use super::frames::{self, Assignment, FrameError, News, Order, Page, Progress};
 use super::usage::Meter;
 use crate::lean::{Dialers, Engine, LeanError, TcpDialer, monotonic_us};
+use crate::plan::Plan;
 use crate::process;
-use crate::run::Plan;
 use crate::scenario::{Clients, Scenario, ScenarioFaults};
 
 /// Between reports.
-pub(super) const REPORT: Duration = Duration::from_millis(250);
+pub(crate) const REPORT: Duration = Duration::from_millis(250);
 /// Orders that may wait, and news.
 const LINE: usize = 16;
 /// File descriptors beyond those of the connections.
-pub(super) const SPARE_FILES: u64 = 64;
+pub(crate) const SPARE_FILES: u64 = 64;
 
 /// Why a worker ends other than by an order.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +137,7 @@ fn engine(assignment: Assignment) -> Result<Engine, WorkerError> {
 }
 
 /// Files that a worker needs at most.
-pub(super) fn files(connections: u64, workers: u64, subscribers: u64) -> u64 {
+pub(crate) fn files(connections: u64, workers: u64, subscribers: u64) -> u64 {
     connections.div_ceil(workers.max(1)) + subscribers + SPARE_FILES
 }
 

@@ -17,8 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use broker::{Broker, Fault, Plant};
-use device_sim::run::{self, Plan, Stop};
+use device_sim::plan::Plan;
+use device_sim::run;
 use device_sim::scenario::Scenario;
+use device_sim::shared::Shared;
+use device_sim::stop::Stop;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -103,7 +106,7 @@ fn run(qos: u8, fault: Fault, seed: u64) -> Value {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let report = runtime.expect("a runtime").block_on(async {
             let (_stop, stopped) = watch::channel(Stop::No);
-            run::execute(&plan, &run::prepare(&plan), stopped, 200).await.expect("the run takes place")
+            run::execute(&plan, &Shared::of(&plan), stopped, 200).await.expect("the run takes place")
         });
         serde_json::to_value(report).expect("a report in JSON")
     };

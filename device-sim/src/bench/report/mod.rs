@@ -16,7 +16,7 @@ use super::memory::Growth;
 use super::scaling::{self, Curve};
 use super::scenario::Scenario;
 use super::table::markdown;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 const BEGIN: &str = "<!-- measured: written by `device-sim bench`, between here and the end mark -->\n";
 const END: &str = "<!-- measured: end -->\n";

@@ -8,7 +8,7 @@ use crate::bench::broker::{Peer, Running};
 use crate::bench::figures::Figures;
 use crate::bench::lean::Wanted;
 use crate::bench::load::{self, Load, Until};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// Room for the largest backlog, and nothing else that is kept: the topics are no stream's.
 const SETTINGS: [&str; 3] =

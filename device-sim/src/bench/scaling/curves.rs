@@ -7,7 +7,7 @@ use crate::bench::broker::Peer;
 use crate::bench::figures::Figures;
 use crate::bench::lean::{NUMBER, Pace, Role, Wanted};
 use crate::bench::load::{self, Load, Until};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// Publishers where their number is not what grows. Each has several topics at every point, so that no point profits from one topic again
 /// and again.

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::broker::Peer;
 use super::figures::{Figures, middle};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::report::text::grouped;
 
 /// One of the things there can be more of.

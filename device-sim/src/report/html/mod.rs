@@ -115,15 +115,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::plan::Plan;
     use crate::report::junit::tests::tags_of;
-    use crate::report::series::{GatewaySample, Sample, Spread};
-    use crate::run::{self, Plan};
     use crate::scenario::Scenario;
+    use crate::shared::Shared;
+    use crate::shared::series::{GatewaySample, Sample, Spread};
 
     fn report() -> Report {
         let scenario = Scenario::parse(include_str!("../../../scenarios/first.toml")).unwrap();
         let plan = Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 };
-        let shared = run::prepare(&plan);
+        let shared = Shared::of(&plan);
         for latency_us in 1..2_000 {
             shared.due_to_puback.record(latency_us * 7, true);
         }

@@ -3,7 +3,7 @@
 use super::plot::{Axis, Band, Line, Plot, Unit};
 use crate::report::Report;
 use crate::report::markup::escaped;
-use crate::report::series::{GatewaySample, Sample, Spread};
+use crate::shared::series::{GatewaySample, Sample, Spread};
 
 /// How many colours the page has.
 const COLOURS: usize = 8;

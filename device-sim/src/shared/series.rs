@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::run::{LatencySummary, Phase, Shared};
+use super::{LatencySummary, Phase, Shared};
 
 /// The most samples that are kept.
 pub const SAMPLES_MAX: usize = 4_096;
@@ -266,8 +266,7 @@ fn phase_name(shared: &Shared, now_us: u64) -> String {
 impl Counters {
     fn read(shared: &Shared) -> Self {
         let stats = &shared.stats;
-        let delivered =
-            |one: &crate::run::SubscriberState| one.delivered.qos0.get() + one.delivered.qos1.get();
+        let delivered = |one: &super::SubscriberState| one.delivered.qos0.get() + one.delivered.qos1.get();
         Counters {
             due: stats.due.qos0.get() + stats.due.qos1.get(),
             sent: stats.sent.qos0.get() + stats.sent.qos1.get(),
@@ -346,12 +345,12 @@ fn rounded(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{self, Plan};
+    use crate::plan::Plan;
     use crate::scenario::Scenario;
 
     fn shared() -> std::sync::Arc<Shared> {
         let scenario = Scenario::parse(include_str!("../../scenarios/first.toml")).unwrap();
-        run::prepare(&Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 })
+        Shared::of(&Plan { scenario, host: "broker".to_owned(), port: 1_883, seed: 1, epoch: 2 })
     }
 
     fn at(seconds: f64) -> Duration {

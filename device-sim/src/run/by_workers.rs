@@ -9,23 +9,28 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::frames::{News, Order, Page, Progress};
-use super::team::{Team, TeamError};
-use super::worker::{REPORT, files};
+use super::conductor::Conducting;
+use super::drain::Drain;
+use super::judging::judged;
+use super::stage::{Addresses, Stage};
+use super::{RunError, told, unreachable};
+use crate::admin::Desk;
 use crate::class::Class;
-use crate::fleet::identities;
 use crate::lean::{Tally, Timing, monotonic_us};
 use crate::ledger::{Merger, Outstanding, Received};
 use crate::mqtt::Broker;
+use crate::plan::Plan;
 use crate::process;
 use crate::qos::{ByQoS, QoS};
 use crate::report::Report;
-use crate::run::{
-    Addresses, Conducting, Drain, Phase, Plan, RunError, Shared, Stage, Stop, expectations, judged,
-    unreachable,
-};
+use crate::roster::identities;
 use crate::scenario::{LeanClients, topic};
+use crate::shared::{Phase, Shared, expectations};
+use crate::stop::Stop;
 use crate::subscriber;
+use crate::workers::frames::{News, Order, Page, Progress};
+use crate::workers::team::{Team, TeamError};
+use crate::workers::worker::{REPORT, files};
 
 /// How often waiting looks again.
 const LOOK: Duration = Duration::from_millis(20);
@@ -61,6 +66,7 @@ pub(crate) async fn execute(
     lean: &LeanClients,
     shared: &Arc<Shared>,
     stage: Stage,
+    desk: Desk,
     addresses: &Addresses,
     mut stop: watch::Receiver<Stop>,
 ) -> Result<Report, RunError> {
@@ -109,7 +115,7 @@ pub(crate) async fn execute(
     let cpu = shared.workers().iter().map(|worker| worker.cpu_s).sum();
     run.collect().await?;
     let report = Report::new(plan, shared, published_for, Duration::from_secs_f64(cpu));
-    let report = judged(report, plan, shared, &name, recoveries).await;
+    let report = judged(report, plan, shared, desk, &name, recoveries).await;
     shared.enter(Phase::Done);
     run.team.dismiss().await;
     let _ = goodbye.send(true);
@@ -164,7 +170,7 @@ impl Coordinator<'_> {
             *reports += 1;
         }
         let Some(before) = self.told.get_mut(number) else { return };
-        shared.add(before, &progress.tally);
+        told::add_all(shared, before, &progress.tally);
         *before = progress.tally;
         if let Some(done) = self.done.get_mut(number) {
             *done = progress.is_done;

@@ -11,7 +11,7 @@ pub struct RunClock(SetOnce<Instant>);
 
 impl RunClock {
     /// Starts it; once.
-    pub(super) fn start(&self) {
+    pub(crate) fn start(&self) {
         let _ = self.0.set(Instant::now());
     }
 
