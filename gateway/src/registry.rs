@@ -12,10 +12,11 @@ use doors::Floor;
 use gateway_protocol::ReasonCode;
 use std::borrow::Borrow;
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -39,8 +40,10 @@ pub struct Seat {
     pub client_id: Arc<str>,
     /// The Reason Code it was asked to close with; 0: it was not.
     close: AtomicU8,
-    waker: Mutex<Option<Waker>>,
-    left: Notify,
+    /// Of the connection's task.
+    waker: Waker,
+    /// For those that wait until it has gone.
+    left: OnceLock<Box<Notify>>,
 }
 
 /// A seat that is found by its Client Identifier, which stands in the table only once.
@@ -68,24 +71,17 @@ impl PartialEq for ByClientId {
 impl Eq for ByClientId {}
 
 impl Seat {
-    fn of(client_id: &str) -> Arc<Self> {
-        Arc::new(Self {
-            client_id: client_id.into(),
-            close: AtomicU8::new(0),
-            waker: Mutex::default(),
-            left: Notify::new(),
-        })
+    fn of(client_id: &str, waker: Waker) -> Arc<Self> {
+        Arc::new(Self { client_id: client_id.into(), close: AtomicU8::new(0), waker, left: OnceLock::new() })
     }
 
     /// Asks the connection to close and tell its client why. The first reason stands.
     pub fn ask_to_close(&self, reason: ReasonCode) {
         let _ = self.close.compare_exchange(0, reason.as_u8(), Ordering::AcqRel, Ordering::Acquire);
-        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
-            waker.wake_by_ref();
-        }
+        self.waker.wake_by_ref();
     }
 
-    /// Why the connection is to close, if it is. Wakes `waker` when that changes.
+    /// Why the connection is to close, if it is. Its task is woken when that changes.
     pub fn close_asked(&self) -> Option<ReasonCode> {
         match self.close.load(Ordering::Acquire) {
             0 => None,
@@ -93,9 +89,10 @@ impl Seat {
         }
     }
 
-    /// Whom to wake when the connection is asked to close.
-    pub fn set_waker(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    /// Who is woken when the connection is asked to close: its task, the one that claimed the seat.
+    #[must_use]
+    pub const fn waker(&self) -> &Waker {
+        &self.waker
     }
 }
 
@@ -115,7 +112,10 @@ impl Drop for Claim {
             clients.remove(client_id);
         }
         drop(clients);
-        self.seat.left.notify_waiters();
+        // Whoever made it saw the seat in the table after that, so it is seen here.
+        if let Some(left) = self.seat.left.get() {
+            left.notify_waiters();
+        }
     }
 }
 
@@ -160,21 +160,22 @@ impl Registry {
         self.floor.idle().await;
     }
 
-    /// Takes a Client Identifier, after whoever has it now has left.
+    /// Takes a Client Identifier for the task that asks, after whoever has it now has left.
     ///
     /// # Errors
     /// [`TakeoverTimedOut`].
     pub async fn claim(self: &Arc<Self>, client_id: &str) -> Result<Claim, TakeoverTimedOut> {
         let claim = async {
+            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
             loop {
                 let holder = {
                     let clients = self.clients();
                     match clients.get(client_id) {
                         Some(holder) => holder.0.clone(),
-                        None => return self.seat(clients, client_id),
+                        None => return self.seat(clients, client_id, waker),
                     }
                 };
-                let left = holder.left.notified();
+                let left = holder.left.get_or_init(Box::default).notified();
                 tokio::pin!(left);
                 // Registered before the map is looked at again, so that a holder leaving in between is not missed.
                 left.as_mut().enable();
@@ -192,11 +193,16 @@ impl Registry {
     /// Takes a Client Identifier that nobody has now. Whoever wants it then waits for the claim to be given back.
     pub fn try_claim(self: &Arc<Self>, client_id: &str) -> Option<Claim> {
         let clients = self.clients();
-        (!clients.contains(client_id)).then(|| self.seat(clients, client_id))
+        (!clients.contains(client_id)).then(|| self.seat(clients, client_id, Waker::noop().clone()))
     }
 
-    fn seat(self: &Arc<Self>, mut clients: MutexGuard<'_, HashSet<ByClientId>>, client_id: &str) -> Claim {
-        let seat = Seat::of(client_id);
+    fn seat(
+        self: &Arc<Self>,
+        mut clients: MutexGuard<'_, HashSet<ByClientId>>,
+        client_id: &str,
+        waker: Waker,
+    ) -> Claim {
+        let seat = Seat::of(client_id, waker);
         clients.insert(ByClientId(seat.clone()));
         Claim { registry: self.clone(), seat }
     }

@@ -266,12 +266,12 @@ impl Connection {
                 false => (Dropped::Damaged, Reason::Damaged),
             };
             delivery::dropped(reason, 1);
-            self.context.decide(&self.client_id, "", Action::Dropped, why, 1);
+            self.context.decide(&self.claim.seat.client_id, "", Action::Dropped, why, 1);
             self.context.engine.note_undeliverable(1);
             durable.acks.push(sequence);
             return Step::Done;
         };
-        self.feed.extra.clear();
+        self.feed.no_extra();
         let profile = &run.profile;
         let how = How {
             qos: QoS::try_from(event.qos).unwrap_or(QoS::AtMostOnce).min(profile.qos),

@@ -101,12 +101,13 @@ impl Connection {
             taking.subscription_id = subscription_id;
             return Ok(QoS::AtLeastOnce);
         }
-        let waker = self.outbox.waker().clone();
-        let worker =
-            consumer.join(&self.client_id, WorkerKind::Mqtt, 0, waker).map_err(|error| match error {
+        let waker = self.claim.seat.waker().clone();
+        let worker = consumer.join(&self.claim.seat.client_id, WorkerKind::Mqtt, 0, waker).map_err(
+            |error| match error {
                 JoinError::TooManyWorkers(_) => ReasonCode::QuotaExceeded,
                 JoinError::Ended => ReasonCode::TopicFilterInvalid,
-            })?;
+            },
+        )?;
         work.taking.push(Taking {
             filter: filter.into(),
             subscription_id,
@@ -183,7 +184,7 @@ impl Connection {
         if let Some(ended) = taking.worker.ended() {
             if ended != Ended::ShutDown {
                 let consumer = taking.consumer.name();
-                tracing::info!(client_id = %self.client_id, consumer, ?ended, "a worker is disconnected");
+                tracing::info!(client_id = %self.client_id(), consumer, ?ended, "a worker is disconnected");
                 self.feed.failure = Some(Why::WorkerEnded(ended));
             }
             return false;
@@ -217,12 +218,12 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> bool {
         let Some(event) = delivery.event() else { return true };
-        self.feed.extra.clear();
+        self.feed.no_extra();
         if self.session.version().is_v5() {
-            describe(&mut self.feed.extra, &event, delivery.offset(), delivery.time_ms());
+            describe(self.feed.extra.make(), &event, delivery.offset(), delivery.time_ms());
             let attempt = delivery.attempt.to_string();
             // It is short and without U+0000.
-            let _ = self.feed.extra.push(Property::UserProperty { name: "attempt", value: &attempt });
+            let _ = self.feed.extra.make().push(Property::UserProperty { name: "attempt", value: &attempt });
         }
         let ids: &[u32] = if taking.subscription_id == 0 { &[] } else { &[taking.subscription_id] };
         // Another attempt is another message to whoever gets it, so it does not carry DUP.

@@ -23,7 +23,8 @@ impl Connection {
         if publish.qos != QoS::ExactlyOnce || self.durable.is_none() || is_refused {
             return is_stored;
         }
-        let entry = Entry::PublishReceived { client_id: &self.client_id, packet_id: packet_id.get() };
+        let entry =
+            Entry::PublishReceived { client_id: &self.claim.seat.client_id, packet_id: packet_id.get() };
         // An entry this small always has room next to what one read brings.
         stored.push(&entry).is_ok() || is_stored
     }
@@ -35,7 +36,8 @@ impl Connection {
         batch: &mut ReadBatch,
         out: &mut Vec<u8>,
     ) {
-        let entry = Entry::PublishReleased { client_id: &self.client_id, packet_id: packet_id.get() };
+        let entry =
+            Entry::PublishReleased { client_id: &self.claim.seat.client_id, packet_id: packet_id.get() };
         if self.durable.is_some() && stored.push(&entry).is_ok() {
             batch.replies.push(Reply::PubComp(packet_id));
         } else {
@@ -48,7 +50,7 @@ impl Connection {
         run.push(sequence);
         let mut bytes = Vec::with_capacity(12);
         run.encode(&mut bytes);
-        let entry = Entry::DeliveryReceived { client_id: &self.client_id, runs: &bytes };
+        let entry = Entry::DeliveryReceived { client_id: &self.claim.seat.client_id, runs: &bytes };
         if stored.push(&entry).is_ok() {
             batch.replies.push(Reply::PubRel(sequence));
         }

@@ -1,6 +1,7 @@
 //! What the client gets: from its outbox, from the streams it reads, (`backlog`) from its durable backlog, and (`consumer`) to work on.
 
 use super::metrics;
+use super::seldom::Seldom;
 use super::task::Connection;
 use super::words::Why;
 use crate::clock;
@@ -25,9 +26,9 @@ use std::task::Context;
 pub(super) struct Feed {
     /// The parcel under way.
     parcel: Option<Box<Unpacking>>,
-    pub(super) extra: PropertiesBuf,
+    pub(super) extra: Seldom<PropertiesBuf>,
     /// Retained Messages for subscriptions just made.
-    pub(super) retained: VecDeque<Retained>,
+    pub(super) retained: Seldom<VecDeque<Retained>>,
     pub(super) counts: metrics::Sent,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
@@ -105,6 +106,13 @@ fn find(context: &super::Context, filter: &str) -> Vec<Arc<RetainedMessage>> {
 }
 
 impl Feed {
+    /// No properties for the message that is next.
+    pub(super) fn no_extra(&mut self) {
+        if let Some(extra) = self.extra.get_mut() {
+            extra.clear();
+        }
+    }
+
     /// Messages of the parcel under way that are not sent.
     pub(super) fn unfinished(&self) -> usize {
         self.parcel.as_ref().map_or(0, |unpacking| unpacking.parcel.len().saturating_sub(unpacking.done))
@@ -139,28 +147,28 @@ impl Connection {
 
     fn feed_retained(&mut self, out: &mut Vec<u8>) {
         while self.has_room(out)
-            && let Some(mut retained) = self.feed.retained.pop_front()
+            && let Some(mut retained) = self.feed.retained.get_mut().and_then(VecDeque::pop_front)
         {
             let Some(message) = retained.next(&self.context) else { continue };
             let grant = retained.grant;
             let published = QoS::try_from(message.event().qos).unwrap_or(QoS::AtMostOnce);
             let qos = published.min(grant.qos);
             // Above QoS 0 a durable session has them in its backlog.
-            if !self.outbox.is_durable || qos == QoS::AtMostOnce {
-                self.feed.extra.clear();
+            if !self.is_durable || qos == QoS::AtMostOnce {
+                self.feed.no_extra();
                 let ids: &[u32] = if grant.subscription_id == 0 { &[] } else { &[grant.subscription_id] };
                 let how = How { qos, retain: true, dup: false, sequence: None, ids, origin: None };
                 if matches!(self.deliver(&message.event(), &how, out), Step::Stop) {
-                    self.feed.retained.push_front(retained);
+                    self.feed.retained.make().push_front(retained);
                     return;
                 }
                 self.feed.counts.routed += 1;
             }
             retained.advance();
-            self.feed.retained.push_front(retained);
+            self.feed.retained.make().push_front(retained);
         }
-        if self.feed.retained.is_empty() && self.feed.retained.capacity() > 0 {
-            self.feed.retained = VecDeque::new();
+        if self.feed.retained.get().is_some_and(VecDeque::is_empty) {
+            self.feed.retained.clear();
         }
     }
 
@@ -168,7 +176,7 @@ impl Connection {
         while self.has_room(out) {
             let next = match self.feed.parcel.take() {
                 Some(begun) => Some(*begun),
-                None => self.outbox.pop().map(Unpacking::of),
+                None => self.outbox.as_ref().and_then(|outbox| outbox.pop()).map(Unpacking::of),
             };
             let Some(mut unpacking) = next else { return };
             while let Some((pick, mut events)) = unpacking.rest() {
@@ -222,7 +230,7 @@ impl Connection {
     /// Whether the message is dealt with; if not, the client takes no more now.
     fn send_one(&mut self, shipment: &Shipment, pick: &Pick, at: usize, out: &mut Vec<u8>) -> bool {
         let Some(event) = shipment.batch().event(at) else { return true };
-        self.feed.extra.clear();
+        self.feed.no_extra();
         let how = How {
             qos: QoS::try_from(event.qos).unwrap_or(QoS::AtMostOnce).min(pick.granted),
             retain: pick.retain_as_published && event.retain,
@@ -235,7 +243,7 @@ impl Connection {
     }
 
     fn feed_streams(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
-        if self.cursors.is_empty() {
+        if self.cursors.get().is_none() {
             return;
         }
         let engine = self.context.engine.clone();
@@ -243,7 +251,7 @@ impl Connection {
         let (turn, pauses) = (self.context.replays.turn(), self.context.pressure.pauses_replay());
         let had_turn = self.feed.replay_turn == turn;
         let mut waits = false;
-        cursors.retain_mut(|cursor| {
+        cursors.make().retain_mut(|cursor| {
             if pauses && cursor.is_replaying(&engine) {
                 waits = true;
                 if had_turn {
@@ -269,7 +277,9 @@ impl Connection {
             }
             true
         });
-        self.cursors = cursors;
+        if !cursors.make().is_empty() {
+            self.cursors = cursors;
+        }
         if !waits {
             self.feed.replay_turn = None;
         } else if !had_turn {
@@ -288,11 +298,11 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> bool {
         let Some(event) = batch.event(index) else { return true };
-        self.feed.extra.clear();
+        self.feed.no_extra();
         if self.session.version().is_v5()
             && let Some(offset) = batch.offset_of(index)
         {
-            describe(&mut self.feed.extra, &event, offset, batch.time_ms(index));
+            describe(self.feed.extra.make(), &event, offset, batch.time_ms(index));
         }
         let ids: &[u32] = if subscription_id == 0 { &[] } else { &[subscription_id] };
         // A stream is read at the QoS that was granted, whatever the event was published at: it was stored all the same.
@@ -300,7 +310,7 @@ impl Connection {
         let origin = self.origin_in(batch, index, &event).map(|origin| Origin { routed_ms: None, ..origin });
         let how = How { qos: granted, retain: false, dup: false, sequence: None, ids, origin };
         let is_done = matches!(self.deliver(&event, &how, out), Step::Done);
-        self.feed.counts.routed += u64::from(is_done);
+        self.feed.counts.routed += u32::from(is_done);
         is_done
     }
 
@@ -312,17 +322,23 @@ impl Connection {
             let is_begun = how.dup && how.qos == QoS::ExactlyOnce;
             if left_ms == 0 && !is_begun {
                 self.feed.counts.expired += 1; // [MQTT-3.3.2-5]
-                self.context.decide(&self.client_id, event.topic, Action::Expired, Reason::MessageExpired, 1);
+                self.context.decide(
+                    self.client_id(),
+                    event.topic,
+                    Action::Expired,
+                    Reason::MessageExpired,
+                    1,
+                );
                 return Step::Done;
             }
             if is_v5 {
                 let secs = u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-                let _ = self.feed.extra.push(Property::MessageExpiryInterval(secs)); // [MQTT-3.3.2-6]
+                let _ = self.feed.extra.make().push(Property::MessageExpiryInterval(secs)); // [MQTT-3.3.2-6]
             }
         }
         if is_v5 {
             for id in how.ids {
-                let _ = self.feed.extra.push(Property::SubscriptionIdentifier(*id));
+                let _ = self.feed.extra.make().push(Property::SubscriptionIdentifier(*id));
             }
         }
         let delivery = Delivery {
@@ -331,7 +347,7 @@ impl Connection {
             dup: how.dup,
             sequence: how.sequence,
             topic: event.topic,
-            extra: self.feed.extra.as_properties().raw(),
+            extra: self.feed.extra.get().map_or(&[], |extra| extra.as_properties().raw()),
             properties: if is_v5 { event.properties } else { &[] },
             payload: event.payload,
         };
@@ -353,7 +369,7 @@ impl Connection {
             Sent::TooLarge => {
                 self.feed.counts.too_large += 1;
                 self.context.decide(
-                    &self.client_id,
+                    self.client_id(),
                     event.topic,
                     Action::Dropped,
                     Reason::DeliveryTooLarge,

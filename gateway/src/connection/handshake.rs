@@ -50,7 +50,7 @@ where
         };
         let outcome = poll_fn(|cx| connection.poll(&context, &mut stream, cx)).await;
         connection.tell_end(outcome);
-        context.presence.departed(&connection.client_id, cause_of(outcome), clock::unix_ms());
+        context.presence.departed(connection.client_id(), cause_of(outcome), clock::unix_ms());
         Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
     }
 }
@@ -100,7 +100,7 @@ where
                     metrics::connect(Connect::Accepted);
                     arrived(context, &connection, stream);
                     place.answered();
-                    connection.queue(out);
+                    connection.queue(&out);
                     return Ok(connection);
                 }
                 Err(outcome) => outcome,
@@ -254,10 +254,9 @@ fn open<'a>(
             tap::tell_accepted(context, &hello.client_id, session, session_present);
         }
         let session = std::mem::replace(session, Session::new(context.limits.clone(), clock::monotonic()));
-        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let has_will = hello.will.is_some();
         let peer = Peer { session, has_will, claim, durable, received, listener };
-        let connection = Box::new(Connection::new(context.clone(), peer, &waker));
+        let connection = Box::new(Connection::new(context.clone(), peer));
         if !is_accepted {
             leave::abandon(context, connection).await;
             return Err(Connect::Refused);

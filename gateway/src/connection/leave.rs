@@ -31,19 +31,22 @@ pub(super) async fn leave<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     connection.feed.counts.report();
-    let filters = std::mem::take(&mut connection.subscriptions);
-    if !filters.is_empty() {
+    let filters = connection.subscriptions.take();
+    if let Some(outbox) = &connection.outbox
+        && !filters.is_empty()
+    {
         context.live.change(|router| {
             for filter in filters.iter().filter_map(|text| TopicFilter::parse(text).ok()) {
-                leave_filter(router, &connection.outbox, filter);
+                leave_filter(router, outbox, filter);
             }
         });
     }
-    let left = connection.outbox.close() + connection.feed.unfinished() + connection.session.live_in_flight();
+    let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.close());
+    let left = waiting + connection.feed.unfinished() + connection.session.live_in_flight();
     if left > 0 {
         delivery::dropped(Dropped::SubscriberGone, left as u64);
         let count = u32::try_from(left).unwrap_or(u32::MAX);
-        context.decide(&connection.client_id, "", Action::Dropped, Reason::SubscriberGone, count);
+        context.decide(connection.client_id(), "", Action::Dropped, Reason::SubscriberGone, count);
     }
     if let Some(work) = connection.work.take() {
         work.end(outcome);
@@ -77,13 +80,15 @@ impl Connection {
             ReasonCode::MalformedPacket => Reason::Malformed,
             _ => Reason::ProtocolError,
         });
-        self.context.decide(&self.client_id, "", Action::Disconnected, reason, 1);
+        self.context.decide(self.client_id(), "", Action::Disconnected, reason, 1);
     }
 }
 
 /// Takes a connection that was not accepted after all out of every table.
 pub(super) async fn abandon(context: &Context, mut connection: Box<Connection>) {
-    connection.outbox.close();
+    if let Some(outbox) = &connection.outbox {
+        outbox.close();
+    }
     close_session(context, &mut connection, Outcome::Left).await;
 }
 
@@ -129,7 +134,7 @@ async fn close_session(context: &Context, connection: &mut Connection, outcome: 
     let granted = connection.session.client_limits().session_expiry_secs;
     let expiry_secs =
         connection.final_expiry_secs.unwrap_or(granted).min(context.limits.session_expiry_max_secs);
-    let mut ending = Ending::new(&connection.client_id, outcome, connection.has_will, expiry_secs);
+    let mut ending = Ending::new(connection.client_id(), outcome, connection.has_will, expiry_secs);
     if let Some(durable) = connection.durable.take() {
         durable.session.detach();
         let mut acks = Vec::new();
@@ -148,7 +153,7 @@ async fn close_session(context: &Context, connection: &mut Connection, outcome: 
     let submitted = submitted.await;
     if let Err(error) = &submitted {
         metrics::session_left_open();
-        tracing::debug!(%error, client_id = %connection.client_id, "the end of a connection is logged later");
+        tracing::debug!(%error, client_id = %connection.client_id(), "the end of a connection is logged later");
     }
     context.endings.put(ending, submitted.ok());
 }

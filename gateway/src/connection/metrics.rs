@@ -356,13 +356,13 @@ impl Received {
 /// What was sent since the last report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
-    by_qos: [u64; 3],
+    by_qos: [u32; 3],
     /// Live messages that are done with: sent at QoS 0, or acknowledged.
-    pub(super) acked: u64,
-    pub(super) expired: u64,
-    pub(super) too_large: u64,
+    pub(super) acked: u32,
+    pub(super) expired: u32,
+    pub(super) too_large: u32,
     /// Read from a stream: routed by the very act of being sent.
-    pub(super) routed: u64,
+    pub(super) routed: u32,
 }
 
 impl Sent {
@@ -371,7 +371,7 @@ impl Sent {
         match qos {
             QoS::AtMostOnce => {
                 *at_most_once += 1;
-                self.acked += u64::from(!is_durable);
+                self.acked += u32::from(!is_durable);
             }
             QoS::AtLeastOnce => *at_least_once += 1,
             QoS::ExactlyOnce => *exactly_once += 1,
@@ -380,7 +380,7 @@ impl Sent {
 
     /// So many live messages at once.
     pub(super) fn sent_live(&mut self, qos: QoS, count: usize) {
-        let count = count as u64;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         if let Some(sent) = self.by_qos.get_mut(usize::from(qos.as_u8())) {
             *sent += count;
         }
@@ -390,7 +390,7 @@ impl Sent {
     }
 
     /// Messages that will never be sent.
-    pub(super) const fn undeliverable(&self) -> u64 {
+    pub(super) const fn undeliverable(&self) -> u32 {
         self.expired + self.too_large
     }
 
@@ -399,15 +399,16 @@ impl Sent {
         if counts == Self::default() {
             return;
         }
-        SENT.fetch_add(counts.by_qos.iter().sum(), Ordering::Relaxed);
-        delivery::sent(counts.by_qos);
-        delivery::routed(counts.routed);
-        delivery::acked(counts.acked);
+        let by_qos = counts.by_qos.map(u64::from);
+        SENT.fetch_add(by_qos.iter().sum(), Ordering::Relaxed);
+        delivery::sent(by_qos);
+        delivery::routed(counts.routed.into());
+        delivery::acked(counts.acked.into());
         if counts.expired > 0 {
-            delivery::expired(counts.expired);
+            delivery::expired(counts.expired.into());
         }
         if counts.too_large > 0 {
-            delivery::dropped(Dropped::TooLarge, counts.too_large);
+            delivery::dropped(Dropped::TooLarge, counts.too_large.into());
         }
     }
 }

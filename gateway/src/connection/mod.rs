@@ -26,6 +26,7 @@ mod leave;
 pub mod metrics;
 mod publish;
 mod receive;
+mod seldom;
 mod spans;
 mod subscribe;
 mod tap;

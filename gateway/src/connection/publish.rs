@@ -88,7 +88,7 @@ impl Connection {
         };
         let engine = &self.context.engine;
         let publisher = Publisher {
-            client_id: &self.client_id,
+            client_id: &self.claim.seat.client_id,
             version: self.session.version(),
             stored_under: match self.owed.is_empty() {
                 false => Some(self.last_epoch),
@@ -112,7 +112,13 @@ impl Connection {
             }
             ingest::Outcome::Refused(refusal) => {
                 batch.counts.refuse(refusal);
-                self.context.decide(&self.client_id, publish.topic, Action::Refused, refusal.reason(), 1);
+                self.context.decide(
+                    &self.claim.seat.client_id,
+                    publish.topic,
+                    Action::Refused,
+                    refusal.reason(),
+                    1,
+                );
                 if publish.qos != QoS::AtMostOnce {
                     self.session.refuse_publish(refusal.reason_code());
                 }
@@ -130,7 +136,7 @@ impl Connection {
         let mut waits = is_stored || !ingest.stored.is_empty() || self.has_waiting(batch);
         if outcome == ingest::Outcome::DuplicateOnItsWay && !waits {
             // An earlier connection of this client has submitted it: whoever comes behind it in the log is told when it is stored.
-            let behind = Entry::Acknowledged { client_id: &self.client_id, runs: &[] };
+            let behind = Entry::Acknowledged { client_id: &self.claim.seat.client_id, runs: &[] };
             let _ = ingest.stored.push(&behind);
             waits = true;
         }
@@ -145,7 +151,7 @@ impl Connection {
         let of = toll::Publisher {
             context: &self.context,
             listener: self.context.rates_of(self.listener),
-            client_id: &self.client_id,
+            client_id: &self.claim.seat.client_id,
             can_refuse: self.session.version().is_v5(),
         };
         let judged = Publish { topic: self.session.topic_of(publish), ..*publish };

@@ -198,13 +198,13 @@ impl Connection {
             dispatcher.dispatch_on_ways(&live, ways)
         });
         if let Some(pressed) = &batch.pressed {
-            pressed.settle(&self.context, &self.client_id, batch.now_ms, &mut self.brake);
+            pressed.settle(&self.context, &self.claim.seat.client_id, batch.now_ms, &mut self.brake);
             if let (Some(toll), Some(sent)) = (&mut self.toll, &sent) {
                 toll.charge_deliveries(&self.context, pressed, sent.routed);
             }
         }
         if let Some(behind) = sent.and_then(|sent| sent.behind)
-            && !Arc::ptr_eq(&behind, &self.outbox)
+            && !self.outbox.as_ref().is_some_and(|own| Arc::ptr_eq(&behind, own))
         {
             self.brake.get_or_insert_with(Brake::new).for_subscriber(behind);
         }
@@ -286,7 +286,7 @@ impl Connection {
         metrics::not_stored(reason, events);
         if events > 0 {
             let count = u32::try_from(events).unwrap_or(u32::MAX);
-            self.context.decide(&self.client_id, "", Action::Refused, reason.reason(), count);
+            self.context.decide(&self.claim.seat.client_id, "", Action::Refused, reason.reason(), count);
         }
     }
 
@@ -336,6 +336,6 @@ impl Connection {
     /// Logs which deliveries the client has acknowledged. It is no reason to commit: it rides along with the next group.
     pub(super) fn submit_acknowledgements(&mut self, cx: &std::task::Context<'_>) {
         let Some(durable) = &mut self.durable else { return };
-        durable.submit_acknowledgements(&self.context.engine, &self.client_id, cx.waker());
+        durable.submit_acknowledgements(&self.context.engine, &self.claim.seat.client_id, cx.waker());
     }
 }

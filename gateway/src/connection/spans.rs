@@ -60,7 +60,7 @@ impl Connection {
     /// The span of a publish, if it is to be traced. `now_ms` is the time that its event is given.
     pub(super) fn begin_publish_span(&self, publish: &Publish<'_>, now_ms: u64) -> Option<OpenSpan> {
         let event = Event {
-            client_id: &self.client_id,
+            client_id: &self.claim.seat.client_id,
             topic: publish.topic,
             qos: publish.qos as u8,
             retain: publish.retain,
@@ -107,7 +107,7 @@ impl Connection {
             return; // There is no trace in them.
         }
         let delivered = Delivered {
-            client_id: &self.client_id,
+            client_id: &self.claim.seat.client_id,
             qos: how.qos as u8,
             dup: how.dup,
             routed_ms: origin.routed_ms,

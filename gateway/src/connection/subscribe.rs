@@ -16,6 +16,7 @@ use crate::stream::{self, StreamAddress, StreamCursor};
 use gateway_protocol::packet::{Subscribe, SubscribeOptions, Unsubscribe};
 use gateway_protocol::{QoS, ReasonCode, SharedFilter, TopicFilter};
 use gateway_storage::{Entry, Staging};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The User Property of a SUBSCRIBE by which a client says how fast it wants streams: `full`, `1000/s`, `10x`.
@@ -44,7 +45,7 @@ impl Connection {
                     }
                     _ => Reason::FilterRefused,
                 };
-                self.context.decide(&self.client_id, filter.as_str(), Action::Refused, reason, 1);
+                self.context.decide(&self.claim.seat.client_id, filter.as_str(), Action::Refused, reason, 1);
             }
             let code = match subscribed {
                 Ok(QoS::AtMostOnce) => ReasonCode::Success,
@@ -86,11 +87,13 @@ impl Connection {
             Some(Err(_)) => return Err(ReasonCode::TopicFilterInvalid),
             None => None,
         };
-        let known = self.subscriptions.contains(text)
-            || self.cursors.iter().any(|cursor| *cursor.subscription == *text)
+        let is_new = !self.has_live(text);
+        let cursors = self.cursors.get().map_or(&[][..], Vec::as_slice);
+        let known = !is_new
+            || cursors.iter().any(|cursor| *cursor.subscription == *text)
             || self.work.as_ref().is_some_and(|work| work.has(text));
         let working = self.work.as_ref().map_or(0, |work| work.count());
-        let subscriptions = self.subscriptions.len() + self.cursors.len() + working;
+        let subscriptions = self.subscriptions.get().map_or(0, BTreeSet::len) + cursors.len() + working;
         if !known && let Err(reason) = context.admission.check_subscriptions(subscriptions) {
             return Err(reason_code(reason));
         }
@@ -108,21 +111,21 @@ impl Connection {
             retain_as_published: options.retain_as_published,
             subscription_id,
         };
-        let is_new = !self.subscriptions.contains(text);
-        context
+        let outbox = self.outbox();
+        self.context
             .live
             .change(|router| match shared {
-                Some(inner) => router.join(text, inner, &self.client_id, self.outbox.clone(), grant),
-                None => router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant),
+                Some(inner) => router.join(text, inner, &outbox.client_id, outbox.clone(), grant),
+                None => router.subscribe(outbox.id, outbox.clone(), filter, grant),
             })
             .map_err(|SubscribeError::TooDeep| ReasonCode::TopicFilterInvalid)?;
-        self.subscriptions.insert(text.into());
+        self.subscriptions.make().insert(text.into());
         // A member of a group gets its messages from a backlog, whether or not its Session outlives the connection.
         self.is_member |= shared.is_some();
-        if self.outbox.is_durable || shared.is_some() {
+        if self.is_durable || shared.is_some() {
             let options = SubscribeOptions { qos, ..options };
             let entry = Entry::Subscribed {
-                client_id: &self.client_id,
+                client_id: &self.claim.seat.client_id,
                 filter: text,
                 options: options.to_u8(),
                 subscription_id,
@@ -130,7 +133,7 @@ impl Connection {
             stored.push(&entry).map_err(|_| ReasonCode::QuotaExceeded)?;
         }
         if shared.is_none() && sends_retained(options.retain_handling, is_new) {
-            self.feed.retained.push_back(Retained::new(filter, grant));
+            self.feed.retained.make().push_back(Retained::new(filter, grant));
         }
         Ok(qos)
     }
@@ -150,13 +153,14 @@ impl Connection {
             Some(text) => Pace::parse(text).ok_or(ReasonCode::ImplementationSpecificError)?,
             None => self.context.settings.replay.get(address.name).copied().unwrap_or_default(),
         };
-        let (engine, reader) = (&self.context.engine, &self.client_id);
+        let (engine, reader) = (&self.context.engine, &self.claim.seat.client_id);
         let cursor = StreamCursor::open(engine, reader, text, &address, qos, subscription_id)
             .ok_or(ReasonCode::TopicFilterInvalid)?
             .paced(pace);
         // The same filter again begins again [MQTT-3.8.4-3].
-        self.cursors.retain(|other| other.subscription != cursor.subscription);
-        self.cursors.push(cursor);
+        let cursors = self.cursors.make();
+        cursors.retain(|other| other.subscription != cursor.subscription);
+        cursors.push(cursor);
         Ok(qos)
     }
 
@@ -178,22 +182,35 @@ impl Connection {
 
     fn unsubscribe_one(&mut self, filter: TopicFilter<'_>, stored: &mut Staging) -> ReasonCode {
         let text = filter.as_str();
-        let cursors = self.cursors.len();
-        self.cursors.retain(|cursor| *cursor.subscription != *text);
-        if self.cursors.len() < cursors || self.leave_consumer(text) {
+        if self.close_cursor(text) || self.leave_consumer(text) {
             return ReasonCode::Success;
         }
-        if !self.subscriptions.remove(text) {
+        if !self.subscriptions.get_mut().is_some_and(|subscriptions| subscriptions.remove(text)) {
             return ReasonCode::NoSubscriptionExisted;
         }
-        self.context.live.change(|router| leave_filter(router, &self.outbox, filter));
-        if self.outbox.is_durable || filter.is_shared() {
-            let entry = Entry::Unsubscribed { client_id: &self.client_id, filter: text };
+        if let Some(outbox) = &self.outbox {
+            self.context.live.change(|router| leave_filter(router, outbox, filter));
+        }
+        if self.is_durable || filter.is_shared() {
+            let entry = Entry::Unsubscribed { client_id: &self.claim.seat.client_id, filter: text };
             if stored.push(&entry).is_err() {
                 return ReasonCode::UnspecifiedError;
             }
         }
         ReasonCode::Success
+    }
+
+    /// Whether there was one.
+    fn close_cursor(&mut self, text: &str) -> bool {
+        let Some(cursors) = self.cursors.get_mut() else { return false };
+        let before = cursors.len();
+        cursors.retain(|cursor| *cursor.subscription != *text);
+        cursors.len() < before
+    }
+
+    /// Whether the filter is in the live table for it.
+    fn has_live(&self, text: &str) -> bool {
+        self.subscriptions.get().is_some_and(|subscriptions| subscriptions.contains(text))
     }
 
     fn reply_when_stored(&mut self, reply: Reply, waits: bool, batch: &mut ReadBatch, out: &mut Vec<u8>) {
@@ -221,11 +238,27 @@ impl Connection {
         if !self.is_member || self.durable.is_some() {
             return;
         }
-        if let Some(durable) = self.context.engine.session(&self.client_id) {
-            let start = durable.attach(self.outbox.waker());
+        if let Some(durable) = self.context.engine.session(&self.claim.seat.client_id) {
+            let start = durable.attach(self.claim.seat.waker());
             self.session.resume(start, []);
             self.durable = Some(Box::new(DurableFeed::new(durable, start)));
         }
+    }
+
+    /// Where live messages wait for it; there is none before it subscribes to any.
+    fn outbox(&mut self) -> Arc<Outbox> {
+        let (context, client_id) = (&self.context, &self.claim.seat.client_id);
+        let outbox = self.outbox.get_or_insert_with(|| {
+            Arc::new(Outbox::new(
+                context.new_outbox_id(),
+                client_id.clone(),
+                self.is_durable,
+                context.settings.outbox_bytes_max,
+                context.when_full(self.listener, client_id),
+                self.claim.seat.waker().clone(),
+            ))
+        });
+        outbox.clone()
     }
 
     /// A durable session that is connected again is in the live table again, for what reaches it at QoS 0.
@@ -235,19 +268,21 @@ impl Connection {
         if subscriptions.is_empty() {
             return;
         }
+        let outbox = self.outbox();
+        let known = self.subscriptions.make();
         self.context.live.change(|router| {
             for (text, grant) in subscriptions {
                 if let Ok(filter) = TopicFilter::parse(&text) {
                     // It was not too deep when it was subscribed to.
                     let _ = match SharedFilter::parse(filter) {
                         Some(Ok(shared)) => {
-                            router.join(&text, shared.filter, &self.client_id, self.outbox.clone(), grant)
+                            router.join(&text, shared.filter, &outbox.client_id, outbox.clone(), grant)
                         }
                         Some(Err(_)) => Ok(false),
-                        None => router.subscribe(self.outbox.id, self.outbox.clone(), filter, grant),
+                        None => router.subscribe(outbox.id, outbox.clone(), filter, grant),
                     };
                 }
-                self.subscriptions.insert(text);
+                known.insert(text);
             }
         });
     }

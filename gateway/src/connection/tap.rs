@@ -33,7 +33,7 @@ impl Connection {
         if word == 0 {
             self.tap = None;
         } else if self.tap.as_ref().is_none_or(|tap| tap.word() != word) {
-            self.tap = Some(Box::new(self.context.lens.tap(&self.client_id)));
+            self.tap = Some(Box::new(self.context.lens.tap(&self.claim.seat.client_id)));
         }
     }
 
@@ -146,6 +146,6 @@ pub(super) fn tell_end(connection: &Connection, cause: Cause) {
         None => cause.reason().to_owned(),
     };
     let line =
-        Line::new(&connection.client_id, Direction::Connection, "END").with_outcome(outcome, Some(&reason));
-    context.lens.tap(&connection.client_id).tell(&line);
+        Line::new(connection.client_id(), Direction::Connection, "END").with_outcome(outcome, Some(&reason));
+    context.lens.tap(connection.client_id()).tell(&line);
 }

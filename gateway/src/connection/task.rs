@@ -6,6 +6,7 @@ use super::brake::Brake;
 use super::consumer::Work;
 use super::feed::Feed;
 use super::receive::Owed;
+use super::seldom::Seldom;
 use super::spans::Traced;
 use super::toll::Toll;
 use super::words::Why;
@@ -26,7 +27,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
@@ -65,22 +66,22 @@ thread_local! {
 pub(super) struct Connection {
     pub(super) context: Arc<Context>,
     pub(super) session: Session,
-    pub(super) client_id: Arc<str>,
     pub(super) claim: Claim,
-    pub(super) outbox: Arc<Outbox>,
+    /// From its first live subscription on.
+    pub(super) outbox: Option<Arc<Outbox>>,
     pub(super) durable: Option<Box<DurableFeed>>,
-    pub(super) cursors: Vec<StreamCursor>,
+    pub(super) cursors: Seldom<Vec<StreamCursor>>,
     /// What it does for consumers.
     pub(super) work: Option<Box<Work>>,
     pub(super) feed: Feed,
     /// Filters this connection has in the live table.
-    pub(super) subscriptions: BTreeSet<Box<str>>,
+    pub(super) subscriptions: Seldom<BTreeSet<Box<str>>>,
     /// Received, but not a whole packet yet.
     pub(super) received: Vec<u8>,
     /// How far `received` was read on while nothing was dealt with.
     pub(super) ahead: Option<Box<Ahead>>,
     /// What the socket did not take.
-    unsent: Vec<u8>,
+    unsent: Seldom<Vec<u8>>,
     /// Acknowledgements that wait for a receipt.
     pub(super) owed: VecDeque<Owed>,
     /// Staged entries for which the open group had no room, and what is owed for them. While there are any, nothing but PINGREQ is dealt with.
@@ -104,6 +105,8 @@ pub(super) struct Connection {
     pub(super) last_epoch: u64,
     /// The client left a Will Message that is not to be forgotten.
     pub(super) has_will: bool,
+    /// Its Session outlives it: what is stored for it comes from there, only QoS 0 deliveries come through its outbox.
+    pub(super) is_durable: bool,
     /// It has subscribed to a Shared Subscription.
     pub(super) is_member: bool,
     /// The Session Expiry Interval that the client's DISCONNECT brought, if any.
@@ -144,22 +147,12 @@ enum ReadStep {
 }
 
 impl Connection {
-    pub(super) fn new(context: Arc<Context>, peer: Peer, waker: &Waker) -> Self {
+    pub(super) fn new(context: Arc<Context>, peer: Peer) -> Self {
         let Peer { mut session, claim, durable, received, has_will, listener } = peer;
-        let settings = &context.settings;
-        let client_id = claim.seat.client_id.clone();
-        let outbox = Arc::new(Outbox::new(
-            context.new_outbox_id(),
-            client_id.clone(),
-            durable.is_some(),
-            settings.outbox_bytes_max,
-            context.when_full(listener, &client_id),
-            waker.clone(),
-        ));
-        claim.seat.set_waker(waker);
         let mut connection = Self {
+            is_durable: durable.is_some(),
             durable: durable.map(|durable| {
-                let start = durable.attach(waker);
+                let start = durable.attach(claim.seat.waker());
                 let received: Vec<_> =
                     durable.state().received.iter().filter_map(|id| PacketId::new(*id)).collect();
                 session.resume(start, received);
@@ -167,16 +160,15 @@ impl Connection {
             }),
             context,
             session,
-            client_id,
             claim,
-            outbox,
-            cursors: Vec::new(),
+            outbox: None,
+            cursors: Seldom::default(),
             work: None,
             feed: Feed::default(),
-            subscriptions: BTreeSet::new(),
+            subscriptions: Seldom::default(),
             received,
             ahead: None,
-            unsent: Vec::new(),
+            unsent: Seldom::default(),
             owed: VecDeque::new(),
             held: None,
             brake: None,
@@ -200,13 +192,29 @@ impl Connection {
     }
 
     /// Bytes to send before anything else.
-    pub(super) fn queue(&mut self, bytes: Vec<u8>) {
-        self.unsent = bytes;
+    pub(super) fn queue(&mut self, bytes: &[u8]) {
+        self.keep_unsent(bytes);
     }
 
     /// What was not sent when the connection ended.
     pub(super) fn take_unsent(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.unsent)
+        self.unsent.take()
+    }
+
+    fn keep_unsent(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.unsent.make().extend_from_slice(bytes);
+        }
+    }
+
+    /// How many bytes the socket did not take.
+    fn unsent(&self) -> usize {
+        self.unsent.get().map_or(0, Vec::len)
+    }
+
+    /// Its Client Identifier.
+    pub(super) fn client_id(&self) -> &Arc<str> {
+        &self.claim.seat.client_id
     }
 
     /// Runs until there is nothing to do, or the connection has ended. `context` is its own; a reference that each read would count is a
@@ -234,7 +242,7 @@ impl Connection {
                 match moved {
                     Poll::Ready(Some(outcome)) => {
                         // The last words: a CONNACK or DISCONNECT with the reason, and acknowledgements.
-                        self.unsent.extend_from_slice(out);
+                        self.keep_unsent(out);
                         return Poll::Ready(outcome);
                     }
                     Poll::Ready(None) => {}
@@ -285,7 +293,7 @@ impl Connection {
                 ReadStep::Pending => {}
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
             }
-        } else if self.closing.is_none() && self.unsent.len() < UNSENT_BYTES_MAX {
+        } else if self.closing.is_none() && self.unsent() < UNSENT_BYTES_MAX {
             moved = self.look_ahead(stream, cx, out);
         }
         if !self.session.is_connected() {
@@ -297,11 +305,11 @@ impl Connection {
             self.ended_for = Some(Reason::SessionOverQuota);
             return self.close_because(Why::SessionOver, out);
         }
-        if self.outbox.has_overflowed() {
+        if self.outbox.as_ref().is_some_and(|outbox| outbox.has_overflowed()) {
             self.ended_for = Some(Reason::SlowSubscriber);
             return self.close_because(Why::TooSlow, out);
         }
-        if self.unsent.is_empty() && self.closing.is_none() {
+        if self.unsent() == 0 && self.closing.is_none() {
             if self.lets_others_first(context, out) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -330,8 +338,8 @@ impl Connection {
     /// A subscriber that was woken lets those run first that are about to publish: one write for what all of them bring costs hardly more
     /// than one for the first of it. Once for each time; what is to be sent anyway is not held up.
     fn lets_others_first(&mut self, context: &Context, out: &[u8]) -> bool {
-        let first =
-            !self.feed.has_waited && out.is_empty() && self.outbox.bytes() > 0 && !is_pressed(context);
+        let waits = || self.outbox.as_ref().is_some_and(|outbox| outbox.bytes() > 0);
+        let first = !self.feed.has_waited && out.is_empty() && waits() && !is_pressed(context);
         self.feed.has_waited = first;
         first
     }
@@ -383,7 +391,7 @@ impl Connection {
             && (self.owed.is_empty() || !has_changed())
             && self.brake.as_ref().is_none_or(|brake| brake.reads())
             && self.session.wants_read()
-            && self.unsent.len() < UNSENT_BYTES_MAX
+            && self.unsent() < UNSENT_BYTES_MAX
             && self.owed.len() < OWED_GROUPS_MAX
     }
 
@@ -423,9 +431,13 @@ impl Connection {
     where
         S: AsyncWrite + Unpin,
     {
-        if !self.unsent.is_empty() {
-            let written = io::poll_write(stream, cx, &self.unsent)?;
-            io::keep_rest(&mut self.unsent, written);
+        if let Some(unsent) = self.unsent.get_mut() {
+            let written = io::poll_write(stream, cx, unsent)?;
+            if written < unsent.len() {
+                io::keep_rest(unsent, written);
+            } else {
+                self.unsent.clear();
+            }
         }
         Ok(())
     }
@@ -434,8 +446,8 @@ impl Connection {
     where
         S: AsyncWrite + Unpin,
     {
-        let written = if self.unsent.is_empty() { io::poll_write(stream, cx, out)? } else { 0 };
-        self.unsent.extend_from_slice(out.get(written..).unwrap_or_default());
+        let written = if self.unsent() == 0 { io::poll_write(stream, cx, out)? } else { 0 };
+        self.keep_unsent(out.get(written..).unwrap_or_default());
         Ok(())
     }
 

@@ -112,7 +112,7 @@ impl Session {
     #[must_use]
     pub fn topic_of<'s>(&'s self, publish: &Publish<'s>) -> &'s str {
         if publish.topic.is_empty() {
-            publish.properties.topic_alias().and_then(|alias| self.aliases.get(alias)).unwrap_or_default()
+            publish.properties.topic_alias().and_then(|alias| self.alias(alias)).unwrap_or_default()
         } else {
             publish.topic
         }

@@ -42,7 +42,7 @@ pub struct ClientLimits {
     /// Deliveries at QoS 1 in flight at most.
     pub receive_maximum: u16,
     /// Largest packet the client takes, in bytes.
-    pub maximum_packet_bytes: usize,
+    pub maximum_packet_bytes: u32,
     /// How long the Session outlives its connection, in seconds.
     pub session_expiry_secs: u32,
     /// Reason Strings and User Properties are welcome on every packet [MQTT-3.1.2-29].
@@ -59,7 +59,7 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             receive_maximum: u16::MAX,
-            maximum_packet_bytes: usize::MAX,
+            maximum_packet_bytes: u32::MAX,
             session_expiry_secs: 0,
             wants_problem_information: true,
             keep_alive_secs: 0,
@@ -133,7 +133,7 @@ impl Session {
                 .unwrap_or(u16::MAX)
                 .min(self.limits.max_inflight)
                 .min(LIVE_IDENTIFIERS),
-            maximum_packet_bytes: properties.maximum_packet_size().map_or(usize::MAX, |bytes| bytes as usize),
+            maximum_packet_bytes: properties.maximum_packet_size().unwrap_or(u32::MAX),
             session_expiry_secs,
             wants_problem_information: properties.request_problem_information().unwrap_or(true),
             keep_alive_secs,

@@ -156,7 +156,7 @@ impl Session {
     pub fn takes_frames(&self, frames: FramesIn<'_>) -> bool {
         let frames = frames.frames;
         frames.version == self.version
-            && frames.longest <= self.client.maximum_packet_bytes
+            && frames.longest <= self.client.maximum_packet_bytes as usize
             && !self.outbound.has_aliases()
     }
 

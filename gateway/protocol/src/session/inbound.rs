@@ -18,6 +18,12 @@ pub(super) struct Pending {
     pub(super) is_duplicate: bool,
 }
 
+/// The set of identifiers that are ours.
+#[derive(Debug, Default)]
+struct Received {
+    ids: BTreeSet<PacketId>,
+}
+
 /// The queue and the set. The queue's length is bounded by Receive Maximum (version 5), or by one read past it (3.1.1, where the host
 /// stops reading); the set by the number of Packet Identifiers.
 #[derive(Debug, Default)]
@@ -25,7 +31,8 @@ pub(super) struct Inbound {
     pending: VecDeque<Pending>,
     /// The identifiers in the queue go up from its front to its back.
     is_ascending: bool,
-    received: BTreeSet<PacketId>,
+    /// Few clients publish at QoS 2.
+    received: Option<Box<Received>>,
 }
 
 impl Inbound {
@@ -36,7 +43,7 @@ impl Inbound {
 
     /// Publishes that count against Receive Maximum: a QoS 2 one does so until PUBCOMP (MQTT 5, 4.9).
     pub(super) fn unfinished(&self) -> usize {
-        self.pending.len() + self.received.len()
+        self.pending.len() + self.received.as_ref().map_or(0, |received| received.ids.len())
     }
 
     #[inline]
@@ -50,7 +57,7 @@ impl Inbound {
     }
 
     pub(super) fn is_received(&self, packet_id: PacketId) -> bool {
-        self.received.contains(&packet_id)
+        self.received.as_ref().is_some_and(|received| received.ids.contains(&packet_id))
     }
 
     #[inline]
@@ -80,19 +87,22 @@ impl Inbound {
             self.pending = VecDeque::new();
         }
         if pending.qos == QoS::ExactlyOnce && !pending.reason.is_error() {
-            self.received.insert(pending.packet_id);
+            self.received.get_or_insert_default().ids.insert(pending.packet_id);
         }
         Some(pending)
     }
 
     /// Identifiers received on earlier connections.
     pub(super) fn resume(&mut self, received: impl IntoIterator<Item = PacketId>) {
-        self.received.extend(received);
+        let mut received = received.into_iter().peekable();
+        if received.peek().is_some() {
+            self.received.get_or_insert_default().ids.extend(received);
+        }
     }
 
     /// False when there was nothing to release.
     pub(super) fn release(&mut self, packet_id: PacketId) -> bool {
-        self.received.remove(&packet_id)
+        self.received.as_mut().is_some_and(|received| received.ids.remove(&packet_id))
     }
 }
 

@@ -129,7 +129,8 @@ pub struct Session {
     keep_alive: KeepAlive,
     inbound: Inbound,
     outbound: Outbound,
-    aliases: InboundAliases,
+    /// Where the client has given some.
+    aliases: Option<Box<InboundAliases>>,
 }
 
 impl Session {
@@ -144,7 +145,7 @@ impl Session {
             keep_alive: KeepAlive::awaiting_connect(now, limits.connect_timeout_ms),
             inbound: Inbound::default(),
             outbound: Outbound::default(),
-            aliases: InboundAliases::default(),
+            aliases: None,
             limits,
         }
     }
@@ -291,6 +292,11 @@ impl Session {
         Ok(true)
     }
 
+    /// The topic that the client calls so.
+    fn alias(&self, alias: u16) -> Option<&str> {
+        self.aliases.as_ref()?.get(alias)
+    }
+
     /// What a PUBLISH asks of the connection by its properties.
     fn check_properties(&mut self, publish: &Publish<'_>, out: &mut Vec<u8>) -> Result<(), Closed> {
         if let Some(alias) = publish.properties.topic_alias() {
@@ -303,8 +309,8 @@ impl Session {
                 ));
             }
             if !publish.topic.is_empty() {
-                self.aliases.set(alias, publish.topic);
-            } else if self.aliases.get(alias).is_none() {
+                self.aliases.get_or_insert_default().set(alias, publish.topic);
+            } else if self.alias(alias).is_none() {
                 return Err(self.fail("a Topic Alias that stands for no topic", out));
             }
         }
@@ -369,7 +375,7 @@ impl Session {
         if delivery.qos != QoS::AtMostOnce && self.send_quota() == 0 {
             return Sent::QuotaExhausted;
         }
-        self.outbound.send(&delivery, self.version, self.client.maximum_packet_bytes, out)
+        self.outbound.send(&delivery, self.version, self.client.maximum_packet_bytes as usize, out)
     }
 
     /// The connection has to end for a reason of the host's or of the peer's making: tells the peer where the version allows it. `why` is for
@@ -463,7 +469,7 @@ impl Session {
         // The machine builds no packet that the encoder refuses; were it to, the peer gets nothing rather than half of it.
         let written = encode(packet, self.version, out);
         debug_assert!(written.is_ok(), "the session built a packet that can not be encoded");
-        if out.len() - before > self.client.maximum_packet_bytes {
+        if out.len() - before > self.client.maximum_packet_bytes as usize {
             out.truncate(before);
             return false;
         }

@@ -144,7 +144,8 @@ impl Window {
 
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
-    durable: Window,
+    /// Few Sessions are durable.
+    durable: Option<Box<Window>>,
     live: Window,
     in_flight: usize,
     /// Where the client allows some.
@@ -189,7 +190,7 @@ impl Outbound {
     }
 
     pub(super) fn resume(&mut self, sequence: u64) {
-        self.durable = Window { first: sequence, slots: VecDeque::new() };
+        self.durable = Some(Box::new(Window { first: sequence, slots: VecDeque::new() }));
     }
 
     pub(super) fn send(
@@ -203,11 +204,11 @@ impl Outbound {
         let mut packet_id = None;
         if delivery.qos != QoS::AtMostOnce {
             let (window, identifiers, base) = match delivery.sequence {
-                Some(_) => (&self.durable, DURABLE_IDENTIFIERS, 1),
-                None => (&self.live, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1),
+                Some(_) => (self.durable.as_deref(), DURABLE_IDENTIFIERS, 1),
+                None => (Some(&self.live), LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1),
             };
-            sequence = delivery.sequence.unwrap_or_else(|| window.end());
-            if !window.admits(sequence, identifiers) {
+            sequence = delivery.sequence.unwrap_or_else(|| self.live.end());
+            if window.is_some_and(|window| !window.admits(sequence, identifiers)) {
                 return Sent::QuotaExhausted;
             }
             packet_id = identifier(sequence, identifiers, base);
@@ -251,7 +252,7 @@ impl Outbound {
                 _ => Slot::AwaitingPubAck,
             };
             match delivery.sequence {
-                Some(_) => self.durable.send(sequence, slot),
+                Some(_) => self.durable.get_or_insert_default().send(sequence, slot),
                 None => self.live.send(sequence, slot),
             }
         }
@@ -270,7 +271,7 @@ impl Outbound {
 
     pub(super) fn pubrec(&mut self, packet_id: PacketId, is_refusal: bool) -> OnPubRec {
         let (lane, sequence) = self.find(packet_id);
-        let window = self.window(lane);
+        let Some(window) = self.window(lane) else { return OnPubRec::Unknown };
         match window.slot(sequence).copied() {
             Some(Slot::AwaitingPubRec) if is_refusal => {
                 window.advance(sequence, Slot::AwaitingPubRec, Slot::Done);
@@ -293,7 +294,7 @@ impl Outbound {
 
     /// That the client has durable delivery `sequence` is on stable storage: the identifier of the PUBREL to send.
     pub(super) fn remembered(&mut self, sequence: u64) -> Option<PacketId> {
-        if !self.durable.advance(sequence, Slot::Received, Slot::AwaitingPubComp) {
+        if !self.durable.as_mut()?.advance(sequence, Slot::Received, Slot::AwaitingPubComp) {
             return None;
         }
         identifier(sequence, DURABLE_IDENTIFIERS, 1)
@@ -302,17 +303,18 @@ impl Outbound {
     /// A delivery that the client had before this connection: the identifier of the PUBREL to repeat [MQTT-4.4.0-1]. `None`: not now,
     /// its identifier is in use.
     pub(super) fn resume_release(&mut self, sequence: u64) -> Option<PacketId> {
-        if !self.durable.admits(sequence, DURABLE_IDENTIFIERS) {
+        let durable = self.durable.get_or_insert_default();
+        if !durable.admits(sequence, DURABLE_IDENTIFIERS) {
             return None;
         }
-        self.durable.send(sequence, Slot::AwaitingPubComp);
+        durable.send(sequence, Slot::AwaitingPubComp);
         self.in_flight += 1;
         identifier(sequence, DURABLE_IDENTIFIERS, 1)
     }
 
     fn finish(&mut self, packet_id: PacketId, expected: Slot) -> Option<(Lane, u64)> {
         let (lane, sequence) = self.find(packet_id);
-        if !self.window(lane).advance(sequence, expected, Slot::Done) {
+        if !self.window(lane)?.advance(sequence, expected, Slot::Done) {
             return None;
         }
         self.in_flight -= 1;
@@ -322,20 +324,21 @@ impl Outbound {
     /// The only number that `packet_id` can stand for now: the one in `first .. first + identifiers` of its lane.
     fn find(&self, packet_id: PacketId) -> (Lane, u64) {
         let id = packet_id.get();
-        let (lane, window, identifiers, base) = if id <= DURABLE_IDENTIFIERS {
-            (Lane::Durable, &self.durable, DURABLE_IDENTIFIERS, 1)
+        let (lane, first, identifiers, base) = if id <= DURABLE_IDENTIFIERS {
+            let first = self.durable.as_ref().map_or(0, |window| window.first);
+            (Lane::Durable, first, DURABLE_IDENTIFIERS, 1)
         } else {
-            (Lane::Live, &self.live, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1)
+            (Lane::Live, self.live.first, LIVE_IDENTIFIERS, DURABLE_IDENTIFIERS + 1)
         };
         let modulus = u64::from(identifiers);
-        let ahead = (u64::from(id - base) + modulus - window.first % modulus) % modulus;
-        (lane, window.first + ahead)
+        let ahead = (u64::from(id - base) + modulus - first % modulus) % modulus;
+        (lane, first + ahead)
     }
 
-    fn window(&mut self, lane: Lane) -> &mut Window {
+    fn window(&mut self, lane: Lane) -> Option<&mut Window> {
         match lane {
-            Lane::Durable => &mut self.durable,
-            Lane::Live => &mut self.live,
+            Lane::Durable => self.durable.as_deref_mut(),
+            Lane::Live => Some(&mut self.live),
         }
     }
 }
