@@ -35,6 +35,8 @@ use crate::cli::{
 use crate::reload::Reload;
 use crate::service::Manager;
 
+/// Tasks that a busy worker runs before it looks at sockets again: what consumers acknowledge is not to wait for many reads of publishers.
+const EVENT_INTERVAL: u32 = 16;
 /// File descriptors for other than client connections: segments, the view, admin clients, the runtime.
 const OTHER_FDS: u64 = 512;
 /// Exit status when the gateway that was to be asked does not answer.
@@ -176,6 +178,7 @@ fn run(mut config: Config, settings: Settings, options: LoadOptions) -> anyhow::
     let reload = Reload::new(options, settings, level);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(EVENT_INTERVAL)
         .thread_name("worker")
         .build()
         .context("cannot start the runtime")?;

@@ -4,8 +4,8 @@
 //! |---|---|---|---|---|
 //! | L0, L1 | taken | taken | taken | taken |
 //! | L2 | taken within its share | taken within its share | taken; over its share PUBACK late | taken |
-//! | L3 | shed | as L2, then shed | as L2 | taken |
-//! | L4 | shed | shed | taken, PUBACK held; some of the worst offenders disconnected after 10 s | taken |
+//! | L3 | shed | as L2; shed where memory, buffers or the disk fill up | as L2 | taken |
+//! | L4 | shed | the same | taken, PUBACK held; some of the worst offenders disconnected after 10 s | taken |
 //! | L5 | shed | shed | left unread | QoS 0 taken, others left unread |
 //!
 //! Static limits stand in front of it and are judged by [`super::Limits`] and [`super::Bucket`]. At L0 there is nothing to ask.
@@ -67,25 +67,30 @@ pub fn judge(stance: Stance, class: Class, qos: QoS, share: &mut Share, charge: 
 fn at_most_once(stance: Stance, class: Class, share: &mut Share, charge: Charge<'_>) -> Judgement {
     let shed = match (stance.level, class) {
         (Level::Normal | Level::Conserve | Level::Throttle, _) => None,
-        (Level::Shed, Class::Bulk) => Some(Reason::ShedBulk),
-        (Level::Shed, _) => stance.sheds_normal.then_some(Reason::ShedNormal),
-        (Level::Protect, Class::Bulk) => Some(Reason::ShedBulk),
-        (Level::Protect, _) => Some(Reason::ShedNormal),
+        (Level::Shed | Level::Protect, Class::Bulk) => Some(Reason::ShedBulk),
+        (Level::Shed | Level::Protect, _) => stance.sheds_normal.then_some(Reason::ShedNormal),
         (Level::ReadOnly, _) => Some(Reason::ReadOnly),
     };
     let Some(reason) = shed else {
         return match share.charge_within(charge) {
             Verdict::Within => Judgement::Take,
+            Verdict::Over { .. } if convicts(stance, share, charge) => {
+                Judgement::Disconnect(Reason::Offender)
+            }
             Verdict::Over { .. } if stance.slows => Judgement::Shed(Reason::OverShare),
             Verdict::Over { .. } => Judgement::Take,
         };
     };
     let verdict = share.note_shed(charge);
-    if stance.level == Level::Protect && share.is_convicted(charge.pressure) {
+    if convicts(stance, share, charge) {
         return Judgement::Disconnect(Reason::Offender);
     }
     // Who is over its share is named for that, whatever else would have taken the event.
     Judgement::Shed(if verdict == Verdict::Within { reason } else { Reason::OverShare })
+}
+
+fn convicts(stance: Stance, share: &Share, charge: Charge<'_>) -> bool {
+    stance.level == Level::Protect && share.is_convicted(charge.pressure)
 }
 
 /// QoS 1 and 2: the acknowledgement is the brake.
@@ -141,7 +146,7 @@ mod tests {
         let mut table = String::new();
         for level in Level::ALL {
             for sheds_normal in [false, true] {
-                if sheds_normal && level != Level::Shed {
+                if sheds_normal && !matches!(level, Level::Shed | Level::Protect) {
                     continue;
                 }
                 let stance = Stance { sheds_normal, ..Stance::at(level) };
@@ -178,8 +183,11 @@ L3+ bulk     | shed_bulk / over_share | take / late 200 | take / late 200
 L3+ normal   | shed_normal / over_share | take / late 200 | take / late 200
 L3+ critical | take / take | take / take | take / take
 L4  bulk     | shed_bulk / over_share | held / held | held / held
-L4  normal   | shed_normal / over_share | held / held | held / held
+L4  normal   | take / over_share | held / held | held / held
 L4  critical | take / take | take / take | take / take
+L4+ bulk     | shed_bulk / over_share | held / held | held / held
+L4+ normal   | shed_normal / over_share | held / held | held / held
+L4+ critical | take / take | take / take | take / take
 L5  bulk     | read_only / over_share | leave / leave | leave / leave
 L5  normal   | read_only / over_share | leave / leave | leave / leave
 L5  critical | take / take | leave / leave | leave / leave

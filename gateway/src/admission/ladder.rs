@@ -24,7 +24,8 @@ pub struct LadderOptions {
     pub enabled: bool,
     /// The pressures at which L1, L2, L3 and L4 begin, ascending.
     pub thresholds: [f64; 4],
-    /// The pressure from which on L3 sheds `normal` events, and not `bulk` ones alone; between those of L3 and L4.
+    /// The pressure of what fills up from which on `normal` events are shed whatever their client's share, and not `bulk` ones alone;
+    /// between those of L3 and L4.
     pub sheds_normal_at: f64,
     /// How long the pressure has to be below a level before it is left.
     pub fall_after_ms: u64,
@@ -147,7 +148,7 @@ impl Ladder {
             return None;
         }
         let (resource, pressure) = pressures.worst();
-        let (demanded, fault) = self.demand(pressure, faults);
+        let (demanded, fault) = self.demand(pressures, faults);
         let elapsed_ms =
             self.sampled_ms.map_or(0, |before| now_ms.saturating_sub(before)).min(SAMPLE_GAP_MS_MAX);
         self.sampled_ms = Some(now_ms);
@@ -190,12 +191,17 @@ impl Ladder {
         (to != from).then_some(LevelChange { from, to, resource, pressure, fault: cause })
     }
 
-    fn demand(&self, pressure: f64, faults: Faults) -> (Stance, Option<Fault>) {
+    fn demand(&self, pressures: &Pressures, faults: Faults) -> (Stance, Option<Fault>) {
+        let pressure = pressures.worst().1;
         let steps = self.options.thresholds.iter().take_while(|threshold| pressure >= **threshold).count();
         let by_pressure = Level::from_u8(u8::try_from(steps).unwrap_or(u8::MAX));
         let (by_fault, fault) = faults.demand();
         let level = by_pressure.max(by_fault);
-        let sheds_normal = level > Level::Shed || pressure >= self.options.sheds_normal_at;
+        // Where time is short, shares see to it that what is taken is little enough, and whoever keeps to its own pays for nobody else's. What fills
+        // up has to be kept from that, whoever it is that fills it.
+        let fills_up = [Resource::Memory, Resource::Buffer, Resource::Disk];
+        let sheds_normal = by_fault > Level::Shed
+            || fills_up.into_iter().any(|resource| pressures.get(resource) >= self.options.sheds_normal_at);
         (Stance { level, sheds_normal, ..Stance::default() }, fault.filter(|_| by_fault > by_pressure))
     }
 

@@ -9,11 +9,15 @@ fn pressed(pressure: f64) -> Pressures {
 
 /// The ladder fed with pressures 100 ms apart; the levels after each.
 fn levels(ladder: &mut Ladder, from_ms: u64, pressures: &[f64]) -> Vec<u8> {
+    levels_by(Resource::Commit, ladder, from_ms, pressures)
+}
+
+fn levels_by(resource: Resource, ladder: &mut Ladder, from_ms: u64, pressures: &[f64]) -> Vec<u8> {
     let mut now_ms = from_ms;
     let mut seen = Vec::new();
     for pressure in pressures {
         now_ms += STEP_MS;
-        ladder.sample(now_ms, &pressed(*pressure), Faults::default());
+        ladder.sample(now_ms, &Pressures::default().with(resource, *pressure), Faults::default());
         seen.push(ladder.level().as_u8());
     }
     seen
@@ -141,8 +145,11 @@ fn faults_lead_where_no_pressure_does() {
 }
 
 #[test]
-fn normal_events_follow_bulk_ones_within_l3_and_by_the_same_rule() {
+fn where_something_fills_up_normal_events_follow_bulk_ones_within_l3_and_by_the_same_rule() {
     let mut ladder = Ladder::new(LadderOptions::default());
+    let levels = |ladder: &mut Ladder, from_ms, pressures: &[f64]| {
+        levels_by(Resource::Memory, ladder, from_ms, pressures)
+    };
     levels(&mut ladder, 0, &[0.86, 0.86]);
     assert_eq!(shed(&ladder), (Level::Shed, false));
     levels(&mut ladder, 200, &[0.89, 0.86, 0.89]);
@@ -157,6 +164,20 @@ fn normal_events_follow_bulk_ones_within_l3_and_by_the_same_rule() {
     assert!(ladder.stance().sheds_normal);
     let seen = levels(&mut ladder, 5_900, &[0.2; 51]);
     assert_eq!((seen.last(), ladder.stance().sheds_normal), (Some(&2), false), "below L3 it means nothing");
+}
+
+#[test]
+fn where_time_is_short_nobody_is_shed_within_its_share() {
+    for resource in [Resource::Commit, Resource::LoopLag, Resource::Oldest] {
+        let mut ladder = Ladder::new(LadderOptions::default());
+        levels_by(resource, &mut ladder, 0, &[1.0; 10]);
+        assert_eq!(shed(&ladder), (Level::Protect, false));
+    }
+    let mut ladder = Ladder::new(LadderOptions::default());
+    let faults = Faults { commit_stalled: true, ..Faults::default() };
+    ladder.sample(0, &pressed(0.5), faults);
+    ladder.sample(100, &pressed(0.5), faults);
+    assert_eq!(shed(&ladder), (Level::Protect, true), "nothing is stored");
 }
 
 #[test]

@@ -41,12 +41,12 @@ impl Pressures {
     }
 }
 
-/// Where the gateway stands: the level, and whether L3 has come to `normal` events after `bulk` ones.
+/// Where the gateway stands: the level, and whether QoS 0 of class `normal` is shed whatever its client's share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stance {
     /// The level.
     pub level: Level,
-    /// At L3: QoS 0 of class `normal` is shed, too.
+    /// From L3 on: memory, buffers or the disk fill up, so QoS 0 of class `normal` is shed, too, and not only what is over its share.
     pub sheds_normal: bool,
     /// From L2 on: the last sample demanded L1 at least. While it did not, and the level only waits for its five seconds, nobody is slowed: there is
     /// room.

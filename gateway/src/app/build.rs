@@ -4,7 +4,7 @@ use super::{StartError, consumers};
 use crate::admission::{self, Classes, Rates, Scope, Storm, Throttle};
 use crate::clock;
 use crate::config::{self, Config, Durability, ListenerConfig, StorageConfig, WhenQueueFull};
-use crate::connection::{Context, Endings, ListenerTerms, Replays, Settings};
+use crate::connection::{Context, Endings, ListenerTerms, Replays, Settings, Turnstile};
 use crate::consumer::Consumers;
 use crate::decisions::DecisionLog;
 use crate::delivery::{Dispatcher, LiveRouter};
@@ -144,6 +144,7 @@ pub(super) fn context(
         settings: settings(config),
         next_outbox: AtomicU64::new(1),
         pressure: Arc::default(),
+        turnstile: Arc::new(Turnstile::new(threads)),
         classes: Classes::new(&config.admission.classes),
         storm: Mutex::new(Storm::new(admission.storm, now_ms)),
         admission,

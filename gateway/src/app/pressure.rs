@@ -188,6 +188,7 @@ impl Sampler {
         {
             self.awaited.pop_front();
         }
+        let lag = self.probe.lag().max(context.turnstile.longest_wait());
         let oldest =
             self.awaited.front().map_or(Duration::ZERO, |(_, since)| now.saturating_duration_since(*since));
         let state = context.engine.commit_state();
@@ -205,7 +206,7 @@ impl Sampler {
             .with(Resource::Buffer, part(delivery::held_bytes() as u64, limits.buffer_bytes))
             .with(Resource::Disk, disk.max(context.engine.held_fill()))
             .with(Resource::Commit, delayed(commit_for, limits.commit))
-            .with(Resource::LoopLag, delayed(self.probe.lag(), limits.loop_lag))
+            .with(Resource::LoopLag, delayed(lag, limits.loop_lag))
             .with(Resource::Oldest, delayed(oldest, limits.unacknowledged));
         let faults = Faults {
             disk_full: is_out_of_space || commit.refuses_events(),

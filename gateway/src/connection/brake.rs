@@ -27,9 +27,9 @@ use tokio::time::{Instant, Sleep};
 
 /// The longest that a subscriber is waited for at once.
 const LONGEST: Duration = Duration::from_millis(250);
-/// How long a flood is left with the kernel at once. With one read between two of them that is about a megabyte in a second, so that a
+/// How long a flood is left with the kernel at once. With a short read between two of them that is most of a megabyte in a second, so that a
 /// PINGREQ behind a full socket is answered within seconds.
-pub(super) const FLOOD_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const FLOOD_PAUSE: Duration = Duration::from_millis(20);
 /// How often a level is looked at.
 pub(super) const MOMENT: Duration = Duration::from_millis(250);
 
@@ -97,6 +97,11 @@ impl Brake {
     /// Whether the client is read meanwhile.
     pub(super) fn reads(&self) -> bool {
         self.behind.is_none() && self.unread_until.is_none() && self.held_from != Some(Level::ReadOnly)
+    }
+
+    /// Whether nothing holds it that lasts: it is read again in a moment, PINGREQ and all.
+    pub(super) fn is_pause(&self) -> bool {
+        self.unread_until.is_some() && self.behind.is_none() && self.held_from != Some(Level::ReadOnly)
     }
 
     /// Whether it still holds; if so, the task is woken when that is to be looked at again.

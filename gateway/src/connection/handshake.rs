@@ -158,7 +158,7 @@ where
     let limit = context.settings.connect_bytes_max;
     loop {
         let step = poll_fn(|cx| {
-            io::poll_read(stream, cx, received, |bytes, _| {
+            io::poll_read(stream, cx, received, io::READ_BYTES, |bytes, _| {
                 match decode(bytes, ProtocolVersion::V3_1_1, limit) {
                     Ok(Decoded::Incomplete { .. }) => (0, Ok(None)),
                     Ok(Decoded::Packet { packet, consumed }) => {

@@ -32,11 +32,13 @@ mod subscribe;
 mod tap;
 mod task;
 mod toll;
+mod turnstile;
 mod words;
 
 pub use endings::{Endings, settle};
 pub use handshake::serve;
 pub use toll::ListenerRates;
+pub use turnstile::Turnstile;
 
 use crate::admission::{Classes, Limits, Pressure, Storm};
 use crate::clock;
@@ -91,6 +93,8 @@ pub struct Context {
     pub next_outbox: AtomicU64,
     /// How pressed the gateway is.
     pub pressure: Arc<Pressure>,
+    /// Who reads next under pressure.
+    pub turnstile: Arc<Turnstile>,
     /// Which events matter more.
     pub classes: Classes,
     /// What holds whatever the load is.

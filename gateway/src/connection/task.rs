@@ -40,13 +40,15 @@ struct Turn {
     reads: usize,
     /// How many read from a client that may be sent no more before it has acknowledged something.
     reads_for_acks: usize,
+    /// What is read at once.
+    read_bytes: usize,
 }
 
 /// While there is time for everybody.
-const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8 };
+const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8, read_bytes: io::READ_BYTES };
 /// From L1 on. Where there is always more to do than time for it, everybody has as many turns as everybody else, and hundreds publish for each that
-/// receives: so whoever publishes is read once in a turn, and whoever receives is sent what there is for it.
-const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8 };
+/// receives: so whoever publishes reads a little in a turn ([`super::turnstile`]), and whoever receives is sent what there is for it.
+const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 16 * 1024 };
 /// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
 /// into this buffer.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
@@ -54,7 +56,7 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 const OWED_GROUPS_MAX: usize = 256;
 
 /// Whether there is more to do than time for it, or less room than there should be.
-fn is_pressed(context: &Context) -> bool {
+pub(super) fn is_pressed(context: &Context) -> bool {
     context.pressure.level() >= Level::Conserve
 }
 
@@ -231,39 +233,49 @@ impl Connection {
         self.see_who_looks();
         let turn = if is_pressed(context) { PRESSED } else { AT_EASE };
         OUT.with_borrow_mut(|out| {
+            let mut is_done = false;
             for round in 0..turn.rounds {
                 out.clear();
                 let reads =
                     round < turn.reads || (round < turn.reads_for_acks && self.session.send_quota() == 0);
-                let moved = self.round(context, stream, cx, out, reads);
+                let moved = self.round(context, stream, cx, out, reads.then_some(turn.read_bytes));
                 if let Some(tap) = &self.tap {
                     tap.sent(out, self.session.version());
                 }
                 match moved {
                     Poll::Ready(Some(outcome)) => {
+                        self.step_out();
                         // The last words: a CONNACK or DISCONNECT with the reason, and acknowledgements.
                         self.keep_unsent(out);
                         return Poll::Ready(outcome);
                     }
                     Poll::Ready(None) => {}
-                    Poll::Pending if reads => return Poll::Pending,
-                    // There may be more to read.
-                    Poll::Pending => break,
+                    Poll::Pending if reads => {
+                        self.leave_line();
+                        return Poll::Pending;
+                    }
+                    Poll::Pending => {
+                        is_done = true;
+                        break;
+                    }
                 }
             }
-            cx.waker().wake_by_ref();
+            // There may be more to read.
+            if self.stands_again(context, cx, is_done) {
+                cx.waker().wake_by_ref();
+            }
             Poll::Pending
         })
     }
 
-    /// One round, in which it `reads` or does all but that. `Pending`: nothing moved; `Ready(None)`: something did.
+    /// One round, in which it `reads` so many bytes or does all but that. `Pending`: nothing moved; `Ready(None)`: something did.
     fn round<S>(
         &mut self,
         context: &Context,
         stream: &mut S,
         cx: &mut std::task::Context<'_>,
         out: &mut Vec<u8>,
-        reads: bool,
+        reads: Option<usize>,
     ) -> Poll<Option<Outcome>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -287,13 +299,18 @@ impl Connection {
             return Poll::Ready(Some(outcome));
         }
         if self.closing.is_none() && self.can_read() {
-            let step = if reads { self.read(context, stream, cx, out) } else { ReadStep::Pending };
+            let step = match reads {
+                Some(bytes_max) if self.is_let_in(context, cx) => {
+                    self.read(context, stream, cx, bytes_max, out)
+                }
+                _ => ReadStep::Pending,
+            };
             match step {
                 ReadStep::Some => moved = true,
                 ReadStep::Pending => {}
                 ReadStep::End(outcome) => return Poll::Ready(Some(outcome)),
             }
-        } else if self.closing.is_none() && self.unsent() < UNSENT_BYTES_MAX {
+        } else if self.closing.is_none() && self.unsent() < UNSENT_BYTES_MAX && !self.pauses() {
             moved = self.look_ahead(stream, cx, out);
         }
         if !self.session.is_connected() {
@@ -384,7 +401,12 @@ impl Connection {
         false
     }
 
-    fn can_read(&self) -> bool {
+    /// Nothing but a flood keeps it from being read, for a moment.
+    fn pauses(&self) -> bool {
+        self.held.is_none() && self.brake.as_ref().is_some_and(|brake| brake.is_pause())
+    }
+
+    pub(super) fn can_read(&self) -> bool {
         // Where the routing has changed, what goes by the old one is stored before anything goes by the new one.
         let has_changed = || self.context.engine.interest_epoch() != self.last_epoch;
         self.held.is_none()
@@ -400,6 +422,7 @@ impl Connection {
         context: &Context,
         stream: &mut S,
         cx: &mut std::task::Context<'_>,
+        bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> ReadStep
     where
@@ -414,7 +437,7 @@ impl Connection {
             self.received = received;
             return step.map_or(ReadStep::Some, ReadStep::End);
         }
-        let step = io::poll_read(stream, cx, &mut received, |bytes, waker| {
+        let step = io::poll_read(stream, cx, &mut received, bytes_max, |bytes, waker| {
             self.take_packets(context, bytes, waker, out)
         });
         self.received = received;

@@ -5,6 +5,7 @@
 
 use super::Context;
 use super::brake::{Brake, FLOOD_PAUSE};
+use super::turnstile::Standing;
 use crate::admission::{
     Charge, Class, Judgement, Level, Membership, Scope, Share, Stance, Throttle, cost, judge, reason_code,
 };
@@ -15,6 +16,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Topics of one read that are told apart in the decision log; the others are told together.
 const TOPICS_MAX: usize = 16;
+
+/// The longest topic that is remembered with its class.
+const KNOWN_TOPIC_BYTES_MAX: usize = 128;
 
 /// So many events given up in one read are a flood: the next read waits.
 const FLOOD: usize = 16;
@@ -28,8 +32,13 @@ pub(super) struct Toll {
     share: Share,
     /// It has brought something critical, which is not to wait with what else it brings.
     brings_critical: bool,
+    /// The topic of its last event, and what that is: most devices have one, and whoever floods floods it.
+    topic: String,
+    class: Class,
     /// What is left of the client's own rates, if it has any.
     throttle: Option<Throttle>,
+    /// It stands in line to read, or was let in.
+    pub(super) standing: Option<Standing>,
 }
 
 /// What a read under pressure has led to so far.
@@ -201,12 +210,21 @@ impl Pressed {
 impl Toll {
     fn new(context: &Context, client_id: &str, now_ms: u64) -> Box<Self> {
         let rates = context.admission.client;
+        let membership = context.classes.membership(client_id);
         Box::new(Self {
-            membership: context.classes.membership(client_id),
+            membership,
             share: Share::new(now_ms),
             brings_critical: false,
+            topic: String::new(),
+            class: context.classes.of(membership, ""),
             throttle: (!rates.is_unlimited()).then(|| Throttle::new(rates, Scope::Client, now_ms)),
+            standing: None,
         })
+    }
+
+    /// It has brought something critical.
+    pub(super) const fn brings_critical(&self) -> bool {
+        self.brings_critical
     }
 
     /// Judges one publish, received in `bytes` bytes.
@@ -237,7 +255,7 @@ impl Toll {
             // What needs the log was left unread.
             return Passage::Taken;
         }
-        let class = context.classes.of(self.membership, publish.topic);
+        let class = self.class_of(context, publish.topic);
         self.brings_critical |= class == Class::Critical;
         pressed.has_critical |= class == Class::Critical && qos != QoS::AtMostOnce;
         let charge = Charge { now_ms, cost: cost(bytes, 1), pressure: &context.pressure };
@@ -245,6 +263,19 @@ impl Toll {
         // What it brings next comes together with what follows: being woken for each event that is given up costs as much as taking it.
         pressed.unread |= judgement == Judgement::Shed(Reason::OverShare) && !self.brings_critical;
         pressed.carry_out(judgement, publish, false)
+    }
+
+    fn class_of(&mut self, context: &Context, topic: &str) -> Class {
+        if self.topic == topic {
+            return self.class;
+        }
+        let class = context.classes.of(self.membership, topic);
+        if topic.len() <= KNOWN_TOPIC_BYTES_MAX {
+            self.class = class;
+            self.topic.clear();
+            self.topic.push_str(topic);
+        }
+        class
     }
 
     /// Charges the fan-out of a read, which is known behind it.

@@ -1,0 +1,184 @@
+//! Who reads next, while there is more to do than time for it.
+//!
+//! Those who publish stand in line then, and a few at a time are let in; each reads once, a little, and stands behind the others again. So whatever else
+//! is to be done, deliveries, their acknowledgements, connects, waits for a few short reads and not for all that are ready: what is taken is what is
+//! left of the time after what was taken before has been passed on. What is not read stays with the kernel, which makes its sender wait and
+//! costs nothing. Those who bring something critical have a line of their own.
+//!
+//! How long the last ones stood is how late the gateway is ([`Turnstile::longest_wait`]). Who is no longer pressed does not stand any more;
+//! the others are let in one after the other.
+
+use super::Context as Shared;
+use super::task::{Connection, is_pressed};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// How many of a line are let in at one time, for each thread: one that reads, and one that is ready to.
+const LET_IN_PER_THREAD: usize = 2;
+
+/// Where connections stand in line.
+#[derive(Debug)]
+pub struct Turnstile {
+    critical: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+    standing: AtomicUsize,
+    /// The longest wait since it was asked for, in nanoseconds.
+    longest: AtomicU64,
+    /// The one that was told last.
+    told: AtomicU64,
+}
+
+type LetIn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// One that stands in line, or was let in. Dropped, it leaves.
+pub(super) struct Standing {
+    shared: Arc<Turnstile>,
+    since: Instant,
+    state: State,
+}
+
+enum State {
+    InLine(LetIn),
+    /// Nobody closes a line, so there is a permit.
+    Inside {
+        _permit: Option<OwnedSemaphorePermit>,
+    },
+}
+
+impl Turnstile {
+    /// For as many threads.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        let line = || Arc::new(Semaphore::new(threads.max(1) * LET_IN_PER_THREAD));
+        Self {
+            critical: line(),
+            others: line(),
+            standing: AtomicUsize::new(0),
+            longest: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        }
+    }
+
+    /// How long those have stood who were let in since this was last asked; what it was before, where nobody was let in and some stand.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        let longest = match self.longest.swap(0, Ordering::Relaxed) {
+            0 if self.standing.load(Ordering::Relaxed) > 0 => self.told.load(Ordering::Relaxed),
+            longest => longest,
+        };
+        self.told.store(longest, Ordering::Relaxed);
+        Duration::from_nanos(longest)
+    }
+
+    /// Stands in line.
+    pub(super) fn stand(self: &Arc<Self>, is_critical: bool) -> Standing {
+        let line = if is_critical { &self.critical } else { &self.others };
+        self.standing.fetch_add(1, Ordering::Relaxed);
+        Standing {
+            shared: self.clone(),
+            since: Instant::now(),
+            state: State::InLine(Box::pin(line.clone().acquire_owned())),
+        }
+    }
+}
+
+impl Standing {
+    /// Whether it is let in; if not, the task is woken when it is.
+    pub(super) fn is_let_in(&mut self, cx: &mut Context<'_>) -> bool {
+        let State::InLine(let_in) = &mut self.state else { return true };
+        let Poll::Ready(permit) = let_in.as_mut().poll(cx) else { return false };
+        let waited = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.shared.longest.fetch_max(waited, Ordering::Relaxed);
+        self.state = State::Inside { _permit: permit.ok() };
+        true
+    }
+
+    /// Whether it was let in when it asked last.
+    pub(super) const fn is_inside(&self) -> bool {
+        matches!(self.state, State::Inside { .. })
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.shared.standing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    /// Whether it may read now. If not it stands in line.
+    pub(super) fn is_let_in(&mut self, shared: &Shared, cx: &mut Context<'_>) -> bool {
+        let Some(toll) = &mut self.toll else { return true };
+        if !is_pressed(shared) {
+            toll.standing = None;
+            return true;
+        }
+        let is_critical = toll.brings_critical();
+        toll.standing.get_or_insert_with(|| shared.turnstile.stand(is_critical)).is_let_in(cx)
+    }
+
+    /// It had its turn, or what it was in line for is not to be now.
+    pub(super) fn leave_line(&mut self) {
+        if let Some(standing) = self.toll.as_ref().and_then(|toll| toll.standing.as_ref())
+            && (standing.is_inside() || !self.can_read())
+        {
+            self.step_out();
+        }
+    }
+
+    /// It reads no more.
+    pub(super) fn step_out(&mut self) {
+        if let Some(toll) = &mut self.toll {
+            toll.standing = None;
+        }
+    }
+
+    /// It had its turn, and there may be more to do. Whether that is to be at once; if not, the task is woken.
+    pub(super) fn stands_again(&mut self, shared: &Shared, cx: &mut Context<'_>, is_done: bool) -> bool {
+        self.leave_line();
+        !is_done || (self.can_read() && self.is_let_in(shared, cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    #[test]
+    fn a_few_are_let_in_and_the_others_in_their_order_as_those_leave() {
+        let turnstile = Arc::new(Turnstile::new(1));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut line: Vec<_> = (0..5).map(|_| turnstile.stand(false)).collect();
+        let let_in = |line: &mut Vec<Standing>, cx: &mut Context<'_>| -> Vec<bool> {
+            line.iter_mut().map(|standing| standing.is_let_in(cx)).collect()
+        };
+        assert_eq!(let_in(&mut line, cx), [true, true, false, false, false]);
+        assert!(turnstile.stand(true).is_let_in(cx), "what is critical stands elsewhere");
+        // One of those who wait gives up.
+        line.remove(3);
+        line.remove(0);
+        assert_eq!(let_in(&mut line, cx), [true, true, false]);
+        line.remove(1);
+        assert_eq!(let_in(&mut line, cx), [true, true]);
+    }
+
+    #[test]
+    fn the_longest_wait_is_told_and_stays_while_some_stand_and_nobody_is_let_in() {
+        let turnstile = Arc::new(Turnstile::new(1));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut line: Vec<_> = (0..3).map(|_| turnstile.stand(false)).collect();
+        line.iter_mut().for_each(|standing| standing.since -= Duration::from_millis(500));
+        line.iter_mut().for_each(|standing| _ = standing.is_let_in(cx));
+        for _ in 0..2 {
+            assert!(turnstile.longest_wait() >= Duration::from_millis(500));
+        }
+        line.clear();
+        assert_eq!(turnstile.longest_wait(), Duration::ZERO);
+    }
+}
