@@ -10,7 +10,7 @@ use crate::decisions::Reason;
 use crate::engine::{Engine, Interest, NamedEvents, Novelty};
 use crate::router::{RouteCache, Ways};
 use crate::spans::context::TraceContext;
-use gateway_protocol::codec::varint_len;
+use gateway_protocol::codec::{topics_ahead, varint_len};
 use gateway_protocol::packet::Publish;
 use gateway_protocol::property::{PropertiesBuf, PropertyId};
 use gateway_protocol::{ProtocolVersion, QoS, ReasonCode};
@@ -245,6 +245,14 @@ impl<W: Clone + PartialEq> Ingest<W> {
             return Outcome::Refused(Refusal::TooLarge);
         }
         Outcome::Live
+    }
+
+    /// Bytes of packets that are about to be published, where it is time to look ahead in them.
+    #[inline]
+    pub fn look_ahead(&mut self, packets: &[u8]) {
+        if self.takers.wants_to_look_ahead() {
+            self.takers.look_ahead(topics_ahead(packets));
+        }
     }
 
     fn named(&mut self, engine: &Engine) -> &mut NamedEvents {

@@ -93,6 +93,15 @@ fn connections_are_counted_and_weighed() {
 }
 
 #[test]
+fn those_who_are_told_to_come_again_do() {
+    let gateway = gateway_tests::Gateway::start_set(&["admission.connect_rate=200"]);
+    let broker = gateway.mqtt().to_string();
+    let figures = bench(&["connect", "--connections", "500", "--broker", &broker]);
+    let rate = figures[0]["connects_per_second"].as_f64().unwrap();
+    assert!((50.0..500.0).contains(&rate), "200 at once, then 200 a second: {figures:?}");
+}
+
+#[test]
 fn curves_have_a_cost_at_every_point() {
     let curves = json(&["scaling", "--up-to", "1024", "--rounds", "1", "--duration", "600ms"]);
     for (curve, sizes) in [

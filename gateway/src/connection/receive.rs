@@ -89,6 +89,7 @@ impl Connection {
                 batch.counts.packets += pubacks as u64;
                 continue;
             }
+            ingest.look_ahead(rest);
             match decode(rest, self.session.version(), context.limits.max_packet_bytes as usize) {
                 Ok(Decoded::Incomplete { .. }) => break,
                 Ok(Decoded::Packet { packet, .. }) if self.leaves(&packet, &mut batch) => {

@@ -19,6 +19,8 @@ const RECEIVE_MAXIMUM: u16 = 1024;
 const KEEP_ALIVE_SECS: u16 = u16::MAX;
 /// The Packet Identifier of the one SUBSCRIBE.
 const SUBSCRIBE_ID: u16 = 1;
+/// How often a client that is told to come again does so.
+const REFUSALS_MAX: u32 = 50;
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +29,8 @@ pub(super) struct Progress {
     pub(super) delivered: u64,
     /// It became ready.
     pub(super) is_ready: bool,
+    /// The broker has no room for it now, and says that it may come again.
+    pub(super) comes_again: bool,
 }
 
 /// See the module documentation.
@@ -38,6 +42,8 @@ pub(super) struct Connection {
     /// When what is unacknowledged was due, oldest first.
     unacknowledged: VecDeque<u64>,
     next_id: u16,
+    /// How often it was told to come again.
+    refusals: u32,
 }
 
 /// Latencies in nanoseconds, recorded while it is time to.
@@ -82,10 +88,16 @@ impl Connection {
             template,
             unacknowledged: VecDeque::new(),
             next_id: 1,
+            refusals: 0,
         };
-        let opened = connection.link.open(dialer, 0, poller, token);
-        opened.map_err(|source| connection.broken(source))?;
+        connection.connect(dialer, poller)?;
         Ok(connection)
+    }
+
+    /// Begins to connect anew, after it was told to come again.
+    pub(super) fn connect(&mut self, dialer: &dyn Dial, poller: &Poller) -> Result<(), LeanError> {
+        self.link = Link::new(self.wanted.version);
+        self.link.open(dialer, 0, poller, self.token).map_err(|source| self.broken(source))
     }
 
     /// Writes what the socket takes; when it takes no more, the poller says when it does.
@@ -140,6 +152,11 @@ impl Connection {
         {
             self.handle(&packet, progress, recorder)?;
         }
+        if progress.comes_again {
+            self.link.leave();
+            self.link.state = State::Resting;
+            return Ok(());
+        }
         self.link.keep(bytes);
         Ok(())
     }
@@ -173,6 +190,10 @@ impl Connection {
                 {
                     recorder.acknowledgement.saturating_record(recorder.now.saturating_sub(due));
                 }
+            }
+            Packet::ConnAck(connack) if is_for_now(connack.reason_code) && self.refusals < REFUSALS_MAX => {
+                self.refusals += 1;
+                progress.comes_again = true;
             }
             Packet::ConnAck(connack) => {
                 if connack.reason_code.is_error() {
@@ -242,6 +263,14 @@ impl Connection {
     fn refused(&self, what: &'static str, reason: ReasonCode) -> LeanError {
         LeanError::Refused { what, client_id: self.wanted.client_id.clone(), reason }
     }
+}
+
+/// Whether a refusal is one of the moment.
+const fn is_for_now(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::ServerUnavailable | ReasonCode::ServerBusy | ReasonCode::ConnectionRateExceeded
+    )
 }
 
 fn put_subscribe(

@@ -4,7 +4,7 @@
 //! two fields patched, and counters are added up once for each read.
 //!
 //! **What it is not.** It checks no promise but that every packet is legal and every delivery is counted; `device-sim run` does that. A
-//! broker that closes a connection ends the run with an error.
+//! broker that closes a connection ends the run with an error; one that has no room for a CONNECT for now is asked again, after a pause.
 //!
 //! [`Role`] says what one connection does, [`worker`] is the thread, [`connection`] what one connection publishes or counts, [`shared`]
 //! what the threads and whoever watches them have in common.

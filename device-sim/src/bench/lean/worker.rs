@@ -1,5 +1,6 @@
 //! One thread with many connections: waits for all of them at once, and publishes at the pace it was given.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,9 @@ const TICK: Duration = Duration::from_millis(1);
 const TURN: u64 = 64;
 /// Connections opened between two looks at those that are open already.
 const OPENED_AT_ONCE: usize = 64;
+/// How long nobody connects after somebody was told to come again: at first, and at most, when nobody gets in any more.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What a worker has measured.
 pub(crate) struct Measured {
@@ -63,6 +67,9 @@ struct Turning {
     /// Those that are written to, those that read slowly.
     publishers: Vec<usize>,
     slow: Vec<(usize, u64)>,
+    /// Those that were told to come again, and the pace of connecting.
+    again: VecDeque<usize>,
+    pause: Pause,
     buffer: Vec<u8>,
     recorder: Recorder,
     /// Open loop: when the next event is due, in nanoseconds since the epoch.
@@ -86,6 +93,8 @@ impl Turning {
             connections: Vec::new(),
             publishers: Vec::new(),
             slow: Vec::new(),
+            again: VecDeque::new(),
+            pause: Pause::default(),
             buffer: vec![0; PACKET_BYTES_MAX],
             recorder,
             due: 0.0,
@@ -100,18 +109,25 @@ impl Turning {
         let mut wanted = std::mem::take(&mut self.worker.wanted).into_iter();
         let mut events = Vec::new();
         loop {
-            for wanted in wanted.by_ref().take(OPENED_AT_ONCE) {
-                self.open(wanted)?;
+            let may_connect = !self.pause.lasts(Instant::now());
+            if may_connect {
+                for wanted in wanted.by_ref().take(OPENED_AT_ONCE) {
+                    self.open(wanted)?;
+                }
+                if wanted.len() == 0 {
+                    self.open_again()?;
+                }
             }
             let phase = self.worker.shared.phase();
             if phase == Phase::Stop {
                 break;
             }
             let blocked = self.publish(phase)?;
-            let timeout = match wanted.len() {
-                0 if !blocked => TICK,
-                0 => TICK / 4,
-                _ => Duration::ZERO,
+            let is_connecting = may_connect && wanted.len() + self.again.len() > 0;
+            let timeout = match is_connecting {
+                true => Duration::ZERO,
+                false if blocked => TICK / 4,
+                false => TICK,
             };
             self.poller.wait(timeout, &mut events).map_err(LeanError::io("wait for connections"))?;
             self.read(&events, phase)?;
@@ -135,6 +151,16 @@ impl Turning {
         Ok(())
     }
 
+    fn open_again(&mut self) -> Result<(), LeanError> {
+        for _ in 0..OPENED_AT_ONCE {
+            let Some(at) = self.again.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(at) {
+                connection.connect(&self.dialer, &self.poller)?;
+            }
+        }
+        Ok(())
+    }
+
     fn read(&mut self, events: &[Ready], phase: Phase) -> Result<(), LeanError> {
         self.recorder.now = self.worker.shared.now();
         self.recorder.on = phase == Phase::Measure;
@@ -146,6 +172,11 @@ impl Turning {
             acknowledged += progress.acknowledged;
             delivered += progress.delivered;
             ready += u64::from(progress.is_ready);
+            if progress.comes_again {
+                self.again.push_back(at);
+                self.pause.begin(Instant::now());
+                continue;
+            }
             connection.flush(&self.poller)?;
             if progress.is_ready
                 && let Role::Subscriber { bytes_per_second: Some(rate), .. } = &connection.wanted.role
@@ -153,6 +184,9 @@ impl Turning {
                 self.slow.push((at, *rate));
                 connection.unwatch(&self.poller)?;
             }
+        }
+        if ready > 0 {
+            self.pause.shorten();
         }
         let shared = &self.worker.shared;
         add(&shared.acknowledged, acknowledged);
@@ -259,8 +293,55 @@ impl Turning {
     }
 }
 
+/// How connections are held off when the broker takes no more for now.
+#[derive(Default)]
+struct Pause {
+    until: Option<Instant>,
+    /// How often it had to wait since somebody got in.
+    waits: u32,
+}
+
+impl Pause {
+    fn begin(&mut self, now: Instant) {
+        if !self.lasts(now) {
+            self.until = Some(now + PAUSE.saturating_mul(1 << self.waits.min(16)).min(PAUSE_MAX));
+            self.waits += 1;
+        }
+    }
+
+    fn lasts(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    fn shorten(&mut self) {
+        self.waits = 0;
+    }
+}
+
 fn add(counter: &std::sync::atomic::AtomicU64, count: u64) {
     if count > 0 {
         counter.fetch_add(count, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_while_nobody_gets_in() {
+        let mut pause = Pause::default();
+        let mut now = Instant::now();
+        assert!(!pause.lasts(now));
+        for expected in [50, 100, 200, 400, 800, 1_000, 1_000] {
+            pause.begin(now);
+            pause.begin(now); // Others that were refused at the same time make it no longer.
+            let expected = Duration::from_millis(expected);
+            assert!(pause.lasts(now + expected - Duration::from_millis(1)) && !pause.lasts(now + expected));
+            now += expected;
+        }
+        pause.shorten();
+        pause.begin(now);
+        assert!(!pause.lasts(now + PAUSE));
     }
 }

@@ -7,12 +7,14 @@
 //!
 //! Not known here: whether a packet may come now, or from this side. That is for `session/`.
 
+mod ahead;
 mod decode;
 mod encode;
 mod error;
 mod fixed_header;
 pub(crate) mod primitives;
 
+pub use ahead::topics_ahead;
 pub use decode::{Decoded, decode};
 pub(crate) use encode::{Frame, check_binary, check_string};
 pub use encode::{PublishFrame, encode, encode_puback, encode_publish, publish_frame_len};

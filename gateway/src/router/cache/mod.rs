@@ -5,8 +5,10 @@
 //! than there is room for, do not drive each other out: a full cache takes one in [`ADMITTED`] of what it does not know,
 //! and goes on answering for what it has.
 
+mod ahead;
 mod answers;
 
+use ahead::Guesses;
 use answers::Answers;
 use foldhash::fast::RandomState;
 use std::hash::BuildHasher as _;
@@ -46,6 +48,7 @@ pub struct RouteCache<R> {
     answers: Answers<R>,
     /// Where the last answer was found.
     last: Option<Found>,
+    guesses: Guesses,
     refused: u32,
     hasher: RandomState,
 }
@@ -121,6 +124,7 @@ impl<R: Clone + PartialEq> RouteCache<R> {
             swept: 0,
             answers: Answers::new(),
             last: None,
+            guesses: Guesses::default(),
             refused: 0,
             hasher: RandomState::default(),
         }
@@ -145,11 +149,20 @@ impl<R: Clone + PartialEq> RouteCache<R> {
             self.clear();
             self.epoch = epoch;
         }
+        let guess = self.guesses.take();
         if let Some(last) = self.last
             && self.topics.get(last.place).is_some_and(|known| known.bytes() == topic)
             && let Some(answer) = self.answers.get(last.answer)
         {
             return look(answer);
+        }
+        if let Some(place) = guess {
+            self.last = self.at(place, topic);
+            if let Some(answer) = self.last.and_then(|found| self.answers.get(found.answer)) {
+                return look(answer);
+            }
+            // Another topic has come than was looked for, or one that is not known: so it may be with the next.
+            self.guesses.clear();
         }
         let hash = self.hasher.hash_one(topic);
         self.last = self.find(hash, topic);
@@ -166,6 +179,14 @@ impl<R: Clone + PartialEq> RouteCache<R> {
         self.taken = 0;
         self.answers.clear();
         self.last = None;
+    }
+
+    /// What is known of `topic`, if it has this place.
+    fn at(&self, place: usize, topic: &[u8]) -> Option<Found> {
+        let set = self.sets.get(place / WAYS).filter(|set| set.generation == self.generation)?;
+        let way = place % WAYS;
+        let is_it = set.tags.get(way) != Some(&0) && self.topics.get(place)?.bytes() == topic;
+        is_it.then_some(Found { place, answer: *set.answers.get(way)? })
     }
 
     fn find(&self, hash: u64, topic: &[u8]) -> Option<Found> {

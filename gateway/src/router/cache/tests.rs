@@ -108,6 +108,25 @@ fn an_answer_is_let_go_of_with_its_last_topic_and_with_its_epoch() {
     assert_eq!(held(), 0);
 }
 
+#[test]
+fn topics_that_were_looked_for_are_where_they_were_guessed() {
+    let topics: Vec<String> = (0..3_000).map(|number| format!("devices/{number}/state")).collect();
+    let mut cache = RouteCache::new(4_096);
+    hits(&mut cache, topics.len());
+    assert!(cache.wants_to_look_ahead());
+    let (mut guessed, mut asked) = (0, 0);
+    for some in topics.chunks(20) {
+        cache.look_ahead(some.iter().map(String::as_bytes));
+        for topic in some {
+            asked += 1;
+            guessed += usize::from(!cache.wants_to_look_ahead());
+            assert_eq!(cache.get_or_find(0, topic.as_bytes(), || 7), 7);
+        }
+    }
+    // One that is not known ends the guesses of its chunk.
+    assert!(guessed > asked / 2, "{guessed} of {asked}");
+}
+
 /// Against a table that remembers everything, over random topics, lengths and epochs.
 #[test]
 fn no_answer_is_another_topic_s_or_another_epoch_s() {
@@ -119,16 +138,26 @@ fn no_answer_is_another_topic_s_or_another_epoch_s() {
     let mut cache = RouteCache::new(128);
     let mut epoch = 0;
     let mut asked = HashSet::new();
-    for _ in 0..200_000 {
-        if next(5_000) == 0 {
-            epoch += 1;
+    for _ in 0..20_000 {
+        let some: Vec<_> = (0..10).map(|_| if next(2) == 0 { next(20) } else { next(600) }).collect();
+        let some =
+            some.into_iter().map(|number| (number, "y".repeat((number % 90) as usize) + &number.to_string()));
+        let mut some: Vec<_> = some.collect();
+        if next(2) == 0 {
+            cache.look_ahead(some.iter().map(|(_, topic)| topic.as_bytes()));
+            if next(4) == 0 {
+                some.remove(next(10) as usize);
+            }
         }
-        let number = if next(2) == 0 { next(20) } else { next(600) };
-        let topic = format!("{}{number}", "y".repeat((number % 90) as usize));
-        asked.insert((epoch, number));
-        // Several topics have one answer.
-        let right = (epoch, number / 3);
-        assert_eq!(cache.get_or_find(epoch, topic.as_bytes(), || right), right);
+        for (number, topic) in some {
+            if next(5_000) == 0 {
+                epoch += 1;
+            }
+            asked.insert((epoch, number));
+            // Several topics have one answer.
+            let right = (epoch, number / 3);
+            assert_eq!(cache.get_or_find(epoch, topic.as_bytes(), || right), right);
+        }
     }
     assert!(asked.len() > 1_000);
 }
