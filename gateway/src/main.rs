@@ -92,6 +92,7 @@ fn execute(command: Command) -> anyhow::Result<bool> {
         Command::DeadLetters(arguments) => return ask(arguments.parts()),
         Command::Sinks(arguments) => return ask(arguments.parts()),
         Command::Decisions(arguments) => return ask(arguments.parts()),
+        Command::Topics(arguments) => return ask(arguments.parts()),
         Command::Trace(arguments) => return ask(arguments.parts()),
         Command::LogLevel(arguments) => return ask(arguments.parts()),
         Command::Reload(arguments) => return ask(arguments.parts()),

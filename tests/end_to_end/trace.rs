@@ -203,4 +203,11 @@ fn the_tree_of_topics_has_rates_of_what_comes_while_somebody_looks() {
         (&json!("site/2/heat"), &json!(false))
     );
     assert_eq!(gateway.metrics().sum("gateway_topics_counted"), 3.0);
+    // It has been counted, so there is nothing to wait for.
+    let (status, text) = cli(&gateway, &["topics", "site", "--over", "0s", "--limit", "2"]);
+    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
+    assert_eq!((status, &lines[..]), (0, &["TOPIC", "site/0", "site/1", "counted", "there"][..]), "{text}");
+    let (status, json) = cli(&gateway, &["topics", "site/2", "--over", "0s", "--output", "json"]);
+    let leaf = serde_json::from_str::<Value>(&json).unwrap();
+    assert_eq!((status, &leaf["topics"][0]["topic"]), (0, &json!("site/2/heat")));
 }

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gateway_protocol::{PropertiesBuf, Property, ProtocolVersion};
-use gateway_tests::{Client, Gateway, GatewayOptions, Hello, wait};
+use gateway_tests::{Client, Gateway, GatewayOptions, Hello, Will, wait};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 use prost::Message as _;
+use serde_json::json;
 
+use crate::admin_api::{get, send};
 use crate::{QOS0, QOS1, http_receiver};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -240,6 +242,74 @@ fn workers_of_a_consumer_and_deliveries_that_fail_are_told_as_such() {
     gateway.connect(V5, "meter").publish("$reserved", "no", QOS1);
     let refused = collector.await_one("publish", "$reserved");
     assert_eq!(text(&refused, "error.type"), "reserved_topic");
+}
+
+#[test]
+fn workers_over_http_and_sinks_deliver_in_spans_of_their_own() {
+    let collector = Collector::default();
+    let (taken, nobody) =
+        (http_receiver::listen(|_, _| (200, "")), http_receiver::listen(|_, _| (422, "no")));
+    let sink = |name: &str, filter: &str, address: SocketAddr| {
+        format!(
+            "{{name='{name}', type='webhook', stream='telemetry', filter='{filter}', url='http://{address}/'}}"
+        )
+    };
+    let sinks = format!("sink=[{}, {}]", sink("hook", "#", taken), sink("deaf", "devices/2", nobody));
+    let consumer = "consumer=[{name='billing', stream='telemetry', filter='#', backoff=['10ms']}]";
+    let gateway = gateway(&collector, &["telemetry.traces_sample_ratio=1", consumer, &sinks]);
+    let mut device = gateway.connect(V5, "meter");
+    device.publish("devices/1", "21.5", QOS1);
+    let published = collector.await_one("publish", "devices/1");
+    for (verb, attempt, outcome) in [("nak", 1, "handed_back"), ("ack", 2, "acknowledged")] {
+        let events = get(&gateway, "/v1/consumers/billing/next?wait=20s&worker=till")["events"].clone();
+        let ids = json!({ "ids": [events[0]["id"]] });
+        assert_eq!(send(&gateway, "POST", &format!("/v1/consumers/billing/{verb}"), ids).0, 200);
+        let is_it = |span: &Span| text(span, "messaging.client.id") == "till";
+        let spans =
+            || collector.spans().into_iter().filter(|span| span.name == "deliver" && is_it(span)).collect();
+        let count = attempt as usize;
+        let spans: Vec<Span> = wait::until_it(verb, LIMIT, spans, |spans: &Vec<Span>| spans.len() == count);
+        let span = &spans[count - 1];
+        assert_eq!(
+            (integer(span, "gateway.attempt"), text(span, "gateway.outcome")),
+            (attempt, outcome.into())
+        );
+        assert_eq!(text(span, "messaging.consumer.group.name"), "billing");
+        assert_eq!((&span.trace_id, &span.parent_span_id), (&published.trace_id, &published.span_id));
+    }
+    // The other sink refuses what it gets.
+    device.publish("devices/2", "22", QOS1);
+    let published = collector.await_one("publish", "devices/2");
+    let spans = collector.await_spans("deliver", "devices/2", 2);
+    for (sink, outcome) in [("sink/hook", "written"), ("sink/deaf", "refused")] {
+        let span = spans.iter().find(|span| text(span, "messaging.consumer.group.name") == sink).expect(sink);
+        assert_eq!(
+            (text(span, "gateway.outcome"), &span.parent_span_id),
+            (outcome.into(), &published.span_id)
+        );
+    }
+}
+
+#[test]
+fn a_will_message_is_a_publish_of_who_left_it() {
+    let collector = Collector::default();
+    let gateway = gateway(&collector, &["telemetry.traces_sample_ratio=0"]);
+    let mut reader = gateway.connect(V5, "reader");
+    reader.subscribe(&[("devices/#", QOS1)]);
+    let mut will = Will::new("devices/meter/gone", "1");
+    will.properties = context(SAMPLED);
+    let (meter, _) = Client::connect(gateway.mqtt(), &Hello::new(V5, "meter").will(will));
+    // It goes away without a word.
+    drop(meter);
+    assert_eq!(reader.message().user_property("traceparent"), SAMPLED);
+    let (published, delivered) = (
+        collector.await_one("publish", "devices/meter/gone"),
+        collector.await_one("deliver", "devices/meter/gone"),
+    );
+    assert_eq!(hex(&published.parent_span_id), "00f067aa0ba902b7");
+    assert_eq!(text(&published, "messaging.client.id"), "meter");
+    assert_eq!(text(&published, "gateway.outcome"), "submitted");
+    assert_eq!(delivered.parent_span_id, published.span_id);
 }
 
 #[test]

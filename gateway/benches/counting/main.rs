@@ -1,13 +1,12 @@
-//! What counting costs: instructions of a whole gateway for each message, with metrics, without them, and with traces beside them.
+//! What counting and tracing cost: CPU of a whole gateway for each message, with metrics, without them, and with traces beside them.
 //!
-//! `cargo bench -p gateway --bench counting`; it needs `valgrind`. The gateway runs under cachegrind in a process of its own, its clients
-//! natively in this one. A publisher writes so many PUBLISH packets at once (QoS 1, 256 bytes, kept by a stream), and waits until a subscriber
-//! has got and acknowledged them and its own acknowledgements are there; then the next. The same is done twice, the second time more often:
-//! what differs has neither start nor end in it. cachegrind counts no instructions of the kernel, which counting needs none of, so that its
-//! part of the whole is less than what is shown here. It ends with 1 if counting takes [`COUNTING_MAX`] or more of what a loaded
-//! gateway spends on a message.
+//! `cargo run --release -p gateway-benches --bin counting`, on a machine that does nothing else. A gateway runs in a process of its own (all threads, a
+//! log with its syncs); its clients in this one, pairs of a publisher and a subscriber that write [`clients::BURST`] packets and wait until all of it has
+//! arrived and is acknowledged. So batches have about the same size in all gateways, and what is compared is the same work. The three take turns, each with a new
+//! process, and a turn is compared with the one beside it: what the machine does in between meets all alike. Shown is the median of those comparisons
+//! and the middle half of them. An argument names a load; without one it is all of them, which takes some minutes.
 //!
-//! [`served`] is the gateway, [`clients`] what it is given.
+//! Instructions, which a change can be held against, are counted by `instructions`. [`served`] is the gateway, [`clients`] what it is given.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -18,57 +17,71 @@
 mod clients;
 mod served;
 
-use std::process::ExitCode;
+use clients::Load;
+use served::{Mode, Served};
 
-use served::Mode;
+/// Turns of each.
+const ROUNDS: usize = 12;
 
-/// The most that counting may take of what a message costs, at [`LOADED`] packets at once.
-const COUNTING_MAX: f64 = 0.02;
-/// Packets that a busy publisher has on the way at once. The others for comparison: one by one, nothing is shared among messages.
-const LOADED: usize = 64;
-const BURSTS: [usize; 3] = [1, 16, LOADED];
-/// Messages of the shorter and of the longer run, at least; and bursts.
-const MESSAGES: [usize; 2] = [1_000, 5_000];
-const BURSTS_MIN: [usize; 2] = [50, 250];
-
-fn main() -> ExitCode {
+fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, mode, collector, ..] = &arguments[..]
         && flag == served::SERVE
     {
         served::run(Mode::of(mode), collector);
-        return ExitCode::SUCCESS;
+        return;
     }
     println!(
-        "{:<24}{:>12}{:>12}{:>10}{:>14}{:>10}",
-        "instructions a message", "uncounted", "counted", "", "traced 1 %", ""
+        "{:<10}{:>12}{:>12}{:>26}{:>12}{:>26}",
+        "us of CPU", "uncounted", "counted", "", "traced 1 %", ""
     );
-    let mut is_over = false;
-    for burst in BURSTS {
-        let [without, with, traced] = Mode::ALL.map(|mode| a_message(mode, burst));
-        let (counting, tracing) = (with / without - 1.0, traced / with - 1.0);
-        println!(
-            "{:<24}{without:>12.0}{with:>12.0}{:>9.2}%{traced:>14.0}{:>9.2}%",
-            format!("{burst} at once"),
-            counting * 100.0,
-            tracing * 100.0
-        );
-        is_over |= burst == LOADED && counting >= COUNTING_MAX;
+    let named = |load: &Load| arguments.is_empty() || arguments.iter().any(|name| name == load.name);
+    for load in clients::LOADS.iter().filter(|load| named(load)) {
+        show(load);
     }
-    if is_over {
-        println!("\ncounting takes {:.0} % or more", COUNTING_MAX * 100.0);
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }
 
-/// Instructions for each message, of two runs' difference.
-fn a_message(mode: Mode, burst: usize) -> f64 {
-    let runs = [0, 1].map(|run| (MESSAGES[run] / burst).max(BURSTS_MIN[run]));
-    let counts = runs.map(|bursts| {
-        let gateway = served::Served::start(mode);
-        clients::run(gateway.address, burst, bursts);
-        gateway.stop()
-    });
-    (counts[1] - counts[0]) / ((runs[1] - runs[0]) * burst) as f64
+fn show(load: &Load) {
+    // The first of all warms the machine up, and does not count.
+    a_message(Mode::Counted, load);
+    let rounds: Vec<[f64; 3]> = (0..ROUNDS)
+        .map(|round| {
+            let mut cost = [0.0; 3];
+            for turn in 0..3 {
+                let at = (round + turn) % 3;
+                cost[at] = a_message(Mode::ALL[at], load);
+            }
+            cost
+        })
+        .collect();
+    let of = |mode: usize| quartiles(rounds.iter().map(|cost| cost[mode]).collect())[1];
+    println!(
+        "{:<10}{:>12.3}{:>12.3}{:>26}{:>12.3}{:>26}",
+        load.name,
+        of(0),
+        of(1),
+        change(&rounds, 0, 1),
+        of(2),
+        change(&rounds, 1, 2)
+    );
+}
+
+/// How much more the one costs than the other, round by round.
+fn change(rounds: &[[f64; 3]], without: usize, with: usize) -> String {
+    let more = rounds.iter().map(|cost| (cost[with] / cost[without] - 1.0) * 100.0).collect();
+    let [low, median, high] = quartiles(more);
+    format!("{median:+.2} % ({low:+.1} to {high:+.1})")
+}
+
+fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
+}
+
+/// Microseconds of the gateway's CPU for each message, of a new process.
+fn a_message(mode: Mode, load: &Load) -> f64 {
+    let mut gateway = Served::start(mode);
+    let cpu = clients::run(gateway.address, load, || gateway.cpu());
+    gateway.stop();
+    cpu.as_secs_f64() * 1e6 / load.messages() as f64
 }

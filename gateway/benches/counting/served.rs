@@ -1,19 +1,20 @@
-//! A gateway under cachegrind.
+//! A gateway in a process of its own, which says how much CPU it has taken.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use gateway::app::Gateway;
 use gateway::config::{Config, LoadOptions};
 use gateway::telemetry::Metrics;
-use tempfile::TempDir;
+use rustix::time::{ClockId, clock_gettime};
 
 /// The argument with which this program is a gateway.
 pub(crate) const SERVE: &str = "--serve";
 
-/// What is done beside the work.
+/// What a gateway does beside its work.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Mode {
     /// Nothing.
@@ -40,7 +41,7 @@ impl Mode {
     }
 }
 
-/// Runs a gateway in this process until standard input ends.
+/// Runs a gateway in this process until standard input ends. For each line of that it prints the CPU that the process has taken, in nanoseconds.
 pub(crate) fn run(mode: Mode, collector: &str) {
     if mode == Mode::Uncounted {
         Metrics::install_stub().expect("the first in this process");
@@ -48,25 +49,26 @@ pub(crate) fn run(mode: Mode, collector: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut sets = vec![
         format!("storage.data_dir={}", dir.path().display()),
-        "storage.durability=memory".to_owned(),
         "listener.0.address=127.0.0.1:0".to_owned(),
-        "admin.enabled=false".to_owned(),
-        "mqtt.sys_interval_secs=0".to_owned(),
-        "mqtt.connect_timeout_ms=60000".to_owned(),
-        // cachegrind makes it slow, which is no overload.
-        "admission.ladder=false".to_owned(),
+        "admin.address=127.0.0.1:0".to_owned(),
     ];
     if mode == Mode::Traced {
         sets.push(format!("telemetry.traces_endpoint=http://{collector}"));
         sets.push("telemetry.traces_sample_ratio=0.01".to_owned());
     }
     let config = Config::load(LoadOptions { sets, ..LoadOptions::default() }).expect("a configuration");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let gateway = Gateway::start(config).await.expect("a gateway");
         println!("{}", gateway.mqtt_addr());
-        let over = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
-        over.await.expect("a thread").expect("standard input");
+        let over = tokio::task::spawn_blocking(|| {
+            for line in io::stdin().lines() {
+                line.expect("standard input");
+                let taken = clock_gettime(ClockId::ProcessCPUTime);
+                println!("{}", taken.tv_sec as u64 * 1_000_000_000 + taken.tv_nsec as u64);
+            }
+        });
+        over.await.expect("a thread");
         gateway.shutdown().await;
     });
 }
@@ -75,37 +77,43 @@ pub(crate) fn run(mode: Mode, collector: &str) {
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     process: Child,
-    dir: TempDir,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
 }
 
 impl Served {
     pub(crate) fn start(mode: Mode) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut process = Command::new("valgrind")
-            .args(["--tool=cachegrind", "--cache-sim=no", "--quiet", "--fair-sched=yes"])
-            .arg(format!("--cachegrind-out-file={}", dir.path().join("counts").display()))
-            .arg(std::env::current_exe().expect("this program has a path"))
+        let mut process = Command::new(std::env::current_exe().expect("this program has a path"))
             .args([SERVE, mode.name(), &collector().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("valgrind is installed");
-        let mut line = String::new();
-        let output = process.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("the gateway says where it is");
-        Self { address: line.trim().parse().expect("an address"), process, dir }
+            .expect("a process");
+        let input = process.stdin.take().expect("it is piped");
+        let mut output = BufReader::new(process.stdout.take().expect("it is piped"));
+        let address = line(&mut output).parse().expect("an address");
+        Self { address, process, input, output }
     }
 
-    /// Ends it, and says how many instructions it took in all.
-    pub(crate) fn stop(mut self) -> f64 {
-        drop(self.process.stdin.take());
-        let status = self.process.wait().expect("it ends");
-        assert!(status.success(), "cachegrind: {status}");
-        let text = std::fs::read_to_string(self.dir.path().join("counts")).expect("what was counted");
-        let of = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-        of("totals:").or_else(|| of("summary:")).expect("a total")
+    /// What it has taken since it started.
+    pub(crate) fn cpu(&mut self) -> Duration {
+        self.input.write_all(b"\n").expect("it reads");
+        Duration::from_nanos(line(&mut self.output).parse().expect("a number"))
     }
+
+    pub(crate) fn stop(self) {
+        let Self { mut process, input, .. } = self;
+        drop(input);
+        let status = process.wait().expect("it ends");
+        assert!(status.success(), "the gateway: {status}");
+    }
+}
+
+fn line(output: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    output.read_line(&mut line).expect("the gateway says something");
+    line.trim().to_owned()
 }
 
 /// Takes spans and forgets them.

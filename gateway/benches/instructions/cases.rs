@@ -1,5 +1,7 @@
-//! What is counted: decoding and encoding, finding subscribers, group commit; delivery to live subscribers is in [`live`].
+//! What is counted: decoding and encoding, finding subscribers, group commit; delivery to live subscribers is in [`live`], counting
+//! in [`books`].
 
+pub(crate) mod books;
 mod live;
 
 use std::hint::black_box;
@@ -73,6 +75,7 @@ pub(crate) fn all() -> Vec<Make> {
     for subscribers in [1, 200] {
         all.push(Box::new(move || live::delivery(subscribers)));
     }
+    all.push(Box::new(books::books));
     all
 }
 

@@ -232,7 +232,8 @@ impl Gateway {
             background.spawn(exporter.run(background_stopped.clone()));
         }
         let mut sink_tasks = JoinSet::new();
-        let sinks = Sinks::start(&context.engine, &config.sinks, &stopped, &mut sink_tasks).await?;
+        let sinks =
+            Sinks::start(&context.engine, &config.sinks, &context.spans, &stopped, &mut sink_tasks).await?;
         let admin_address = admin.as_ref().map(Admin::local_addr);
         if let Some(admin) = admin {
             let mut stopped = background_stopped;

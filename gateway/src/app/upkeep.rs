@@ -119,8 +119,9 @@ impl PublishedWills {
 
 fn publish_will(context: &Context, client_id: &str, will: &Will, now_ms: u64) -> Option<Ticket> {
     let mut staging = Staging::new();
-    let staged = staging
-        .push_event(&will.message.event(client_id, now_ms))
+    let staged = context
+        .spans
+        .stage_will(&will.message.event(client_id, now_ms), &mut staging)
         .and_then(|()| staging.push(&Entry::WillCleared { client_id }));
     if let Err(error) = staged {
         tracing::error!(%error, %client_id, "a Will Message can not be logged");

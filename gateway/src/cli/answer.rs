@@ -72,6 +72,7 @@ pub(crate) fn answer(arguments: RemoteArgs, what: Remote, out: &mut dyn Write) -
         Remote::Consumers(command) => session.consumers(command, out),
         Remote::DeadLetters(command) => session.dead_letters(command, out),
         Remote::Sinks => session.list("/v1/sinks", "sinks", &SINKS, out),
+        Remote::Topics(arguments) => session.topics(arguments, out),
         Remote::Trace(arguments) => trace::answer(&session.client, session.output, arguments, out),
         Remote::LogLevel(arguments) => session.log_level(arguments, out),
         Remote::Reload => session.reload(out),

@@ -12,6 +12,7 @@ mod reference;
 mod remote;
 mod storage;
 mod table;
+mod topics;
 mod trace;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub(crate) use self::reference::{completions, man_pages, reference};
 use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
 pub(crate) use self::remote::{Remote, RemoteArgs};
 pub(crate) use self::storage::{BackedUp, Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
+use self::topics::TopicsCommandArgs;
 use self::trace::TraceCommandArgs;
 
 /// MQTT ingestion gateway: durable before it acknowledges, honest under overload.
@@ -82,6 +84,8 @@ pub(crate) enum Command {
     Sinks(SinksArgs),
     /// Decisions of a running gateway: what did not go through, and why.
     Decisions(DecisionsCommandArgs),
+    /// Topics of a running gateway and their rates, level by level. It counts them only while somebody looks.
+    Topics(TopicsCommandArgs),
     /// Follow one device live: every packet of it a line, with what became of it, and its connects and ends. Costs the gateway nothing while
     /// nobody traces.
     Trace(TraceCommandArgs),

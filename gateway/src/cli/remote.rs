@@ -10,6 +10,7 @@ use super::decisions::DecisionsArgs;
 use super::log_level::LogLevelArgs;
 use super::operations::{ClientsCommand, RetainedCommand};
 use super::process::DrainArgs;
+use super::topics::TopicsArgs;
 use super::trace::TraceArgs;
 
 /// Where the environment says what `--admin` would.
@@ -46,6 +47,7 @@ pub(crate) enum Remote {
     DeadLetters(DeadLettersCommand),
     Sinks,
     Decisions(DecisionsArgs),
+    Topics(TopicsArgs),
     Trace(TraceArgs),
     LogLevel(LogLevelArgs),
     Reload,
@@ -325,7 +327,7 @@ pub(crate) struct WhichArgs {
     pub(crate) topic: Option<String>,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration with its unit, like 5s or 500ms".to_owned())
 }
 

@@ -62,7 +62,8 @@ impl Ending {
     }
 
     /// Puts the entries into `staging`, in the order in which things happened.
-    pub(super) fn stage(&mut self, engine: &Engine, staging: &mut Staging) -> Urgency {
+    pub(super) fn stage(&mut self, context: &Context, staging: &mut Staging) -> Urgency {
+        let engine = &context.engine;
         let client_id = &*self.client_id;
         if let Some((_, acks)) = &self.session
             && !acks.is_empty()
@@ -73,7 +74,7 @@ impl Ending {
         let will = self.will.and_then(|becomes| Some((engine.will(client_id)?, becomes)));
         let urgency = if will.is_some() { Urgency::Now } else { Urgency::Lazy };
         if let Some((will, becomes)) = will {
-            self.stage_will(will, becomes, staging);
+            self.stage_will(context, will, becomes, staging);
         }
         if let Some((sent_end, _)) = self.session {
             let state = EndingState { sent_end, with_all: false }.encode();
@@ -91,7 +92,7 @@ impl Ending {
 
     /// A DISCONNECT deletes the will [MQTT-3.14.4-3]; any other end publishes it, at once or when its delay has passed or the Session
     /// ends, whichever comes first [MQTT-3.1.2-8].
-    fn stage_will(&mut self, will: Arc<Will>, becomes: WillIs, staging: &mut Staging) {
+    fn stage_will(&mut self, context: &Context, will: Arc<Will>, becomes: WillIs, staging: &mut Staging) {
         let client_id = &*self.client_id;
         let delay_secs = will.delay_secs.min(self.expiry_secs);
         let staged = if becomes == WillIs::Discarded {
@@ -104,8 +105,9 @@ impl Ending {
             staging.push(&Entry::WillDue { client_id, at_ms })
         } else if will.take() {
             // In one group: a restart finds it published and cleared, or neither.
-            let staged = staging
-                .push_event(&will.message.event(client_id, clock::unix_ms()))
+            let staged = context
+                .spans
+                .stage_will(&will.message.event(client_id, clock::unix_ms()), staging)
                 .and_then(|()| staging.push(&Entry::WillCleared { client_id }));
             self.taken = Some(will);
             staged
@@ -266,7 +268,7 @@ fn say_again(context: &Context, clients: &[Box<str>]) -> usize {
         let Some(claim) = context.registry.try_claim(client_id) else { continue };
         match context.endings.take(client_id).map(|unsettled| unsettled.next(engine, client_id)) {
             Some(Next::Log(mut ending)) => {
-                ending.stage(engine, &mut staging);
+                ending.stage(context, &mut staging);
                 said.push((ending, claim));
             }
             Some(Next::Wait(unsettled)) => context.endings.put_back(client_id.clone(), unsettled),
@@ -314,7 +316,7 @@ impl Before {
         match left.map_or(Next::Nothing, |unsettled| unsettled.next(engine, client_id)) {
             Next::Nothing => {}
             Next::Log(mut ending) => {
-                ending.stage(engine, staging);
+                ending.stage(context, staging);
                 before.ending = Some(ending);
             }
             Next::Wait(unsettled) if unsettled.doubt.is_some() => {

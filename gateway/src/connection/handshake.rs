@@ -328,7 +328,7 @@ fn stage_wills(
             metrics::will(old.message.qos);
             let event = old.message.event(client_id, clock::unix_ms());
             before.taken = Some(old.clone());
-            staging.push_event(&event).map_err(|_| NotOpened)?;
+            context.spans.stage_will(&event, staging).map_err(|_| NotOpened)?;
         }
         if hello.will.is_none() {
             staging.push(&Entry::WillCleared { client_id }).map_err(|_| NotOpened)?;

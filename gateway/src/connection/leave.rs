@@ -142,7 +142,7 @@ async fn close_session(context: &Context, connection: &mut Connection, outcome: 
         ending = ending.of_session(durable.sent_end(), acks);
     }
     let mut staging = Staging::new();
-    let urgency = ending.stage(&context.engine, &mut staging);
+    let urgency = ending.stage(context, &mut staging);
     if staging.is_empty() {
         return;
     }

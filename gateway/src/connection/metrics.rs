@@ -276,13 +276,18 @@ pub(super) fn not_stored(reason: NotStored, events: usize) {
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Received {
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
+pub struct Received {
+    /// Control Packets.
+    pub packets: u64,
+    /// Bytes of them.
+    pub bytes: u64,
     events: [u64; 3],
-    pub(super) live: u64,
-    pub(super) unwanted: u64,
-    pub(super) duplicates: u64,
+    /// Events that only live subscribers want.
+    pub live: u64,
+    /// Events that nobody wants.
+    pub unwanted: u64,
+    /// Events that were stored before, under the same event-id.
+    pub duplicates: u64,
     reserved_topic: u64,
     too_large: u64,
     retained_full: u64,
@@ -293,7 +298,8 @@ pub(super) struct Received {
 }
 
 impl Received {
-    pub(super) fn event(&mut self, qos: QoS) {
+    /// A PUBLISH packet.
+    pub fn event(&mut self, qos: QoS) {
         let [at_most_once, at_least_once, exactly_once] = &mut self.events;
         match qos {
             QoS::AtMostOnce => *at_most_once += 1,
@@ -327,7 +333,8 @@ impl Received {
         }
     }
 
-    pub(super) fn report(&self) {
+    /// Adds it to the books.
+    pub fn report(&self) {
         let families = &*FAMILIES;
         RECEIVED.fetch_add(self.events.iter().sum(), Ordering::Relaxed);
         BYTES.fetch_add(self.bytes, Ordering::Relaxed);
@@ -355,14 +362,16 @@ impl Received {
 
 /// What was sent since the last report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sent {
+pub struct Sent {
     by_qos: [u32; 3],
     /// Live messages that are done with: sent at QoS 0, or acknowledged.
-    pub(super) acked: u32,
-    pub(super) expired: u32,
-    pub(super) too_large: u32,
+    pub acked: u32,
+    /// Messages whose Message Expiry Interval had passed.
+    pub expired: u32,
+    /// Messages larger than the client's Maximum Packet Size.
+    pub too_large: u32,
     /// Read from a stream: routed by the very act of being sent.
-    pub(super) routed: u32,
+    pub routed: u32,
 }
 
 impl Sent {
@@ -379,7 +388,7 @@ impl Sent {
     }
 
     /// So many live messages at once.
-    pub(super) fn sent_live(&mut self, qos: QoS, count: usize) {
+    pub fn sent_live(&mut self, qos: QoS, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         if let Some(sent) = self.by_qos.get_mut(usize::from(qos.as_u8())) {
             *sent += count;
@@ -394,7 +403,8 @@ impl Sent {
         self.expired + self.too_large
     }
 
-    pub(super) fn report(&mut self) {
+    /// Adds it to the books, and begins anew.
+    pub fn report(&mut self) {
         let counts = std::mem::take(self);
         if counts == Self::default() {
             return;

@@ -32,6 +32,7 @@ mod subscribe;
 mod tap;
 mod task;
 mod toll;
+mod turn;
 mod turnstile;
 mod words;
 

@@ -9,9 +9,9 @@ use super::receive::Owed;
 use super::seldom::Seldom;
 use super::spans::Traced;
 use super::toll::Toll;
+use super::turn::{AT_EASE, PRESSED, is_pressed};
 use super::words::Why;
 use super::{Context, io, words};
-use crate::admission::Level;
 use crate::clock;
 use crate::decisions::Reason;
 use crate::delivery::Outbox;
@@ -31,34 +31,11 @@ use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
-/// What a connection does before others get a turn.
-#[derive(Clone, Copy)]
-struct Turn {
-    /// Rounds of the loop.
-    rounds: usize,
-    /// How many of them read, the first ones.
-    reads: usize,
-    /// How many read from a client that may be sent no more before it has acknowledged something.
-    reads_for_acks: usize,
-    /// What is read at once.
-    read_bytes: usize,
-}
-
-/// While there is time for everybody.
-const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8, read_bytes: io::READ_BYTES };
-/// From L1 on. Where there is always more to do than time for it, everybody has as many turns as everybody else, and hundreds publish for each that
-/// receives: so whoever publishes reads a little in a turn ([`super::turnstile`]), and whoever receives is sent what there is for it.
-const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 16 * 1024 };
 /// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
 /// into this buffer.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Acknowledgements owed in separate groups before no more is read.
 const OWED_GROUPS_MAX: usize = 256;
-
-/// Whether there is more to do than time for it, or less room than there should be.
-pub(super) fn is_pressed(context: &Context) -> bool {
-    context.pressure.level() >= Level::Conserve
-}
 
 thread_local! {
     static OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

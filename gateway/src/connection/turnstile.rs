@@ -9,7 +9,8 @@
 //! the others are let in one after the other.
 
 use super::Context as Shared;
-use super::task::{Connection, is_pressed};
+use super::task::Connection;
+use super::turn::is_pressed;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,8 +1,44 @@
 //! Families of the engine: the books of durable sessions.
 
-use super::apply::Applied;
 use metrics::{Counter, Unit, counter, describe_counter};
 use std::sync::LazyLock;
+
+/// What applying a batch did, in numbers for the books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Events among the entries.
+    pub events: u64,
+    /// Messages added to backlogs or refused by their limits.
+    pub routed: u64,
+    /// Of those, refused because the backlog was at a limit.
+    pub backlog_full: u64,
+    /// Given up by a full backlog for newer ones.
+    pub oldest_dropped: u64,
+    /// Messages that ended their session by finding its backlog full, and those that ended with it.
+    pub over_quota: u64,
+    /// Given up so that the log could be trimmed.
+    pub backlog_cut: u64,
+    /// Messages that waited for a Session which has ended.
+    pub session_ended: u64,
+    /// Messages that went from one member of a group to another.
+    pub passed_on: u64,
+    /// Messages that a client has acknowledged.
+    pub acknowledged: u64,
+}
+
+impl Applied {
+    pub(super) fn add(&mut self, more: &Self) {
+        self.events += more.events;
+        self.routed += more.routed;
+        self.backlog_full += more.backlog_full;
+        self.oldest_dropped += more.oldest_dropped;
+        self.over_quota += more.over_quota;
+        self.backlog_cut += more.backlog_cut;
+        self.session_ended += more.session_ended;
+        self.passed_on += more.passed_on;
+        self.acknowledged += more.acknowledged;
+    }
+}
 
 struct Families {
     routed: Counter,
@@ -45,19 +81,25 @@ pub fn describe() {
 }
 
 /// A group was applied. `undeliverable` of the acknowledged messages were never sent, and are counted where that was found out.
-pub(super) fn applied(applied: &Applied, undeliverable: u64) {
-    FAMILIES.stored.increment(applied.events);
-    FAMILIES.routed.increment(applied.routed);
-    FAMILIES.acked.increment(applied.acknowledged.saturating_sub(undeliverable));
-    FAMILIES.backlog_full.increment(applied.backlog_full);
-    FAMILIES.oldest_dropped.increment(applied.oldest_dropped);
-    FAMILIES.over_quota.increment(applied.over_quota);
-    FAMILIES.backlog_cut.increment(applied.backlog_cut);
-    FAMILIES.session_ended.increment(applied.session_ended);
-    FAMILIES.passed_on.increment(applied.passed_on);
+pub fn applied(applied: &Applied, undeliverable: u64) {
+    add(&FAMILIES.stored, applied.events);
+    add(&FAMILIES.routed, applied.routed);
+    add(&FAMILIES.acked, applied.acknowledged.saturating_sub(undeliverable));
+    add(&FAMILIES.backlog_full, applied.backlog_full);
+    add(&FAMILIES.oldest_dropped, applied.oldest_dropped);
+    add(&FAMILIES.over_quota, applied.over_quota);
+    add(&FAMILIES.backlog_cut, applied.backlog_cut);
+    add(&FAMILIES.session_ended, applied.session_ended);
+    add(&FAMILIES.passed_on, applied.passed_on);
 }
 
 /// Messages that waited when the gateway was started: routed before it, but pending in it.
 pub(super) fn restored(pending: u64) {
     FAMILIES.routed.increment(pending);
+}
+
+fn add(counter: &Counter, count: u64) {
+    if count > 0 {
+        counter.increment(count);
+    }
 }

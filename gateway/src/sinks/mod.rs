@@ -16,6 +16,7 @@ mod status;
 mod target;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod webhook;
 
 pub use status::{SinkState, SinkStatus};
@@ -24,6 +25,7 @@ use crate::clock;
 use crate::config::{ConsumerStart, SinkConfig, SinkTarget};
 use crate::consumer::SINK_PREFIX;
 use crate::engine::{ConsumerEntry, ConsumerSpec, Engine, Order};
+use crate::spans::Spans;
 use batch::BatchLimits;
 use gateway_storage::{Entry, Staging};
 use postgres::Postgres;
@@ -62,13 +64,15 @@ pub enum SinkStartError {
 }
 
 impl Sinks {
-    /// Makes or alters their consumers and starts a task for each, into `tasks`; they end when `stop` says so.
+    /// Makes or alters their consumers and starts a task for each, into `tasks`; they end when `stop` says so. What is traced of what they write has
+    /// `spans`.
     ///
     /// # Errors
     /// [`SinkStartError`]; what was started goes on until `tasks` is dropped.
     pub async fn start(
         engine: &Engine,
         configs: &[SinkConfig],
+        spans: &Spans,
         stop: &watch::Receiver<bool>,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, SinkStartError> {
@@ -99,13 +103,21 @@ impl Sinks {
                     let target = Webhook::new(&config.name, options.clone()).map_err(|source| {
                         SinkStartError::Certificates { name: config.name.as_str().into(), source }
                     })?;
-                    tasks.spawn(Runner::new(engine, consumer, target, limits, board, stop).run());
+                    tasks.spawn(
+                        Runner::new(engine, consumer, target, limits, board, stop)
+                            .traced(spans.clone())
+                            .run(),
+                    );
                 }
                 SinkTarget::Postgres(options) => {
                     let target = Postgres::new(&config.name, (**options).clone()).map_err(|source| {
                         SinkStartError::Certificates { name: config.name.as_str().into(), source }
                     })?;
-                    tasks.spawn(Runner::new(engine, consumer, target, limits, board, stop).run());
+                    tasks.spawn(
+                        Runner::new(engine, consumer, target, limits, board, stop)
+                            .traced(spans.clone())
+                            .run(),
+                    );
                 }
             }
         }

@@ -10,10 +10,12 @@ use super::batch::{BatchLimits, Gathered};
 use super::breaker::Breaker;
 use super::status::{Board, SinkState};
 use super::target::{Failure, Outage, OutageKind, Row, Target};
+use super::traced::Traced;
 use crate::clock;
 use crate::engine::{
     Cause, ConsumerEntry, ConsumerSpec, DeadLetter, Engine, LetterFacts, OffsetRuns, Progress, Unavailable,
 };
+use crate::spans::Spans;
 use crate::stream::{From, StreamAddress, StreamCursor};
 use gateway_protocol::{QoS, TopicFilter};
 use gateway_storage::{Entry, Offset, Staging, Urgency};
@@ -39,6 +41,7 @@ pub(super) struct Runner<T> {
     limits: BatchLimits,
     board: Arc<Board>,
     stop: watch::Receiver<bool>,
+    spans: Spans,
     /// What is done and was not taken by the log yet. `read_to` is how far this task has come, whatever the log knows of it.
     done: Progress,
     /// Redriven letters that are written, until the view knows.
@@ -80,7 +83,12 @@ impl<T: Target> Runner<T> {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let (done, late) = (Progress::default(), BTreeSet::new());
-        Self { engine, consumer, target, limits, board, stop, done, late }
+        Self { engine, consumer, target, limits, board, stop, spans: Spans::default(), done, late }
+    }
+
+    /// What is traced of it has `spans`.
+    pub(super) fn traced(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// Until the gateway stops, or the sink's consumer is removed.
@@ -206,6 +214,7 @@ impl<T: Target> Runner<T> {
     /// Writes a batch, in as many parts as it takes to find what is refused, and says in the log how far the consumer is.
     async fn write(&mut self, gathered: &Gathered, breaker: &mut Breaker) -> Result<(), Stop> {
         let rows = gathered.rows();
+        let mut traced = Traced::begin(&self.spans, &self.consumer.name, &rows);
         let mut written = OffsetRuns::default();
         let whole = 0..rows.len();
         // The part to be tried next is the last one.
@@ -219,11 +228,13 @@ impl<T: Target> Runner<T> {
                     breaker.succeeded();
                     self.board.set(SinkState::Up);
                     self.board.wrote(batch.len() as u64, begun);
+                    traced.written(batch);
                     for row in batch {
                         written.insert(row.offset.get());
                     }
                 }
                 Err(Failure::Outage(outage)) => {
+                    traced.failed(outage.kind.as_str());
                     // What was written of it stays written.
                     self.advance(batch.first().map_or(next, |row| row.offset), &written, 0).await?;
                     return Err(outage.into());
@@ -232,6 +243,7 @@ impl<T: Target> Runner<T> {
                     [] => return Err(Outage::new(OutageKind::Server, reason).into()),
                     [row] => {
                         self.bury(row, &reason).await?;
+                        traced.refused(row);
                         // A target that keeps its place has to pass over it.
                         parts.push(part.end..part.end);
                     }
@@ -324,14 +336,20 @@ impl<T: Target> Runner<T> {
             if let Some(letter) = letter {
                 let event = letter.event();
                 let row = Row { offset: Offset::new(offset), time_ms: event.received_ms, event };
+                let mut traced = Traced::begin(&self.spans, &self.consumer.name, std::slice::from_ref(&row));
                 let begun = Instant::now();
                 match self.target.write_late(&row).await {
                     Ok(()) => {
                         breaker.succeeded();
                         self.board.wrote(1, begun);
+                        traced.written(std::slice::from_ref(&row));
                     }
-                    Err(Failure::Outage(outage)) => return Err(outage.into()),
+                    Err(Failure::Outage(outage)) => {
+                        traced.failed(outage.kind.as_str());
+                        return Err(outage.into());
+                    }
                     Err(Failure::Refused(reason)) => {
+                        traced.refused(&row);
                         self.bury(&row, &reason).await?;
                         continue;
                     }

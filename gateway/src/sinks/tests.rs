@@ -337,7 +337,9 @@ async fn the_consumer_of_a_sink_is_shown_paused_and_once_its_sink_is_gone_remove
     task.await.unwrap();
     let (_stop, stopped) = watch::channel(false);
     let mut tasks = tokio::task::JoinSet::new();
-    super::Sinks::start(&scene.engine, &[], &stopped, &mut tasks).await.unwrap();
+    super::Sinks::start(&scene.engine, &[], &crate::spans::Spans::default(), &stopped, &mut tasks)
+        .await
+        .unwrap();
     assert_eq!((status().state, status().spec.configured), (ConsumerCondition::Idle, false));
     consumers.delete(NAME).await.unwrap();
     assert!(consumers.list().is_empty());

@@ -24,8 +24,9 @@ pub use span::{Delivered, OpenSpan};
 use crate::clock;
 use crate::config::TelemetryConfig;
 use context::{SpanId, TraceContext};
+use gateway_protocol::PropertiesBuf;
 use gateway_protocol::property::user_property_in;
-use gateway_storage::Event;
+use gateway_storage::{Event, StageError, Staging};
 use queue::Queue;
 use span::{Kind, Span};
 use std::sync::Arc;
@@ -110,6 +111,22 @@ impl Spans {
                 inner.sampling.takes(random).then(|| inner.publish_anew(random, event)).flatten()
             }
         }
+    }
+
+    /// Stages an event whose publisher waits for nothing, which a Will Message is. If it is to be traced it has a span that ends with
+    /// this.
+    ///
+    /// # Errors
+    /// It cannot be staged.
+    pub fn stage_will(&self, event: &Event<'_>, staging: &mut Staging) -> Result<(), StageError> {
+        let Some(span) = self.publish(event) else { return staging.push_event(event) };
+        let mut own = PropertiesBuf::new();
+        if let Some(context) = span.context_to_add() {
+            // Alone there it has room.
+            let _ = context.append(&mut own);
+        }
+        let properties = [event.properties, own.as_properties().raw()].concat();
+        staging.push_event(&Event { properties: &properties, ..*event }).map(|()| span.end("submitted"))
     }
 
     /// The context of an event, if it is traced.

@@ -16,6 +16,7 @@ use super::backend::{
 use super::channel::Feed;
 use super::letters;
 use super::paths::{no_such_consumer, no_such_stream};
+use super::traced::Traced;
 use super::watch;
 use crate::admin::problem::{Fault, Kind, Problem};
 use crate::admin::{SinkStatus, Subject};
@@ -37,11 +38,11 @@ const ANSWER_BYTES: usize = 4 << 20;
 /// How long what was said about events may take to be durable.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) struct Local(Subject);
+pub(super) struct Local(Subject, Traced);
 
 impl Local {
-    pub(super) const fn new(subject: Subject) -> Self {
-        Self(subject)
+    pub(super) fn new(subject: Subject) -> Self {
+        Self(subject, Traced::default())
     }
 
     /// The consumer of that name, for those who work for it.
@@ -196,6 +197,8 @@ impl Backend for Local {
                 }
             }
             seat.keep_leases();
+            let spans = &self.0.context.spans;
+            self.1.handed(spans, &name, &wanted.worker, &deliveries, clock::unix_ms());
             Ok(deliveries.iter().filter_map(shown).collect())
         })
     }
@@ -206,7 +209,10 @@ impl Backend for Local {
             let mut settled = Settled::default();
             for id in ids {
                 match consumer.settle(id, outcome.clone()) {
-                    consumer::Settled::Done | consumer::Settled::Late => settled.settled += 1,
+                    consumer::Settled::Done | consumer::Settled::Late => {
+                        settled.settled += 1;
+                        self.1.settled(&name, id, &outcome, clock::unix_ms());
+                    }
                     consumer::Settled::Stale => settled.unknown.push(id.to_string()),
                 }
             }

@@ -45,6 +45,7 @@ mod sinks;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod view;
 mod watch;
 mod work;

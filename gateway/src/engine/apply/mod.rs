@@ -14,6 +14,7 @@ pub use sessions::{Ending, sends_retained};
 
 use super::backlog::AckRuns;
 use super::dedup;
+pub(super) use super::metrics::Applied;
 use super::rules::Rules;
 use super::session::{DurableSession, SessionState};
 use super::snapshot::pending::{ChunkError, Chunks};
@@ -34,43 +35,6 @@ struct Routes {
     streams: Arc<[u64]>,
     direct: Vec<Match<Arc<DurableSession>>>,
     groups: Vec<GroupMatch<Arc<DurableSession>>>,
-}
-
-/// What applying a batch did, in numbers for the books.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Applied {
-    /// Events among the entries.
-    pub(super) events: u64,
-    /// Messages added to backlogs or refused by their limits.
-    pub(super) routed: u64,
-    /// Of those, refused because the backlog was at a limit.
-    pub(super) backlog_full: u64,
-    /// Given up by a full backlog for newer ones.
-    pub(super) oldest_dropped: u64,
-    /// Messages that ended their session by finding its backlog full, and those that ended with it.
-    pub(super) over_quota: u64,
-    /// Given up so that the log could be trimmed.
-    pub(super) backlog_cut: u64,
-    /// Messages that waited for a Session which has ended.
-    pub(super) session_ended: u64,
-    /// Messages that went from one member of a group to another.
-    pub(super) passed_on: u64,
-    /// Messages that a client has acknowledged.
-    pub(super) acknowledged: u64,
-}
-
-impl Applied {
-    pub(super) fn add(&mut self, more: &Self) {
-        self.events += more.events;
-        self.routed += more.routed;
-        self.backlog_full += more.backlog_full;
-        self.oldest_dropped += more.oldest_dropped;
-        self.over_quota += more.over_quota;
-        self.backlog_cut += more.backlog_cut;
-        self.session_ended += more.session_ended;
-        self.passed_on += more.passed_on;
-        self.acknowledged += more.acknowledged;
-    }
 }
 
 /// Applies entries to a [`Table`]. There is one, and it runs on one thread.
