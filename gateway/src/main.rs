@@ -29,8 +29,8 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::cli::{
-    BackedUp, Cli, ClientError, Command, ConfigCommand, Exported, From, Remote, RemoteArgs, Repaired,
-    StorageCommand, StoreArgs, Summary, Verified,
+    BackedUp, Cli, ClientError, Command, ConfigCommand, Exported, From, Repaired, StorageCommand, StoreArgs,
+    Summary, Verified,
 };
 use crate::reload::Reload;
 use crate::service::Manager;
@@ -84,27 +84,27 @@ fn execute(command: Command) -> anyhow::Result<bool> {
             print(format_args!("{settings}"))?;
         }
         Command::Storage(command) => return storage(command),
-        Command::Status(arguments) => return ask(arguments.parts()),
-        Command::Clients(arguments) => return ask(arguments.parts()),
-        Command::Retained(arguments) => return ask(arguments.parts()),
-        Command::Streams(arguments) => return ask(arguments.parts()),
-        Command::Consumers(arguments) => return ask(arguments.parts()),
-        Command::DeadLetters(arguments) => return ask(arguments.parts()),
-        Command::Sinks(arguments) => return ask(arguments.parts()),
-        Command::Decisions(arguments) => return ask(arguments.parts()),
-        Command::Topics(arguments) => return ask(arguments.parts()),
-        Command::Trace(arguments) => return ask(arguments.parts()),
-        Command::LogLevel(arguments) => return ask(arguments.parts()),
-        Command::Reload(arguments) => return ask(arguments.parts()),
-        Command::Drain(arguments) => return ask(arguments.parts()),
+        Command::Status(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Clients(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Retained(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Streams(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Consumers(arguments) => return ask(|out| arguments.ask(out)),
+        Command::DeadLetters(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Sinks(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Decisions(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Topics(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Trace(arguments) => return ask(|out| arguments.ask(out)),
+        Command::LogLevel(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Reload(arguments) => return ask(|out| arguments.ask(out)),
+        Command::Drain(arguments) => return ask(|out| arguments.ask(out)),
     }
     Ok(true)
 }
 
 /// Asks a running gateway. False if it could not do all of what it was asked for.
-fn ask((arguments, what): (RemoteArgs, Remote)) -> anyhow::Result<bool> {
+fn ask(question: impl FnOnce(&mut dyn Write) -> Result<bool, ClientError>) -> anyhow::Result<bool> {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let answered = cli::answer(arguments, what, &mut out).and_then(|done| Ok(out.flush().map(|()| done)?));
+    let answered = question(&mut out).and_then(|done| Ok(out.flush().map(|()| done)?));
     match answered {
         // A reader that has seen enough (`| head`) is no error.
         Err(ClientError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, query};
-use super::remote::{Output, Remote, RemoteArgs};
+use super::session::{Output, RemoteArgs, Session};
 use super::table::{Column, printable, table};
 
 /// Decisions of one request: what the gateway gives at most.
@@ -56,13 +56,15 @@ pub(crate) struct DecisionsArgs {
 }
 
 impl DecisionsCommandArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::Decisions(self.decisions))
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        let session = Session::with(&self.remote);
+        answer(&session.client, session.output, self.decisions, out)
     }
 }
 
 /// Asks, and prints oldest first, as a log is read.
-pub(super) fn answer(
+fn answer(
     client: &Client,
     output: Output,
     arguments: DecisionsArgs,

@@ -7,9 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::answer::Session;
 use super::client::{ClientError, path};
-use super::remote::{Remote, RemoteArgs};
+use super::session::{RemoteArgs, Session};
 use super::table::printable;
 
 #[derive(Args, Debug)]
@@ -36,17 +35,14 @@ pub(crate) struct LogLevelArgs {
 }
 
 impl LogLevelCommandArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::LogLevel(self.log_level))
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        Session::with(&self.remote).log_level(self.log_level, out)
     }
 }
 
 impl Session {
-    pub(super) fn log_level(
-        &self,
-        arguments: LogLevelArgs,
-        out: &mut dyn Write,
-    ) -> Result<bool, ClientError> {
+    fn log_level(&self, arguments: LogLevelArgs, out: &mut dyn Write) -> Result<bool, ClientError> {
         const PATH: &str = "/v1/logging";
         let logging = match arguments {
             LogLevelArgs { level: Some(level), client: Some(client), .. } => {

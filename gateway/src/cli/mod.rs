@@ -1,16 +1,18 @@
 //! The command line: what was asked for, and how its options become a layer of configuration.
 //!
-//! Nothing is done here; `main` does it. But what is asked of a running gateway is asked here (`answer`).
+//! Nothing is done here; `main` does it. But what is asked of a running gateway is asked here: each question a file, on what they have in common (`session`).
 
-mod answer;
 mod client;
+mod consumers;
+mod dead_letters;
 mod decisions;
 mod log_level;
 mod operations;
 mod process;
 mod reference;
-mod remote;
+mod session;
 mod storage;
+mod streams;
 mod table;
 mod topics;
 mod trace;
@@ -23,16 +25,17 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use gateway::config::{Config, Durability, LoadOptions, format_duration, format_size};
 
-pub(crate) use self::answer::answer;
 pub(crate) use self::client::ClientError;
+use self::consumers::ConsumersArgs;
+use self::dead_letters::DeadLettersArgs;
 use self::decisions::DecisionsCommandArgs;
 use self::log_level::LogLevelCommandArgs;
 use self::operations::{ClientsArgs, RetainedArgs, StatusArgs};
 use self::process::{DrainCommandArgs, ReloadArgs};
 pub(crate) use self::reference::{completions, man_pages, reference};
-use self::remote::{ADMIN_VARIABLE, ConsumersArgs, DeadLettersArgs, SinksArgs, StreamsArgs};
-pub(crate) use self::remote::{Remote, RemoteArgs};
+use self::session::ADMIN_VARIABLE;
 pub(crate) use self::storage::{BackedUp, Exported, From, Repaired, StorageCommand, StoreArgs, Verified};
+use self::streams::{SinksArgs, StreamsArgs};
 use self::topics::TopicsCommandArgs;
 use self::trace::TraceCommandArgs;
 

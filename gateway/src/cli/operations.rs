@@ -7,9 +7,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::answer::{Session, items};
 use super::client::{ClientError, path};
-use super::remote::{Remote, RemoteArgs};
+use super::session::{RemoteArgs, Session, items};
 use super::table::{Column, printable, sheet, table};
 
 const CLIENTS: [Column; 7] = [
@@ -129,34 +128,37 @@ pub(crate) enum RetainedCommand {
 }
 
 impl StatusArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::Status)
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        Session::with(&self.remote).status(out)
     }
 }
 
 impl ClientsArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
         let list = ClientsListArgs { search: None, state: ClientState::Current, limit: 1000, after: None };
-        (self.remote, Remote::Clients(self.command.unwrap_or(ClientsCommand::List(list))))
+        Session::with(&self.remote).clients(self.command.unwrap_or(ClientsCommand::List(list)), out)
     }
 }
 
 impl RetainedArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
         let list = RetainedCommand::List { topic: None, limit: 1000, after: None };
-        (self.remote, Remote::Retained(self.command.unwrap_or(list)))
+        Session::with(&self.remote).retained(self.command.unwrap_or(list), out)
     }
 }
 
 impl Session {
     /// False if the gateway is not ready.
-    pub(super) fn status(&self, out: &mut dyn Write) -> Result<bool, ClientError> {
+    fn status(&self, out: &mut dyn Write) -> Result<bool, ClientError> {
         let status = self.client.get("/v1/status", Duration::ZERO)?;
         self.print(&status, status_sheet, out)?;
         Ok(status.get("ready").and_then(Value::as_bool).unwrap_or(false))
     }
 
-    pub(super) fn clients(&self, command: ClientsCommand, out: &mut dyn Write) -> Result<bool, ClientError> {
+    fn clients(&self, command: ClientsCommand, out: &mut dyn Write) -> Result<bool, ClientError> {
         match command {
             ClientsCommand::List(ClientsListArgs { search, state, limit, after }) => {
                 let state = state.to_possible_value().map(|value| value.get_name().to_owned());
@@ -176,11 +178,7 @@ impl Session {
         }
     }
 
-    pub(super) fn retained(
-        &self,
-        command: RetainedCommand,
-        out: &mut dyn Write,
-    ) -> Result<bool, ClientError> {
+    fn retained(&self, command: RetainedCommand, out: &mut dyn Write) -> Result<bool, ClientError> {
         match command {
             RetainedCommand::List { topic, limit, after } => {
                 let retained = self.pages("/v1/retained", "retained", &[("topic", topic)], after, limit)?;

@@ -8,9 +8,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::answer::{Session, items};
 use super::client::ClientError;
-use super::remote::{Remote, RemoteArgs};
+use super::session::{RemoteArgs, Session, items};
 use super::table::printable;
 
 /// How long a drain is waited for; the gateway gives up on connections long before.
@@ -44,25 +43,27 @@ pub(crate) struct DrainArgs {
 }
 
 impl ReloadArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::Reload)
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        Session::with(&self.remote).reload(out)
     }
 }
 
 impl DrainCommandArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::Drain(self.drain))
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        Session::with(&self.remote).drain(self.drain, out)
     }
 }
 
 impl Session {
-    pub(super) fn reload(&self, out: &mut dyn Write) -> Result<bool, ClientError> {
+    fn reload(&self, out: &mut dyn Write) -> Result<bool, ClientError> {
         let reloaded = self.client.send(Method::POST, "/v1/reload", &json!({}))?;
         self.print(&reloaded, reload_sheet, out)
     }
 
     /// False if the process goes on for longer than a drain may take.
-    pub(super) fn drain(&self, arguments: DrainArgs, out: &mut dyn Write) -> Result<bool, ClientError> {
+    fn drain(&self, arguments: DrainArgs, out: &mut dyn Write) -> Result<bool, ClientError> {
         let started = self.started()?;
         let body = json!({ "server_reference": arguments.server_reference });
         let draining = self.client.send(Method::POST, "/v1/drain", &body)?;

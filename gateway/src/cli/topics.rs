@@ -10,9 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::answer::{Session, items};
 use super::client::{ClientError, query};
-use super::remote::{Remote, RemoteArgs, duration};
+use super::session::{RemoteArgs, Session, duration, items};
 use super::table::{Column, printable, table};
 
 const TOPICS: [Column; 6] = [
@@ -52,13 +51,14 @@ pub(crate) struct TopicsArgs {
 }
 
 impl TopicsCommandArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::Topics(self.topics))
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        Session::with(&self.remote).topics(self.topics, out)
     }
 }
 
 impl Session {
-    pub(super) fn topics(&self, arguments: TopicsArgs, out: &mut dyn Write) -> Result<bool, ClientError> {
+    fn topics(&self, arguments: TopicsArgs, out: &mut dyn Write) -> Result<bool, ClientError> {
         let TopicsArgs { below, over, limit, after } = arguments;
         let ask = |after: Option<String>, limit: usize| {
             let pairs = [

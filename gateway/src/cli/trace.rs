@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::{Client, ClientError, query};
-use super::remote::{Output, Remote, RemoteArgs};
+use super::session::{Output, RemoteArgs, Session};
 use super::table::printable;
 
 #[derive(Args, Debug)]
@@ -32,13 +32,15 @@ pub(crate) struct TraceArgs {
 }
 
 impl TraceCommandArgs {
-    pub(crate) fn parts(self) -> (RemoteArgs, Remote) {
-        (self.remote, Remote::Trace(self.trace))
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(self, out: &mut dyn Write) -> Result<bool, ClientError> {
+        let session = Session::with(&self.remote);
+        answer(&session.client, session.output, self.trace, out)
     }
 }
 
 /// A line each, until there were `count` of them or nobody answers any more. The gateway ends an answer after ten minutes; then it is asked again.
-pub(super) fn answer(
+fn answer(
     client: &Client,
     output: Output,
     arguments: TraceArgs,
