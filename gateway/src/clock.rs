@@ -20,12 +20,6 @@ pub fn started_unix_ms() -> u64 {
     *STARTED
 }
 
-/// The [`Instant`] of a moment of [`monotonic`].
-#[must_use]
-pub fn instant_of(at: Millis) -> Instant {
-    *START + std::time::Duration::from_millis(at.0)
-}
-
 /// A moment as RFC 3339 with milliseconds, always of one length, so that moments sort as text; what no calendar has becomes the first moment of
 /// the epoch.
 #[must_use]

@@ -4,17 +4,21 @@
 //! [MQTT-3.1.4-3]. Nothing here knows sessions or sockets.
 
 mod doors;
+mod timers;
 
 pub use doors::{Door, Full, Limits, Place};
+pub use timers::TICK_MS;
 
 use doors::Floor;
+use timers::Timers;
 
 use gateway_protocol::ReasonCode;
+use gateway_protocol::session::Millis;
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::future::poll_fn;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -28,6 +32,7 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Registry {
     clients: Mutex<HashSet<ByClientId>>,
     floor: Arc<Floor>,
+    timers: Timers,
     closing: Notify,
     is_closing: AtomicBool,
     server_reference: OnceLock<Box<str>>,
@@ -40,6 +45,8 @@ pub struct Seat {
     pub client_id: Arc<str>,
     /// The Reason Code it was asked to close with; 0: it was not.
     close: AtomicU8,
+    /// Its place in the wheel of timers; 0: it has none.
+    timer: AtomicU32,
     /// Of the connection's task.
     waker: Waker,
     /// For those that wait until it has gone.
@@ -72,7 +79,13 @@ impl Eq for ByClientId {}
 
 impl Seat {
     fn of(client_id: &str, waker: Waker) -> Arc<Self> {
-        Arc::new(Self { client_id: client_id.into(), close: AtomicU8::new(0), waker, left: OnceLock::new() })
+        Arc::new(Self {
+            client_id: client_id.into(),
+            close: AtomicU8::new(0),
+            timer: AtomicU32::new(0),
+            waker,
+            left: OnceLock::new(),
+        })
     }
 
     /// Asks the connection to close and tell its client why. The first reason stands.
@@ -87,6 +100,12 @@ impl Seat {
             0 => None,
             code => ReasonCode::from_u8(code),
         }
+    }
+
+    /// Whether its task will be woken because of the time.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.timer.load(Ordering::Acquire) != 0
     }
 
     /// Who is woken when the connection is asked to close: its task, the one that claimed the seat.
@@ -104,8 +123,19 @@ pub struct Claim {
     pub seat: Arc<Seat>,
 }
 
+impl Claim {
+    /// Has the connection's task, which is the one that calls, woken at `at`, or up to [`TICK_MS`] later, or in between to ask again: once,
+    /// so not if it [is timed](Seat::is_timed) already.
+    pub fn wake_at(&self, at: Millis) {
+        if !self.seat.is_timed() {
+            self.registry.timers.set(&self.seat, at);
+        }
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.registry.timers.cancel(&self.seat);
         let mut clients = self.registry.clients();
         let client_id = &*self.seat.client_id;
         if clients.get(client_id).is_some_and(|holder| Arc::ptr_eq(&holder.0, &self.seat)) {
@@ -131,6 +161,7 @@ impl Registry {
         Arc::new(Self {
             clients: Mutex::default(),
             floor: Floor::new(limits),
+            timers: Timers::new(),
             closing: Notify::new(),
             is_closing: AtomicBool::new(false),
             server_reference: OnceLock::new(),
@@ -205,6 +236,11 @@ impl Registry {
         let seat = Seat::of(client_id, waker);
         clients.insert(ByClientId(seat.clone()));
         Claim { registry: self.clone(), seat }
+    }
+
+    /// Wakes the connections whose time has come. To be called every [`TICK_MS`].
+    pub fn ring(&self, now: Millis) {
+        self.timers.ring(now);
     }
 
     /// Waits until every connection was asked to close. For those that have no seat yet.

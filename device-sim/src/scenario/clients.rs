@@ -65,6 +65,11 @@ impl SourceRange {
             .then(|| SourceRange { first: Ipv4Addr::from(network + 1).into(), count: size - 2 })
     }
 
+    /// So many addresses, of which this is the first.
+    pub fn starting_at(first: Ipv4Addr, count: u32) -> Self {
+        Self { first: first.into(), count: count.max(1) }
+    }
+
     /// How many addresses it has.
     pub fn count(&self) -> u32 {
         self.count

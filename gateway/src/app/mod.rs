@@ -223,6 +223,7 @@ impl Gateway {
         }
         let sampling = pressure::start(context.clone(), &config).map_err(EngineError::Thread)?;
         let mut background = JoinSet::new();
+        background.spawn(upkeep::ring(context.registry.clone(), background_stopped.clone()));
         background.spawn(upkeep::run(
             context.clone(),
             config.mqtt.sys_interval_secs,

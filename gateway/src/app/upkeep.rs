@@ -5,6 +5,7 @@ use crate::admission::Resource;
 use crate::clock;
 use crate::connection::{self, Context, metrics};
 use crate::engine::{Fate, Will};
+use crate::registry::{Registry, TICK_MS};
 use gateway_storage::{Entry, Staging, Ticket, Urgency};
 use std::sync::Arc;
 use std::task::Waker;
@@ -45,6 +46,18 @@ pub(super) async fn run(context: Arc<Context>, sys_interval_secs: u16, mut stop:
             publish_sys_topics(&context, now_ms);
         }
         seconds += 1;
+    }
+}
+
+/// Wakes connections whose Keep Alive is over.
+pub(super) async fn ring(registry: Arc<Registry>, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            _ = ticks.tick() => registry.ring(clock::monotonic()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a connection costs that does nothing, in bytes of memory.
 //!
 //! Besides what is bounded here it owns its Client Identifier, once, a place in the registry's table, and what the runtime keeps for its
-//! socket and its timer. The whole is measured by `device-sim bench connect`.
+//! socket. The whole is measured by `device-sim bench connect`.
 
 use super::Context;
 use super::handshake::serve;
@@ -21,7 +21,7 @@ fn an_idle_connection_is_small() {
     let sizes = [
         // Together with the 120 bytes that the runtime puts beside it, it takes two cache lines of 128.
         ("task", size_of_task(serve::<TcpStream>), 128),
-        ("connection", size_of::<Connection>(), 464),
+        ("connection", size_of::<Connection>(), 456),
         // From its first subscription on.
         ("outbox", size_of::<Outbox>(), 160),
         ("seat", size_of::<Seat>(), 56),

@@ -19,17 +19,14 @@ use crate::engine::DurableSession;
 use crate::lens::Tap;
 use crate::registry::Claim;
 use crate::stream::StreamCursor;
-use gateway_protocol::session::{Millis, Session};
+use gateway_protocol::session::Session;
 use gateway_protocol::{PacketId, ReasonCode};
 use gateway_storage::{Staging, Ticket};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Sleep;
 
 /// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
 /// into this buffer.
@@ -91,7 +88,6 @@ pub(super) struct Connection {
     /// The Session Expiry Interval that the client's DISCONNECT brought, if any.
     pub(super) final_expiry_secs: Option<u32>,
     closing: Option<ReasonCode>,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the handshake found out.
@@ -163,7 +159,6 @@ impl Connection {
             is_member: false,
             final_expiry_secs: None,
             closing: None,
-            timer: None,
         };
         connection.feed.has_unparsed = !connection.received.is_empty();
         connection.subscribe_live_again();
@@ -323,7 +318,7 @@ impl Connection {
         if moved {
             return Poll::Ready(None);
         }
-        match self.check_time(cx, out) {
+        match self.check_time(out) {
             Some(reason) => Poll::Ready(Some(Outcome::Closed(reason))),
             None => Poll::Pending,
         }
@@ -451,16 +446,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Keeps the timer at the Session's next moment. The reason, when the client's time is up.
-    fn check_time(&mut self, cx: &mut std::task::Context<'_>, out: &mut Vec<u8>) -> Option<ReasonCode> {
-        loop {
-            let deadline = self.session.poll_timeout()?;
-            let timer =
-                self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(moment(deadline))));
-            if timer.as_mut().poll(cx).is_pending() {
-                return None;
-            }
-            let now = clock::monotonic();
+    /// Sees to it that the task is woken at the Session's next moment. The reason, when the client's time is up.
+    fn check_time(&mut self, out: &mut Vec<u8>) -> Option<ReasonCode> {
+        if self.claim.seat.is_timed() {
+            return None;
+        }
+        let mut deadline = self.session.poll_timeout()?;
+        let now = clock::monotonic();
+        if now >= deadline {
             if !self.can_read() {
                 // It may have spoken; we did not listen.
                 self.session.excuse_silence(now);
@@ -468,18 +461,9 @@ impl Connection {
             if let Err(closed) = self.session.handle_timeout(now, out) {
                 return Some(closed.reason);
             }
-            let deadline = self.session.poll_timeout()?;
-            timer_reset(&mut self.timer, deadline);
+            deadline = self.session.poll_timeout()?;
         }
+        self.claim.wake_at(deadline);
+        None
     }
-}
-
-fn timer_reset(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Millis) {
-    if let Some(timer) = timer {
-        timer.as_mut().reset(moment(deadline));
-    }
-}
-
-fn moment(at: Millis) -> tokio::time::Instant {
-    tokio::time::Instant::from_std(clock::instant_of(at))
 }

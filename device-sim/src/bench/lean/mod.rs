@@ -11,6 +11,7 @@
 
 pub(super) mod connection;
 pub(super) mod shared;
+pub(super) mod spread;
 pub(super) mod worker;
 
 use std::ops::Range;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Recorder};
 use super::shared::{Phase, Shared};
+use super::spread::Spread;
 use super::{LeanError, Pace, Role, Wanted};
-use crate::lean::TcpDialer;
 use crate::lean::link::PACKET_BYTES_MAX;
 use crate::lean::poller::{Poller, Ready};
 use hdrhistogram::Histogram;
@@ -62,7 +62,7 @@ impl Worker {
 struct Turning {
     worker: Worker,
     poller: Poller,
-    dialer: TcpDialer,
+    dialer: Spread,
     connections: Vec<Connection>,
     /// Those that are written to, those that read slowly.
     publishers: Vec<usize>,
@@ -87,7 +87,7 @@ impl Turning {
         let recorder = Recorder::new()
             .map_err(|error| LeanError::io("make a histogram")(std::io::Error::other(error)))?;
         Ok(Self {
-            dialer: TcpDialer { broker: worker.address, sources: Vec::new() },
+            dialer: Spread::new(worker.address),
             worker,
             poller,
             connections: Vec::new(),
