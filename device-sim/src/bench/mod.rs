@@ -77,9 +77,9 @@ pub(crate) struct BenchArgs {
     /// With --compare and for curves: how often each is measured; medians are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
-    /// With --compare: also put the report into this file, as Markdown; `all` then has curves and idle connections, too. In a file
-    /// that has a report already that one is replaced, and what stands around it is kept.
-    #[arg(long, value_name = "FILE", requires = "compare")]
+    /// With --compare and for curves: also put the report into this file, as Markdown; `all` then has curves and idle connections, too. In
+    /// a file that has a report already that one is replaced, and what stands around it is kept; `scaling` replaces its curves alone.
+    #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
     /// With --write: where the plots go; without it, beside the file.
     #[arg(long, value_name = "DIR", requires = "write")]
@@ -195,8 +195,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Verdict, CommandError> {
         {
             return Err(CommandError::Usage("scaling and memory are of the gateway alone".to_owned()));
         }
+        _ if args.write.is_some() && args.compare.is_none() && args.scenario != Wanted::Scaling => {
+            return Err(CommandError::Usage("--write is for --compare and for scaling".to_owned()));
+        }
         Wanted::Scaling => {
             let curves = scaling::run(&gateway, &args.curves, &args.effort())?;
+            if let Some(document) = &args.write {
+                let places = Places { document, plots: args.plots.as_deref() };
+                curves.iter().try_for_each(|curve| report::curves::write(&places, curve))?;
+            }
             let tables =
                 || curves.iter().map(|curve| table::aligned(&scaling::lines(curve)) + "\n").collect();
             args.form(&curves, tables)?

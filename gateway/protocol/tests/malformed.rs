@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use gateway_protocol::codec::Publishes;
 use gateway_protocol::testing::{malformed_packets, valid_packets};
 use gateway_protocol::{DecodeError, Decoded, ProtocolVersion, ReasonCode, decode, encode};
 
@@ -12,6 +13,7 @@ fn every_malformed_packet_is_refused_for_the_right_reason() {
     let mut wrong = Vec::new();
     for packet in malformed_packets() {
         let found = decode(&packet.bytes, packet.version, MAX_PACKET_BYTES).map_err(DecodeError::reason_code);
+        assert_eq!(Publishes::default().decode(&packet.bytes, packet.version, MAX_PACKET_BYTES), None);
         if found != Err(packet.expected) {
             wrong.push(format!(
                 "{}: {:?}, not {:?}: {:02x?}",

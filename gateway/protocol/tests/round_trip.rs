@@ -5,7 +5,7 @@
 mod arbitrary;
 
 use arbitrary::{parts, parts_of, version};
-use gateway_protocol::codec::{PublishFrame, encode_publish, publish_frame_len};
+use gateway_protocol::codec::{PublishFrame, Publishes, encode_publish, publish_frame_len};
 use gateway_protocol::packet::{Connect, Publish};
 use gateway_protocol::property::PropertyId;
 use gateway_protocol::{
@@ -59,6 +59,25 @@ proptest! {
                     prop_assert!(needed > length && needed <= bytes.len(), "{} of {}: {}", length, bytes.len(), needed);
                 }
                 other => prop_assert!(false, "{} of {}: {:?}", length, bytes.len(), other),
+            }
+        }
+    }
+
+    /// One that follows another, whole, cut short or changed in one byte, is the PUBLISH that it is by itself.
+    #[test]
+    fn publishes_are_decoded_alike(parts in parts(), at in any::<Index>(), byte in any::<u8>(), most in any::<Index>()) {
+        let mut bytes = Vec::new();
+        encode(&parts.packet(), parts.version, &mut bytes).unwrap();
+        let mut changed = bytes.clone();
+        *at.get_mut(&mut changed) = byte;
+        for max_packet_bytes in [MAX_PACKET_BYTES, most.index(bytes.len() + 2)] {
+            let mut publishes = Publishes::default();
+            for bytes in [&bytes[..], &bytes, &changed, &bytes, &bytes[..at.index(bytes.len())]] {
+                let expected = match decode(bytes, parts.version, max_packet_bytes) {
+                    Ok(Decoded::Packet { packet: Packet::Publish(publish), consumed }) => Some((publish, consumed)),
+                    _ => None,
+                };
+                prop_assert_eq!(publishes.decode(bytes, parts.version, max_packet_bytes), expected);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::admission::Level;
 use crate::decisions::{Action, Reason};
 use crate::ingest::{self, Publisher};
 use crate::spans::OpenSpan;
-use gateway_protocol::packet::{Packet, Publish};
+use gateway_protocol::packet::Publish;
 use gateway_protocol::session::{Closed, Millis};
 use gateway_protocol::{QoS, ReasonCode};
 use gateway_storage::Entry;
@@ -172,14 +172,13 @@ impl Connection {
         }
     }
 
-    /// Whether this packet is left unread because nothing can be stored: not taken and not refused either, as if it had not come yet.
+    /// Whether this publish is left unread because nothing can be stored: not taken and not refused either, as if it had not come yet.
     #[inline]
-    pub(super) fn leaves(&self, packet: &Packet<'_>, batch: &mut ReadBatch) -> bool {
+    pub(super) fn leaves(&self, publish: &Publish<'_>, batch: &mut ReadBatch) -> bool {
         let Some(pressed) = &mut batch.pressed else { return false };
         if pressed.stance.level != Level::ReadOnly {
             return false;
         }
-        let Packet::Publish(publish) = packet else { return false };
         let topic = self.session.topic_of(publish);
         let interest = self.context.engine.interest(topic);
         let leaves = publish.qos != QoS::AtMostOnce && (publish.retain || interest.is_durable(publish.qos));

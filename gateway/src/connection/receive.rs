@@ -10,7 +10,7 @@ use crate::clock;
 use crate::decisions::Action;
 use crate::engine::NamedEvents;
 use crate::spans::OpenSpan;
-use gateway_protocol::codec::{Decoded, decode};
+use gateway_protocol::codec::{Decoded, Publishes, decode};
 use gateway_protocol::packet::Packet;
 use gateway_protocol::session::{Event, Lane, Millis};
 use gateway_protocol::{PacketId, ReasonCode};
@@ -76,6 +76,9 @@ impl Connection {
         let now = clock::monotonic();
         let pressed = Pressed::begin(context, context.rates_of(self.listener), now.0);
         let mut batch = ReadBatch { now_ms: clock::unix_ms(), epoch, pressed, ..ReadBatch::default() };
+        let max_packet_bytes = context.limits.max_packet_bytes as usize;
+        // Whatever PUBLISH is whole and legal is taken from here, everything else from `decode`.
+        let mut publishes = Publishes::default();
         let mut used = 0;
         let mut outcome = None;
         self.feed.has_unparsed = false;
@@ -90,26 +93,33 @@ impl Connection {
                 continue;
             }
             ingest.look_ahead(rest);
-            match decode(rest, self.session.version(), context.limits.max_packet_bytes as usize) {
-                Ok(Decoded::Incomplete { .. }) => break,
-                Ok(Decoded::Packet { packet, .. }) if self.leaves(&packet, &mut batch) => {
+            if let Some((publish, consumed)) =
+                publishes.decode(rest, self.session.version(), max_packet_bytes)
+            {
+                if self.leaves(&publish, &mut batch) {
                     self.feed.has_unparsed = true;
                     break;
                 }
+                used += consumed;
+                batch.counts.packets += 1;
+                self.tell_received(consumed, || Packet::Publish(publish));
+                let packet = rest.get(..consumed).unwrap_or_default();
+                let taken = self.take_publish(now, &publish, packet, &mut ingest, &mut batch, out);
+                outcome = taken.unwrap_or_else(|closed| Some(Outcome::Closed(closed.reason)));
+                self.tell_done(outcome);
+                if outcome.is_some() {
+                    break;
+                }
+                continue;
+            }
+            match decode(rest, self.session.version(), max_packet_bytes) {
+                Ok(Decoded::Incomplete { .. }) => break,
                 Ok(Decoded::Packet { packet, consumed }) => {
                     used += consumed;
                     batch.counts.packets += 1;
-                    self.tell_received(&packet, consumed);
-                    let taken = match &packet {
-                        Packet::Publish(publish) => {
-                            let packet = rest.get(..consumed).unwrap_or_default();
-                            self.take_publish(now, publish, packet, &mut ingest, &mut batch, out)
-                        }
-                        _ => {
-                            let event = self.session.handle_packet(now, packet, out);
-                            event.map(|event| self.take_event(event, &mut ingest, &mut batch, out))
-                        }
-                    };
+                    self.tell_received(consumed, || packet);
+                    let event = self.session.handle_packet(now, packet, out);
+                    let taken = event.map(|event| self.take_event(event, &mut ingest, &mut batch, out));
                     outcome = taken.unwrap_or_else(|closed| Some(Outcome::Closed(closed.reason)));
                     self.tell_done(outcome);
                 }

@@ -47,9 +47,9 @@ impl Connection {
 
     /// A packet has come; what became of it is told with [`Connection::tell_done`].
     #[inline]
-    pub(super) fn tell_received(&mut self, packet: &Packet<'_>, bytes: usize) {
+    pub(super) fn tell_received<'p>(&mut self, bytes: usize, packet: impl FnOnce() -> Packet<'p>) {
         if let Some(tap) = &mut self.tap {
-            tap.received(packet, bytes);
+            tap.received(&packet(), bytes);
         }
     }
 

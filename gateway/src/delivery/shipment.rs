@@ -137,7 +137,9 @@ impl Shipment {
                 false => 0,
             };
             let behind_id = properties + event.payload_len;
-            frames.locate(self.batch.bytes(), event.start..event.end, behind_id).then_some(())?;
+            // A packet that is kept as it came is without DUP and RETAIN.
+            let qos = QoS::try_from(event.qos).ok()?;
+            frames.locate(event.start..event.end, qos, behind_id).then_some(())?;
         }
         Some(Encoded::Verbatim(frames))
     }

@@ -1,8 +1,9 @@
 //! A run as a document: tables and plots, between two marks in a file whose other words are people's.
 //!
-//! What was measured is replaced by the next run; what it means stands outside of the marks and is kept. [`svg`] draws, [`machine`] says where
-//! it was measured.
+//! What was measured is replaced by the next run; what it means stands outside of the marks and is kept. [`curves`] have marks of their own,
+//! [`svg`] draws, [`machine`] says where it was measured.
 
+pub(super) mod curves;
 mod machine;
 mod svg;
 
@@ -13,7 +14,7 @@ use self::svg::{Bars, Lines};
 use super::compare::{Comparison, cost};
 use super::figures::{Figures, Percentiles};
 use super::memory::Growth;
-use super::scaling::{self, Curve};
+use super::scaling;
 use super::scenario::Scenario;
 use super::table::markdown;
 use crate::command::CommandError;
@@ -26,6 +27,21 @@ pub(super) struct Places<'a> {
     pub(super) document: &'a Path,
     /// A directory; the document's own if there is none.
     pub(super) plots: Option<&'a Path>,
+}
+
+impl Places<'_> {
+    /// Writes one plot; answers the line that shows it.
+    fn plot(&self, name: &str, picture: &str) -> Result<String, CommandError> {
+        let beside = self.document.parent().unwrap_or(Path::new(""));
+        let dir = self.plots.unwrap_or(beside);
+        if !dir.as_os_str().is_empty() {
+            std::fs::create_dir_all(dir).map_err(|error| unwritable(dir, &error))?;
+        }
+        let file: PathBuf = dir.join(format!("{name}.svg"));
+        write(&file, picture)?;
+        let link = file.strip_prefix(beside).unwrap_or(&file);
+        Ok(format!("\n![{name}]({})\n", link.display()))
+    }
 }
 
 /// What was measured.
@@ -47,7 +63,8 @@ impl Report {
             (Some((head, _)), Some((_, tail))) => (head, tail),
             _ => ("# Benchmarks\n\n", ""),
         };
-        write(places.document, &format!("{head}{BEGIN}\n{measured}{END}{tail}"))
+        write(places.document, &format!("{head}{BEGIN}\n{measured}{END}{tail}"))?;
+        self.curves.iter().try_for_each(|curve| curves::write(places, curve))
     }
 
     // Writing to a String cannot fail.
@@ -57,20 +74,13 @@ impl Report {
             let _ = writeln!(text, "{} was not installed and is left out.", kind.name());
         }
         let _ = write!(text, "\n### Side by side\n\n{}\n", self.summary());
-        text.push_str(&self.plot(places, "cpu", &self.cpu())?);
+        text.push_str(&places.plot("cpu", &self.cpu())?);
         if let Some(latency) = self.latency() {
-            text.push_str(&self.plot(places, "latency", &latency)?);
+            text.push_str(&places.plot("latency", &latency)?);
         }
         for (scenario, medians) in &self.comparison.scenarios {
             let table = markdown(&self.comparison.side_by_side(medians));
             let _ = write!(text, "\n#### {}\n\n{}\n\n{table}", scenario.name(), scenario.what());
-        }
-        if !self.curves.is_empty() {
-            text.push_str("\n### More of everything\n\n");
-            text.push_str(&self.plot(places, "scaling", &self.scaling())?);
-            for curve in &self.curves {
-                let _ = write!(text, "\n{}\n\n{}", curve.curve.what(), markdown(&scaling::lines(curve)));
-            }
         }
         if let Some(growth) = &self.growth {
             let _ = write!(
@@ -79,7 +89,7 @@ impl Report {
                 growth.sentence(),
                 markdown(&growth.lines())
             );
-            text.push_str(&self.plot(places, "memory", &memory(growth))?);
+            text.push_str(&places.plot("memory", &memory(growth))?);
         }
         text.push('\n');
         Ok(text)
@@ -141,33 +151,6 @@ impl Report {
             "Latency in ms at 10,000 events/s, QoS 1, from when an event was due; logarithmic".to_owned();
         Some(Bars { title, series: self.names(), groups: groups.to_vec() }.svg())
     }
-
-    fn scaling(&self) -> String {
-        let line = |measured: &scaling::Measured| {
-            let points = measured.points.iter().map(|point| (point.size as f64, point.ratio)).collect();
-            (measured.curve.name().to_owned(), points)
-        };
-        Lines {
-            title: "CPU for each message, times that of the first point".to_owned(),
-            x_name: "how many of them".to_owned(),
-            series: self.curves.iter().map(line).collect(),
-            is_x_logarithmic: true,
-        }
-        .svg()
-    }
-
-    /// Writes one plot; answers the line that shows it.
-    fn plot(&self, places: &Places<'_>, name: &str, picture: &str) -> Result<String, CommandError> {
-        let beside = places.document.parent().unwrap_or(Path::new(""));
-        let dir = places.plots.unwrap_or(beside);
-        if !dir.as_os_str().is_empty() {
-            std::fs::create_dir_all(dir).map_err(|error| unwritable(dir, &error))?;
-        }
-        let file: PathBuf = dir.join(format!("{name}.svg"));
-        write(&file, picture)?;
-        let link = file.strip_prefix(beside).unwrap_or(&file);
-        Ok(format!("\n![{name}]({})\n", link.display()))
-    }
 }
 
 fn of(percentiles: Option<Percentiles>, field: fn(&Percentiles) -> f64) -> Option<f64> {
@@ -222,29 +205,6 @@ impl Scenario {
             Self::SlowSubscriber => "2,000 events/s to 20 subscribers, one of which reads 64 KiB/s.",
             Self::Connect => {
                 "Connections made as fast as they are taken, then left alone. CPU is for each connection."
-            }
-        }
-    }
-}
-
-impl Curve {
-    /// What grows, for readers of a report.
-    const fn what(self) -> &'static str {
-        match self {
-            Self::Topics => {
-                "20 publishers at QoS 1 go through their topics in turn; one live subscriber wants all."
-            }
-            Self::Filters => {
-                "The same with 100 topics, while other subscribers hold filters with wildcards that none of them match."
-            }
-            Self::Connections => {
-                "20,000 events/s at QoS 1, shared by all connections in turn, so that a read brings one event."
-            }
-            Self::Backlog => {
-                "20 publishers at QoS 1 into a durable session that is away and has so much waiting already."
-            }
-            Self::CatchingUp => {
-                "A durable session comes back and fetches and acknowledges what waits for it."
             }
         }
     }

@@ -34,6 +34,9 @@ pub(super) enum Curve {
     CatchingUp,
 }
 
+/// Backlogs from so many bytes on are filled once.
+const ONCE_FROM: u64 = 1 << 30;
+
 /// How the points of a curve are measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
@@ -115,10 +118,10 @@ impl Curve {
         }
     }
 
-    /// What is there to be filled and emptied is not done again and again.
-    const fn rounds(self, effort: &Effort) -> u32 {
+    /// What takes minutes to be filled and emptied is not done again and again.
+    const fn rounds(self, size: u64, effort: &Effort) -> u32 {
         match self {
-            Self::Backlog | Self::CatchingUp => 1,
+            Self::Backlog | Self::CatchingUp if size >= ONCE_FROM => 1,
             _ => effort.rounds,
         }
     }
@@ -136,9 +139,12 @@ fn one(gateway: &Peer, curve: Curve, effort: &Effort) -> Result<Measured, Comman
     };
     let sizes: Vec<u64> = curve.sizes().iter().copied().filter(|size| *size <= size_max).collect();
     let mut rounds: Vec<Vec<Figures>> = vec![Vec::new(); sizes.len()];
-    let count = curve.rounds(effort);
-    for round in 1..=count {
+    for round in 1..=effort.rounds {
         for (size, found) in sizes.iter().zip(&mut rounds) {
+            let count = curve.rounds(*size, effort);
+            if round > count {
+                continue;
+            }
             // A person who waits wants to know what for.
             let _ = writeln!(io::stderr(), "{} {round}/{count}: {}", curve.name(), curve.size(*size));
             found.push(curve.measure(gateway, *size, effort)?);

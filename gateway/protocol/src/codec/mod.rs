@@ -13,6 +13,7 @@ mod encode;
 mod error;
 mod fixed_header;
 pub(crate) mod primitives;
+mod publishes;
 
 pub use ahead::topics_ahead;
 pub use decode::{Decoded, decode};
@@ -20,3 +21,4 @@ pub(crate) use encode::{Frame, check_binary, check_string};
 pub use encode::{PublishFrame, encode, encode_puback, encode_publish, publish_frame_len};
 pub use error::{DecodeError, EncodeError};
 pub use primitives::{FieldError, varint_len};
+pub use publishes::Publishes;

@@ -2,7 +2,7 @@
 
 use super::PacketType;
 use crate::codec::primitives::{Reader, put_binary, put_varint, varint_len};
-use crate::codec::{DecodeError, EncodeError, Frame, PublishFrame};
+use crate::codec::{DecodeError, EncodeError, FieldError, Frame, PublishFrame};
 use crate::property::{Carrier, Properties, validate};
 use crate::{PacketId, ProtocolVersion, QoS, TopicError, TopicName};
 
@@ -40,12 +40,21 @@ pub(crate) fn decode_flags(flags: u8) -> Result<QoS, DecodeError> {
 impl<'a> Publish<'a> {
     #[inline]
     pub(crate) fn decode(flags: u8, body: &'a [u8], version: ProtocolVersion) -> Result<Self, DecodeError> {
+        Self::decode_after("", flags, body, version)
+    }
+
+    /// The same, behind a packet with the Topic Name `last`: what is equal to it need not be looked at again. Empty: there was none.
+    #[inline]
+    pub(crate) fn decode_after(
+        last: &'a str,
+        flags: u8,
+        body: &'a [u8],
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
         let qos = decode_flags(flags)?;
         let mut reader = Reader::new(body);
-        let topic = reader.utf8()?;
-        if !topic.is_empty() {
-            TopicName::parse(topic).map_err(DecodeError::TopicName)?;
-        }
+        let topic = reader.binary()?;
+        let topic = if topic == last.as_bytes() { last } else { topic_name(topic)? };
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
         let properties = if version.is_v5() { reader.properties(CARRIER)? } else { Properties::default() };
         if topic.is_empty() {
@@ -78,6 +87,16 @@ impl<'a> Publish<'a> {
         };
         put_publish(&frame, version, out)
     }
+}
+
+/// A Topic Name, or nothing.
+#[inline]
+fn topic_name(bytes: &[u8]) -> Result<&str, DecodeError> {
+    let topic = std::str::from_utf8(bytes).map_err(|_| FieldError::IllFormedUtf8)?;
+    if !topic.is_empty() {
+        TopicName::parse(topic).map_err(DecodeError::TopicName)?;
+    }
+    Ok(topic)
 }
 
 #[cold]

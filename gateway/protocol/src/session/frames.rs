@@ -33,10 +33,6 @@ pub struct FramesIn<'a> {
     bytes: &'a [u8],
 }
 
-/// First bytes of a PUBLISH without DUP and RETAIN.
-const PUBLISH_QOS_0: u8 = 0x30;
-const PUBLISH_QOS_1: u8 = 0x32;
-
 /// One message for [`Frames::push`].
 #[derive(Clone, Copy, Debug)]
 pub struct FrameOf<'a> {
@@ -71,15 +67,14 @@ impl Frames {
         FramesIn { frames: self, bytes }
     }
 
-    /// Notes that a whole PUBLISH of this version, right behind the one before, lies at `place` of somebody else's bytes. Its properties and
-    /// payload take the last `behind_id` bytes of it. False where it can not be sent like that: it has DUP, RETAIN or QoS 2.
+    /// Notes that a whole PUBLISH of this version and of `qos`, without DUP and RETAIN, lies at `place` of somebody else's bytes, right behind
+    /// the one before. Its properties and payload take the last `behind_id` bytes of it. False where it can not be sent like that: at QoS 2.
     #[must_use]
-    pub fn locate(&mut self, bytes: &[u8], place: Range<usize>, behind_id: usize) -> bool {
-        let flags = bytes.get(place.start).copied().unwrap_or(u8::MAX);
-        let packet_id_at = match flags {
-            PUBLISH_QOS_0 => 0,
-            PUBLISH_QOS_1 => place.end.saturating_sub(behind_id + 2),
-            _ => return false,
+    pub fn locate(&mut self, place: Range<usize>, qos: QoS, behind_id: usize) -> bool {
+        let packet_id_at = match qos {
+            QoS::AtMostOnce => 0,
+            QoS::AtLeastOnce => place.end.saturating_sub(behind_id + 2),
+            QoS::ExactlyOnce => return false,
         };
         let is_next = self.places.last().is_none_or(|last| last.end as usize == place.start);
         let (Ok(start), Ok(end), Ok(packet_id_at)) =
