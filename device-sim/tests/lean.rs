@@ -189,7 +189,10 @@ fn a_starved_simulator_says_that_it_is_the_bottleneck_and_beside_a_slow_broker_i
     });
     // A fifth of the events became due meanwhile, the first of them 400 ms before it went on.
     assert!((300_000..3_000_000).contains(&starved), "{starved} µs");
-    assert!(starved_latency >= starved, "latency counts from the due time: {starved_latency}, lag {starved} µs");
+    assert!(
+        starved_latency >= starved,
+        "latency counts from the due time: {starved_latency}, lag {starved} µs"
+    );
     assert!(fed_latency >= 300_000, "{fed_latency} µs");
     assert!(fed < starved / 2, "{fed} µs beside a slow broker, {starved} µs without a CPU");
 }

@@ -52,7 +52,7 @@ pub(crate) enum ClientError {
         /// What came.
         what: String,
     },
-    /// The answer can not be passed on.
+    /// The answer cannot be passed on.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
 }

@@ -115,7 +115,7 @@ pub(crate) enum StreamsCommand {
         #[arg(long, value_name = "SIZE", default_value = "1GiB")]
         max_bytes: String,
     },
-    /// Remove a stream. What it kept can not be read any more.
+    /// Remove a stream. What it kept cannot be read any more.
     Remove {
         /// Its name
         name: String,
@@ -198,7 +198,7 @@ pub(crate) enum ConsumersCommand {
         #[arg(long, value_name = "DURATION")]
         delay: Option<String>,
     },
-    /// Say that events can not be worked on: they become dead letters.
+    /// Say that events cannot be worked on: they become dead letters.
     Reject {
         #[command(flatten)]
         ids: IdsArgs,

@@ -72,7 +72,7 @@ impl Frames {
     }
 
     /// Notes that a whole PUBLISH of this version, right behind the one before, lies at `place` of somebody else's bytes. Its properties and
-    /// payload take the last `behind_id` bytes of it. False where it can not be sent like that: it has DUP, RETAIN or QoS 2.
+    /// payload take the last `behind_id` bytes of it. False where it cannot be sent like that: it has DUP, RETAIN or QoS 2.
     #[must_use]
     pub fn locate(&mut self, bytes: &[u8], place: Range<usize>, behind_id: usize) -> bool {
         let flags = bytes.get(place.start).copied().unwrap_or(u8::MAX);
@@ -106,7 +106,7 @@ impl Frames {
         self.places.is_empty()
     }
 
-    /// Appends a frame; false, and nothing appended, where it can not be encoded or 4 GiB are reached.
+    /// Appends a frame; false, and nothing appended, where it cannot be encoded or 4 GiB are reached.
     #[must_use]
     pub fn push(&mut self, of: &FrameOf<'_>) -> bool {
         let start = self.bytes.len();
