@@ -105,7 +105,7 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// Those of a list in wire form. One that can not be read, which no list in the log is, has none.
+    /// Those of a list in wire form. One that cannot be read, which no list in the log is, has none.
     #[must_use]
     pub fn of(wire: &[u8]) -> Self {
         let mut shown = Self::default();

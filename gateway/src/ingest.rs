@@ -275,7 +275,7 @@ impl<W: Clone + PartialEq> Ingest<W> {
     }
 }
 
-/// What a read brings for live subscribers: packets as they came, or, from the first on that can not go on like that, events.
+/// What a read brings for live subscribers: packets as they came, or, from the first on that cannot go on like that, events.
 #[derive(Default)]
 struct Live {
     packets: Verbatim,

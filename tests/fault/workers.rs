@@ -2,7 +2,7 @@
 //! settled once, comes again when its lease is over and neither earlier nor much later, and is a dead letter when its attempts are used up.
 //!
 //! The workers ([`hand`]) are as lean as can be, so that the gateway is what is measured. They know for each hand-out the moment before
-//! which it can not have been made, which is what "never early" is held against.
+//! which it cannot have been made, which is what "never early" is held against.
 
 mod dying;
 mod hand;

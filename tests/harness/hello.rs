@@ -112,7 +112,7 @@ impl Hello {
     /// The packet.
     ///
     /// # Panics
-    /// When it can not be encoded.
+    /// When it cannot be encoded.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let will = self.will.as_ref().map(|will| packet::Will {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use gateway_protocol::codec::encode_puback;
@@ -22,6 +22,9 @@ struct Seen {
     wills: AtomicU64,
     topics: Mutex<HashSet<String>>,
     sources: Mutex<HashSet<IpAddr>>,
+    /// Nothing is read and nothing answered meanwhile.
+    is_held: Mutex<bool>,
+    changed: Condvar,
 }
 
 /// See the module documentation. It lives as long as the test's process.
@@ -61,6 +64,12 @@ impl Sink {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// It stands still, or goes on.
+    pub(crate) fn hold(&self, is_held: bool) {
+        *lock(&self.seen.is_held) = is_held;
+        self.seen.changed.notify_all();
     }
 
     /// Clients that said CONNECT.
@@ -106,6 +115,7 @@ fn serve(mut stream: TcpStream, seen: &Seen, discards: bool) {
             Ok(0) | Err(_) => return,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
         }
+        drop(seen.changed.wait_while(lock(&seen.is_held), |is_held| *is_held));
         let mut done = 0;
         while let Ok(Decoded::Packet { packet, consumed }) = decode(&bytes[done..], version, PACKET_BYTES_MAX)
         {

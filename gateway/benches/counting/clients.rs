@@ -2,19 +2,20 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
 use gateway_protocol::packet::{Connect, Publish, Subscribe, SubscribeFiltersBuf, SubscribeOptions};
 use gateway_protocol::{Packet, PacketId, Properties, ProtocolVersion, QoS, TopicFilter, encode};
 
+use crate::served::{Mode, Served};
+
 /// Packets of one write.
 pub(crate) const BURST: usize = 32;
 
 const PAIRS: usize = 8;
-/// Bursts before anything is measured.
-const WARM_UP: usize = 200;
+/// Turns before anything is measured.
+const WARM_UP: usize = 4;
 const VERSION: ProtocolVersion = ProtocolVersion::V3_1_1;
 const PAYLOAD: [u8; 256] = [0x5A; 256];
 const PUBACK_BYTES: usize = 4;
@@ -26,44 +27,50 @@ pub(crate) struct Load {
     qos: QoS,
     /// The first level of topics: `devices` is kept by a stream.
     root: &'static str,
-    /// Of each pair.
+    /// Of each pair in one turn.
     bursts: usize,
 }
 
 pub(crate) const LOADS: [Load; 3] = [
-    Load { name: "qos-0", qos: QoS::AtMostOnce, root: "live", bursts: 6_000 },
-    Load { name: "qos-1", qos: QoS::AtLeastOnce, root: "live", bursts: 4_000 },
-    Load { name: "durable", qos: QoS::AtLeastOnce, root: "devices", bursts: 1_500 },
+    Load { name: "qos-0", qos: QoS::AtMostOnce, root: "live", bursts: 400 },
+    Load { name: "qos-1", qos: QoS::AtLeastOnce, root: "live", bursts: 300 },
+    Load { name: "durable", qos: QoS::AtLeastOnce, root: "devices", bursts: 150 },
 ];
 
-impl Load {
-    pub(crate) const fn messages(&self) -> usize {
-        self.bursts * BURST * PAIRS
-    }
+/// A gateway and its clients.
+pub(crate) struct Loaded {
+    gateway: Served,
+    pairs: Vec<Pair>,
+    bursts: usize,
 }
 
-/// Runs the load; what `measure` says grows by while it does.
-pub(crate) fn run(address: SocketAddr, load: &Load, mut measure: impl FnMut() -> Duration) -> Duration {
-    let barrier = Barrier::new(PAIRS + 1);
-    thread::scope(|scope| {
-        for number in 0..PAIRS {
-            let barrier = &barrier;
-            scope.spawn(move || {
-                let mut pair = Pair::connect(address, load, number);
-                pair.exchange(WARM_UP);
-                barrier.wait();
-                // Between these two the first figure is taken.
-                barrier.wait();
-                pair.exchange(load.bursts);
-                barrier.wait();
-            });
+impl Loaded {
+    pub(crate) fn start(mode: Mode, load: &Load) -> Self {
+        let gateway = Served::start(mode);
+        let pairs = (0..PAIRS).map(|number| Pair::connect(gateway.address, load, number)).collect();
+        let mut loaded = Self { gateway, pairs, bursts: load.bursts };
+        for _ in 0..WARM_UP {
+            loaded.turn();
         }
-        barrier.wait();
-        let before = measure();
-        barrier.wait();
-        barrier.wait();
-        measure() - before
-    })
+        loaded
+    }
+
+    /// Microseconds of CPU that the gateway takes for each message of a turn.
+    pub(crate) fn turn(&mut self) -> f64 {
+        let bursts = self.bursts;
+        let before = self.gateway.cpu();
+        thread::scope(|scope| {
+            for pair in &mut self.pairs {
+                scope.spawn(move || pair.exchange(bursts));
+            }
+        });
+        let taken = self.gateway.cpu() - before;
+        taken.as_secs_f64() * 1e6 / (bursts * BURST * PAIRS) as f64
+    }
+
+    pub(crate) fn stop(self) {
+        self.gateway.stop();
+    }
 }
 
 struct Pair {

@@ -1,10 +1,11 @@
 //! What counting and tracing cost: CPU of a whole gateway for each message, with metrics, without them, and with traces beside them.
 //!
-//! `cargo run --release -p gateway-benches --bin counting`, on a machine that does nothing else. A gateway runs in a process of its own (all threads, a
-//! log with its syncs); its clients in this one, pairs of a publisher and a subscriber that write [`clients::BURST`] packets and wait until all of it has
-//! arrived and is acknowledged. So batches have about the same size in all gateways, and what is compared is the same work. The three take turns, each with a new
-//! process, and a turn is compared with the one beside it: what the machine does in between meets all alike. Shown is the median of those comparisons
-//! and the middle half of them. An argument names a load; without one it is all of them, which takes some minutes.
+//! `cargo run --release -p gateway-benches --bin counting`. Three gateways run at a time, each in a process of its own (all threads, a log with its
+//! syncs); their clients in this one, pairs of a publisher and a subscriber that write [`clients::BURST`] packets and wait until all of them have arrived and are
+//! acknowledged. So batches have about the same size in all gateways, and what is compared is the same work. The three take turns of some tens of
+//! milliseconds, so that what the machine does in between meets all alike, and each turn is compared with those beside it. Where a process lies in memory makes
+//! a difference, too, so there are several [generations](GENERATIONS) of them. Shown is the median of the comparisons, the middle half of them, and between
+//! which values the generations' own medians lie. An argument names a load; without one it is all of them, a minute each.
 //!
 //! Instructions, which a change can be held against, are counted by `instructions`. [`served`] is the gateway, [`clients`] what it is given.
 #![expect(
@@ -17,11 +18,15 @@
 mod clients;
 mod served;
 
-use clients::Load;
-use served::{Mode, Served};
+use clients::{Load, Loaded};
+use served::Mode;
 
-/// Turns of each.
-const ROUNDS: usize = 12;
+/// How often all gateways are started anew, and how many turns each of one generation has.
+const GENERATIONS: usize = 6;
+const TURNS: usize = 30;
+
+/// What the gateways took for a message in turns beside each other, in microseconds.
+type Turn = [f64; 3];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,7 +37,7 @@ fn main() {
         return;
     }
     println!(
-        "{:<10}{:>12}{:>12}{:>26}{:>12}{:>26}",
+        "{:<10}{:>12}{:>12}{:>46}{:>12}{:>46}",
         "us of CPU", "uncounted", "counted", "", "traced 1 %", ""
     );
     let named = |load: &Load| arguments.is_empty() || arguments.iter().any(|name| name == load.name);
@@ -42,46 +47,50 @@ fn main() {
 }
 
 fn show(load: &Load) {
-    // The first of all warms the machine up, and does not count.
-    a_message(Mode::Counted, load);
-    let rounds: Vec<[f64; 3]> = (0..ROUNDS)
-        .map(|round| {
-            let mut cost = [0.0; 3];
-            for turn in 0..3 {
-                let at = (round + turn) % 3;
-                cost[at] = a_message(Mode::ALL[at], load);
-            }
-            cost
-        })
-        .collect();
-    let of = |mode: usize| quartiles(rounds.iter().map(|cost| cost[mode]).collect())[1];
+    let generations: Vec<Vec<Turn>> = (0..GENERATIONS).map(|_| generation(load)).collect();
+    let all: Vec<Turn> = generations.iter().flatten().copied().collect();
+    let of = |mode: usize| quartiles(all.iter().map(|turn| turn[mode]).collect())[1];
+    let change = |without: usize, with: usize| {
+        let more = |turns: &[Turn]| {
+            quartiles(turns.iter().map(|turn| (turn[with] / turn[without] - 1.0) * 100.0).collect())
+        };
+        let [low, median, high] = more(&all);
+        let mut medians: Vec<f64> = generations.iter().map(|turns| more(turns)[1]).collect();
+        medians.sort_by(f64::total_cmp);
+        let (least, most) = (medians[0], medians[medians.len() - 1]);
+        format!("{median:+.2} % ({low:+.1} to {high:+.1}; medians {least:+.1} to {most:+.1})")
+    };
     println!(
-        "{:<10}{:>12.3}{:>12.3}{:>26}{:>12.3}{:>26}",
+        "{:<10}{:>12.3}{:>12.3}{:>46}{:>12.3}{:>46}",
         load.name,
         of(0),
         of(1),
-        change(&rounds, 0, 1),
+        change(0, 1),
         of(2),
-        change(&rounds, 1, 2)
+        change(1, 2)
     );
 }
 
-/// How much more the one costs than the other, round by round.
-fn change(rounds: &[[f64; 3]], without: usize, with: usize) -> String {
-    let more = rounds.iter().map(|cost| (cost[with] / cost[without] - 1.0) * 100.0).collect();
-    let [low, median, high] = quartiles(more);
-    format!("{median:+.2} % ({low:+.1} to {high:+.1})")
+/// Gateways in turns.
+fn generation(load: &Load) -> Vec<Turn> {
+    let mut gateways = Mode::ALL.map(|mode| Loaded::start(mode, load));
+    let turns = (0..TURNS)
+        .map(|number| {
+            let mut turn = [0.0; 3];
+            for place in 0..3 {
+                let at = (number + place) % 3;
+                turn[at] = gateways[at].turn();
+            }
+            turn
+        })
+        .collect();
+    for gateway in gateways {
+        gateway.stop();
+    }
+    turns
 }
 
 fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
-}
-
-/// Microseconds of the gateway's CPU for each message, of a new process.
-fn a_message(mode: Mode, load: &Load) -> f64 {
-    let mut gateway = Served::start(mode);
-    let cpu = clients::run(gateway.address, load, || gateway.cpu());
-    gateway.stop();
-    cpu.as_secs_f64() * 1e6 / load.messages() as f64
 }

@@ -11,7 +11,7 @@ use crate::codec::primitives::has_nul;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClientId<'a>(&'a str);
 
-/// Why a string can not name a Session.
+/// Why a string cannot name a Session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ClientIdError {
     /// Nothing to go by.

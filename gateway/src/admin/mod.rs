@@ -81,7 +81,7 @@ pub enum NotReady {
         /// What the storage said.
         reason: Arc<str>,
     },
-    /// The log is at `storage.max_bytes` and can not be trimmed.
+    /// The log is at `storage.max_bytes` and cannot be trimmed.
     StorageFull {
         /// Who needs the oldest part of it.
         held_by: String,
@@ -112,12 +112,12 @@ impl fmt::Display for NotReady {
             Self::StorageFailed { reason } => write!(f, "storage failed: {reason}"),
             Self::StorageFull { held_by } => write!(
                 f,
-                "storage full: the log has reached storage.max_bytes, so events are refused; it can not be trimmed, since \
+                "storage full: the log has reached storage.max_bytes, so events are refused; it cannot be trimmed, since \
                  its oldest part is needed by {held_by}"
             ),
             Self::ViewFailed { reason } => write!(
                 f,
-                "view failed: {reason}; nothing is lost, but the log can not be trimmed any more, and a restart is needed \
+                "view failed: {reason}; nothing is lost, but the log cannot be trimmed any more, and a restart is needed \
                  to make the view anew"
             ),
             Self::Overloaded { level, resource, pressure } => write!(
@@ -125,7 +125,7 @@ impl fmt::Display for NotReady {
                 "overloaded: level {level}, {resource} at {pressure:.2}; no sessions are made, and acknowledgements are held"
             ),
             Self::ViewWaitsForSpace => f.write_str(
-                "disk full: the view can not be saved, so the log can not be trimmed; it goes on by itself once there is \
+                "disk full: the view cannot be saved, so the log cannot be trimmed; it goes on by itself once there is \
                  space",
             ),
         }

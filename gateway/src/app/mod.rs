@@ -49,11 +49,11 @@ pub enum StartError {
         /// Why.
         source: StoreError,
     },
-    /// The view can not be restored.
+    /// The view cannot be restored.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// An address can not be listened on.
-    #[error("{what} can not listen on {address}: {source}")]
+    /// An address cannot be listened on.
+    #[error("{what} cannot listen on {address}: {source}")]
     Listen {
         /// `mqtt` or `admin`.
         what: &'static str,
@@ -118,7 +118,7 @@ impl Readiness for State {
         }
         if self.engine.has_lost_view() {
             reasons.push(NotReady::StorageFailed {
-                reason: "the view can not follow the log; a restart rebuilds it".into(),
+                reason: "the view cannot follow the log; a restart rebuilds it".into(),
             });
         }
         if self.engine.is_full() {

@@ -103,7 +103,7 @@ fn describe_sampled() {
     describe_gauge!(
         "gateway_view_waits_for_space",
         Unit::Count,
-        "1 while the view can not be saved because the disk is full"
+        "1 while the view cannot be saved because the disk is full"
     );
     describe_gauge!("gateway_stream_bytes", Unit::Bytes, "About how much a stream keeps");
     describe_gauge!("gateway_stream_events", Unit::Count, "About how many events a stream keeps");

@@ -137,7 +137,7 @@ fn publish_will(context: &Context, client_id: &str, will: &Will, now_ms: u64) ->
         .stage_will(&will.message.event(client_id, now_ms), &mut staging)
         .and_then(|()| staging.push(&Entry::WillCleared { client_id }));
     if let Err(error) = staged {
-        tracing::error!(%error, %client_id, "a Will Message can not be logged");
+        tracing::error!(%error, %client_id, "a Will Message cannot be logged");
         return None;
     }
     let submitted = context.engine.submit(&mut staging, Urgency::Now, Waker::noop(), None);

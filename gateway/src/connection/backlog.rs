@@ -116,7 +116,7 @@ impl DurableFeed {
                 tracing::error!(
                     client_id = %self.session.client_id,
                     %reason,
-                    "a part of a backlog can not be read back; a restart of the gateway rebuilds the view"
+                    "a part of a backlog cannot be read back; a restart of the gateway rebuilds the view"
                 );
                 return Poll::Ready(Err(Unreadable));
             }

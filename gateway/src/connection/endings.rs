@@ -115,7 +115,7 @@ impl Ending {
             Ok(())
         };
         if let Err(error) = staged {
-            tracing::error!(%error, client_id, "a Will Message can not be logged");
+            tracing::error!(%error, client_id, "a Will Message cannot be logged");
         }
     }
 
@@ -299,7 +299,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// To be called by who has the Client Identifier. Puts an ending that the log does not have into `staging`. `None`: it can not be told
+    /// To be called by who has the Client Identifier. Puts an ending that the log does not have into `staging`. `None`: it cannot be told
     /// yet whether the Session is open.
     pub(super) fn stage(context: &Context, client_id: &str, staging: &mut Staging) -> Option<Self> {
         let engine = &context.engine;

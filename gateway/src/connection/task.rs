@@ -74,7 +74,7 @@ pub(super) struct Connection {
     pub(super) ended_for: Option<Reason>,
     /// The number of the listener it came through.
     pub(super) listener: u16,
-    /// It is being taken apart: what can not be stored now is given up.
+    /// It is being taken apart: what cannot be stored now is given up.
     pub(super) is_leaving: bool,
     pub(super) last_ticket: Option<Ticket>,
     /// The engine's routing epoch under which the oldest of what is owed was read.

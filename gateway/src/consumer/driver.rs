@@ -28,7 +28,7 @@ const LETTER_BYTES_MAX: usize = 1 << 20;
 const SILENT_OFFSETS_MAX: u64 = 16 * 1024;
 /// The longest sleep while something is due: the wall clock may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// How often it is tried again to reach a log that takes nothing, or can not be read.
+/// How often it is tried again to reach a log that takes nothing, or cannot be read.
 const RETRY: Duration = Duration::from_millis(250);
 /// Rounds before others get a turn.
 const ROUNDS: usize = 16;

@@ -97,7 +97,7 @@ pub enum ConsumerError {
     /// There are as many consumers as there may be.
     #[error("there are as many consumers as there may be")]
     TooMany,
-    /// The log takes nothing, or can not be read, at the moment.
+    /// The log takes nothing, or cannot be read, at the moment.
     #[error("the log is not available at the moment")]
     Unavailable,
 }

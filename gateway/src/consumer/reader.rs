@@ -26,7 +26,7 @@ pub(super) enum Progressed {
     Waits,
     /// Nothing is wanted.
     Done,
-    /// The log can not be read.
+    /// The log cannot be read.
     Failed,
 }
 

@@ -57,7 +57,7 @@ impl ApplyLoop {
     fn apply(&mut self, group: CommittedGroup) -> ControlFlow<()> {
         let applied = self.applier.apply(&group.batch, group.batch.first());
         if let Some(error) = self.applier.failure() {
-            tracing::error!(%error, "the view can not follow the log; nothing is acknowledged until a restart, which rebuilds it");
+            tracing::error!(%error, "the view cannot follow the log; nothing is acknowledged until a restart, which rebuilds it");
             self.shared.has_lost_view.store(true, Ordering::Release);
             for waker in group.contributors {
                 waker.wake();
@@ -119,18 +119,18 @@ impl ApplyLoop {
         let mut changes = Changes::new();
         for session in &removed {
             if let Err(error) = snapshot::forget(session, &mut changes) {
-                tracing::error!(%error, client_id = %session.client_id, "a removed session can not be taken out of the view");
+                tracing::error!(%error, client_id = %session.client_id, "a removed session cannot be taken out of the view");
             }
         }
         for session in &changed {
             if let Err(error) = snapshot::save(session, &mut changes) {
-                tracing::error!(%error, client_id = %session.client_id, "a session can not be saved in the view");
+                tracing::error!(%error, client_id = %session.client_id, "a session cannot be saved in the view");
             }
         }
         if let Some(rules) = self.applier.take_unsaved_rules()
             && let Err(error) = changes.put(Table::Meta, recovery::RULES_KEY, &rules.encode())
         {
-            tracing::error!(%error, "the rules can not be saved in the view");
+            tracing::error!(%error, "the rules cannot be saved in the view");
         }
         for (group, turn) in self.applier.take_unsaved_turns() {
             let key = [recovery::TURN_PREFIX, group.as_bytes()].concat();
@@ -139,23 +139,23 @@ impl ApplyLoop {
                 None => changes.delete(Table::Meta, &key),
             };
             if let Err(error) = saved {
-                tracing::error!(%error, %group, "whose turn it is in a group can not be saved in the view");
+                tracing::error!(%error, %group, "whose turn it is in a group cannot be saved in the view");
             }
         }
         let table = &self.shared.table;
         let saved =
             table.write_retained().save(&mut changes).and_then(|()| table.write_wills().save(&mut changes));
         if let Err(error) = saved {
-            tracing::error!(%error, "Retained Messages and wills can not be saved in the view");
+            tracing::error!(%error, "Retained Messages and wills cannot be saved in the view");
         }
         if let Err(error) = table.streams.save(&mut changes) {
-            tracing::error!(%error, "what streams keep can not be saved in the view");
+            tracing::error!(%error, "what streams keep cannot be saved in the view");
         }
         if let Err(error) = table.dedup.save(&mut changes) {
-            tracing::error!(%error, "the names of events can not be saved in the view");
+            tracing::error!(%error, "the names of events cannot be saved in the view");
         }
         if let Err(error) = table.consumers.save(&mut changes) {
-            tracing::error!(%error, "consumers and dead letters can not be saved in the view");
+            tracing::error!(%error, "consumers and dead letters cannot be saved in the view");
         }
         self.rounds.begin(&self.view, self.applied, changed);
         if let Err(changes) = self.view.try_save(changes, self.applied) {

@@ -114,16 +114,16 @@ pub type Sink = Box<dyn FnMut(&Arc<Batch>) + Send>;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The saved view can neither be read nor made anew.
-    #[error("the view can not be restored: {0}")]
+    #[error("the view cannot be restored: {0}")]
     View(#[from] StoreError),
-    /// The log can not be read back.
-    #[error("the log can not be read: {0}")]
+    /// The log cannot be read back.
+    #[error("the log cannot be read: {0}")]
     Log(#[from] ReadError),
-    /// A part of a backlog can not be read back.
-    #[error("the view can not be brought up to the log: {0}")]
+    /// A part of a backlog cannot be read back.
+    #[error("the view cannot be brought up to the log: {0}")]
     Backlog(#[from] ChunkError),
-    /// A thread can not be started.
-    #[error("a thread can not be started: {0}")]
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -250,7 +250,7 @@ impl Engine {
         };
         // The size of the log is known from the first commit or trim on. Nothing lies below zero.
         if let Err(error) = engine.commit.trim(Offset::ZERO) {
-            tracing::warn!(%error, "the log can not be trimmed");
+            tracing::warn!(%error, "the log cannot be trimmed");
         }
         // Before anybody reads a stream it begins where it should.
         engine.stream_needs(&mut HashMap::new(), engine.end(), crate::clock::unix_ms());
@@ -346,7 +346,7 @@ impl Engine {
         self.commit.state()
     }
 
-    /// Whether the log has failed and is not open again, or the view can not follow it: nothing durable is acknowledged.
+    /// Whether the log has failed and is not open again, or the view cannot follow it: nothing durable is acknowledged.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.has_lost_view() || matches!(self.commit.state(), CommitState::Poisoned { .. })

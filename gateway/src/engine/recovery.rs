@@ -25,7 +25,7 @@ const LOSSES_SAID: u64 = 16;
 
 /// Loads `view` into `applier`'s table and applies every later entry of the log.
 ///
-/// A view that can not be read is set aside and made anew, from the newest checkpoint that can be read, or else from the log's
+/// A view that cannot be read is set aside and made anew, from the newest checkpoint that can be read, or else from the log's
 /// beginning: slow, but nothing is lost.
 pub(super) fn restore(
     applier: &mut Applier,

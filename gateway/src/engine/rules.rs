@@ -39,7 +39,7 @@ pub struct Rules {
     /// What gives way in a full backlog. Logs of before there was a choice do not say it.
     #[serde(default)]
     pub when_full: WhenFull,
-    /// How often a replay has passed over a part of the log that can not be read. What follows in the log was said under other numbers than
+    /// How often a replay has passed over a part of the log that cannot be read. What follows in the log was said under other numbers than
     /// those the replay gave, until the entry that says one more of these.
     #[serde(default)]
     pub losses: u32,

@@ -244,7 +244,7 @@ impl Engine {
             }
             Err(error) => {
                 report.failures += 1;
-                tracing::warn!(%error, "the log can not be trimmed; it is tried again");
+                tracing::warn!(%error, "the log cannot be trimmed; it is tried again");
             }
         }
     }
@@ -303,7 +303,7 @@ fn age_floor(known: &mut (u64, Offset), options: &StreamOptions, log: &dyn LogRe
         match log.offset_at(now_ms.saturating_sub(options.max_age_ms)) {
             Ok(floor) => known.1 = known.1.max(floor),
             Err(error) => {
-                tracing::warn!(%error, stream = options.name, "where a stream begins can not be found out");
+                tracing::warn!(%error, stream = options.name, "where a stream begins cannot be found out");
             }
         }
         known.0 = now_ms.saturating_add((options.max_age_ms / 1024).min(60_000));

@@ -55,13 +55,13 @@ impl TcpAcceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    // Many small packets, each of which somebody waits for. A socket that can not be told is already broken.
+                    // Many small packets, each of which somebody waits for. A socket that cannot be told is already broken.
                     let _ = stream.set_nodelay(true);
                     let place = door.enter(peer.ip());
                     tokio::spawn(connection::serve(context.clone(), stream, place));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, address = %self.address, "a connection can not be accepted");
+                    tracing::warn!(%error, address = %self.address, "a connection cannot be accepted");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 }
             }

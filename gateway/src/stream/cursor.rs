@@ -59,7 +59,7 @@ pub enum Next {
     Wait,
     /// Enough for one turn: ask again soon.
     Yield,
-    /// The log can not be read.
+    /// The log cannot be read.
     Failed,
 }
 

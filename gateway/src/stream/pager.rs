@@ -88,7 +88,7 @@ impl Pager {
             }
             Ok(Ok(None)) => Located::End,
             Ok(Err(error)) => {
-                tracing::error!(%error, %offset, "the log can not be read");
+                tracing::error!(%error, %offset, "the log cannot be read");
                 Located::Failed
             }
             // The read panicked or the runtime is going down; either way there is no page.

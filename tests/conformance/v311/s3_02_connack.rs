@@ -145,7 +145,7 @@ fn mqtt_3_2_2_6_a_first_packet_that_is_no_connect_is_answered_by_closing_alone()
 
 #[test]
 fn mqtt_3_2_2_6_a_will_that_is_not_offered_is_answered_by_closing_alone() {
-    // None of the five refusals says that a will can not be kept as it is; that the server is unavailable, least of all.
+    // None of the five refusals says that a will cannot be kept as it is; that the server is unavailable, least of all.
     let gateway = Gateway::start_set(&["mqtt.max_qos=1", "mqtt.retain_available=false"]);
     let hello = connect(CLEAN | WILL | WILL_QOS_2, 60, &["name", "will", "x"]);
     assert_no_connack(&gateway, "Will QoS 2 where 1 is the highest", &hello);

@@ -103,7 +103,7 @@ fn mqtt_4_1_0_2_the_session_is_dropped_when_its_interval_has_passed() {
             assert_next(&mut client, "new");
         }
     }
-    // An interval of 0 in CONNECT can not be raised by DISCONNECT.
+    // An interval of 0 in CONNECT cannot be raised by DISCONNECT.
     let mut client = gateway.connect(V5, "none");
     client.send_bytes(&packet(0xE0, &[&[0, 5, 0x11, 0, 0, 0, 9]]));
     assert_eq!(client.await_close(TIMEOUT), Some(ReasonCode::ProtocolError));

@@ -32,7 +32,7 @@ pub enum Decoded<'a> {
 /// `max_packet_bytes` bounds a whole packet, fixed header included.
 ///
 /// # Errors
-/// [`DecodeError`], as soon as the bytes that prove the fault are there. The connection can not be used any more.
+/// [`DecodeError`], as soon as the bytes that prove the fault are there. The connection cannot be used any more.
 #[inline]
 pub fn decode(
     bytes: &[u8],

@@ -1,11 +1,11 @@
-//! Why bytes are no packet, and why a packet can not become bytes.
+//! Why bytes are no packet, and why a packet cannot become bytes.
 
 use super::FieldError;
 use crate::packet::PacketType;
 use crate::property::PropertyError;
 use crate::{ReasonCode, TopicError};
 
-/// Why the peer's bytes are no packet. The connection can not go on: where the next packet would start is not known.
+/// Why the peer's bytes are no packet. The connection cannot go on: where the next packet would start is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Packet type 0, or 15 (AUTH) before MQTT 5.
@@ -128,7 +128,7 @@ impl DecodeError {
     }
 }
 
-/// Why a packet can not be written. Whoever built the packet is at fault, or it does not fit.
+/// Why a packet cannot be written. Whoever built the packet is at fault, or it does not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EncodeError {
     /// More than 268,435,455 bytes after the fixed header.
@@ -147,7 +147,7 @@ pub enum EncodeError {
     #[error("Packet Identifier or DUP do not go with the QoS")]
     PublishFlags,
     /// The Reason Code is not in the table of this packet type.
-    #[error("{packet_type:?} can not have the Reason Code {reason_code:?}")]
+    #[error("{packet_type:?} cannot have the Reason Code {reason_code:?}")]
     ReasonCode {
         /// The packet type.
         packet_type: PacketType,
@@ -175,7 +175,7 @@ pub enum EncodeError {
     /// No Local on a Shared Subscription [MQTT-3.8.3-4].
     #[error("No Local is set on a Shared Subscription")]
     NoLocalOnSharedSubscription,
-    /// This packet can not carry these properties.
+    /// This packet cannot carry these properties.
     #[error(transparent)]
     Property(#[from] PropertyError),
 }

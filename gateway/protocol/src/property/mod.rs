@@ -20,7 +20,7 @@ use crate::codec::FieldError;
 use crate::codec::primitives::{Reader, VARINT_MAX, has_nul, put_binary, put_varint};
 use crate::topic::TopicName;
 
-/// Why bytes are no property list, or why a property can not be put into one.
+/// Why bytes are no property list, or why a property cannot be put into one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PropertyError {
     /// An identifier or value is not what the wire format says.
@@ -36,7 +36,7 @@ pub enum PropertyError {
     #[error("{0:?} occurs more than once")]
     Duplicate(PropertyId),
     /// The type is right, the value is not one of those allowed.
-    #[error("{0:?} has a value that it can not have")]
+    #[error("{0:?} has a value that it cannot have")]
     Value(PropertyId),
     /// A string or binary value, or the whole list, is longer than its length can say.
     #[error("{0:?} does not fit: too long")]

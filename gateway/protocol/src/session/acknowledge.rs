@@ -32,7 +32,7 @@ impl Session {
         }
     }
 
-    /// Says in the acknowledgement that the message was there already; false where that can not be said: to a client that wants no User
+    /// Says in the acknowledgement that the message was there already; false where that cannot be said: to a client that wants no User
     /// Properties [MQTT-3.1.2-29] or has no room for one [MQTT-3.4.2-3], [MQTT-3.5.2-3], or knows none.
     fn acknowledge_duplicate(&self, pending: &Pending, out: &mut Vec<u8>) -> bool {
         if self.state != State::Connected || !self.version.is_v5() || !self.client.wants_problem_information {
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// The publish handed out last is refused for `reason`: its PUBACK will say so when its turn comes. It still counts as one
-    /// of those for [`Session::handle_durable`]. A 3.1.1 client can not be told [MQTT-3.3.5-2] and gets a plain PUBACK.
+    /// of those for [`Session::handle_durable`]. A 3.1.1 client cannot be told [MQTT-3.3.5-2] and gets a plain PUBACK.
     pub fn refuse_publish(&mut self, reason: ReasonCode) {
         self.inbound.refuse_newest(reason);
     }

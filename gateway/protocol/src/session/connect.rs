@@ -172,7 +172,7 @@ impl Session {
     fn announce(&self, accepted: Accepted<'_>, properties: &mut PropertiesBuf) {
         let limits = &self.limits;
         let mut announce = |property: Property<'_>| {
-            // Numbers are always accepted; a Client Identifier that can not be announced was refused before.
+            // Numbers are always accepted; a Client Identifier that cannot be announced was refused before.
             let _ = properties.push(property);
         };
         if self.client.expiry_was_cut {

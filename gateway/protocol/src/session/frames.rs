@@ -68,7 +68,7 @@ impl Frames {
     }
 
     /// Notes that a whole PUBLISH of this version and of `qos`, without DUP and RETAIN, lies at `place` of somebody else's bytes, right behind
-    /// the one before. Its properties and payload take the last `behind_id` bytes of it. False where it can not be sent like that: at QoS 2.
+    /// the one before. Its properties and payload take the last `behind_id` bytes of it. False where it cannot be sent like that: at QoS 2.
     #[must_use]
     pub fn locate(&mut self, place: Range<usize>, qos: QoS, behind_id: usize) -> bool {
         let packet_id_at = match qos {
@@ -101,7 +101,7 @@ impl Frames {
         self.places.is_empty()
     }
 
-    /// Appends a frame; false, and nothing appended, where it can not be encoded or 4 GiB are reached.
+    /// Appends a frame; false, and nothing appended, where it cannot be encoded or 4 GiB are reached.
     #[must_use]
     pub fn push(&mut self, of: &FrameOf<'_>) -> bool {
         let start = self.bytes.len();

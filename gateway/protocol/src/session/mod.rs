@@ -105,7 +105,7 @@ pub enum Event<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connection closed: {reason:?}")]
 pub struct Closed {
-    /// The cause, as a version 5 peer was told (a 3.1.1 peer can not be told).
+    /// The cause, as a version 5 peer was told (a 3.1.1 peer cannot be told).
     pub reason: ReasonCode,
 }
 
@@ -328,7 +328,7 @@ impl Session {
     ) -> Result<Event<'a>, Closed> {
         let session_expiry_secs = disconnect.properties.session_expiry_interval();
         if self.client.session_expiry_secs == 0 && session_expiry_secs.is_some_and(|secs| secs != 0) {
-            // A Session that was to end with its connection can not be kept after all (MQTT 5, 3.14.2.2.2).
+            // A Session that was to end with its connection cannot be kept after all (MQTT 5, 3.14.2.2.2).
             return Err(self.fail("a Session Expiry Interval where CONNECT had none", out));
         }
         self.state = State::Closed;
@@ -468,7 +468,7 @@ impl Session {
         let before = out.len();
         // The machine builds no packet that the encoder refuses; were it to, the peer gets nothing rather than half of it.
         let written = encode(packet, self.version, out);
-        debug_assert!(written.is_ok(), "the session built a packet that can not be encoded");
+        debug_assert!(written.is_ok(), "the session built a packet that cannot be encoded");
         if out.len() - before > self.client.maximum_packet_bytes as usize {
             out.truncate(before);
             return false;

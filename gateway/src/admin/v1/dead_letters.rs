@@ -76,7 +76,7 @@ pub(super) async fn export(
     Ok(([(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
-/// Page by page, as fast as the reader takes them. A page that can not be read ends the export with a line that says so.
+/// Page by page, as fast as the reader takes them. A page that cannot be read ends the export with a line that says so.
 async fn write_all(api: Api, query: LetterQuery, mut feed: Feed) {
     let mut after = None;
     loop {

@@ -16,7 +16,7 @@ use crate::config::{format_duration, parse_duration, parse_size};
 
 /// Bytes of a request's body.
 pub(super) const BODY_BYTES_MAX: usize = 256 << 10;
-/// Keys of one request; more can not be right.
+/// Keys of one request; more cannot be right.
 const KEYS_MAX: usize = 64;
 /// Bytes of an unknown key that an answer repeats.
 const KEY_SHOWN_MAX: usize = 64;

@@ -2,7 +2,7 @@
 //!
 //! The admin listener has no authentication: who reaches it may use it. A web page of somebody else's must not, so a request is refused
 //! if it says that it comes from another site, if it is addressed to a name (which a foreign page can have pointed at this address: DNS
-//! rebinding), or if it would change something without being declared as JSON (which a page can not do without asking first, and is
+//! rebinding), or if it would change something without being declared as JSON (which a page cannot do without asking first, and is
 //! never allowed to). Programs send none of these headers; they address the gateway by its address or as `localhost`.
 
 use std::net::IpAddr;

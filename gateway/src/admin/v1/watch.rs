@@ -58,7 +58,7 @@ async fn run(engine: Engine, consumers: Consumers, name: String, mut cursor: Str
         match goes_on {
             Some(true) => {}
             Some(false) => {
-                feed.event("end", None, &json!({ "detail": "the log can not be read" }));
+                feed.event("end", None, &json!({ "detail": "the log cannot be read" }));
                 let _ = feed.send().await;
                 return;
             }

@@ -28,12 +28,12 @@ pub struct Totals {
     pub failed: u64,
 }
 
-/// Why an item can not be delivered any more.
+/// Why an item cannot be delivered any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
     /// Its Message Expiry Interval has passed.
     Expired,
-    /// The log can not read it back.
+    /// The log cannot read it back.
     Lost,
     /// The stream does not keep it any more.
     Missed,
@@ -264,7 +264,7 @@ impl<C> Core<C> {
         }
     }
 
-    /// The item can not be delivered any more.
+    /// The item cannot be delivered any more.
     pub fn gone(&mut self, offset: u64, why: Gone) {
         let Some(is_open) = self.items.get(&offset).map(|item| item.is_open) else { return };
         self.settle(offset);
@@ -290,7 +290,7 @@ impl<C> Core<C> {
         }
     }
 
-    /// Events that were never offered can not be delivered.
+    /// Events that were never offered cannot be delivered.
     pub fn count_gone(&mut self, why: Gone, events: u64) {
         let done = &mut self.claims.done;
         match why {

@@ -112,7 +112,7 @@ impl Applier {
         self.apply_range(batch, batch.index_from(from)..batch.len())
     }
 
-    /// Applies what a page of the log brought, from offset `from` on. Where a part of it can not be read, messages are missing: later ones
+    /// Applies what a page of the log brought, from offset `from` on. Where a part of it cannot be read, messages are missing: later ones
     /// get smaller numbers than they had, and what clients acknowledged of them is not to be taken for others. They get those again.
     pub(super) fn apply_page(&mut self, page: &Page, from: Offset) -> Applied {
         let mut applied = Applied::default();

@@ -73,7 +73,7 @@ impl Chunk {
         self.len >= MESSAGES_MAX || self.runs.as_ref().is_none_or(|runs| runs.row_bytes() >= ROW_BYTES)
     }
 
-    /// Adds a message; false when it can not.
+    /// Adds a message; false when it cannot.
     pub(super) fn push(
         &mut self,
         offset: u64,

@@ -27,7 +27,7 @@ impl Backlog {
         stored.map(|run| run.offset + self.low.saturating_sub(run.sequence)).min().unwrap_or(u64::MAX)
     }
 
-    /// Gives up the oldest messages until `room_messages` with `room_bytes` more are within `limits`; none where that can not be.
+    /// Gives up the oldest messages until `room_messages` with `room_bytes` more are within `limits`; none where that cannot be.
     /// Returns how many pending messages were given up.
     pub fn drop_oldest(
         &mut self,

@@ -100,7 +100,7 @@ impl Index {
         }
     }
 
-    /// Takes over a chunk of a saved view. They come in order; false where that can not be.
+    /// Takes over a chunk of a saved view. They come in order; false where that cannot be.
     pub(super) fn restore(&mut self, chunk: u64, records: impl Iterator<Item = Record>) -> bool {
         let Some(first) = chunk.checked_mul(CHUNK) else { return false };
         if self.chunks.chunks.is_empty() {

@@ -12,7 +12,7 @@
 //! restart nor trimming forgets any; what is on its way lives in memory. Memory is bounded by `entries_max` and by what the open commit
 //! groups hold; past `entries_max` the oldest are forgotten early, which is counted.
 //!
-//! Only what goes into the log is remembered: what nobody durable wants is not stored, so it can not be stored twice. A Will Message is
+//! Only what goes into the log is remembered: what nobody durable wants is not stored, so it cannot be stored twice. A Will Message is
 //! published whatever its name.
 //!
 //! Read next: `index` (what is stored), `claims` (what a connection holds), `saved` (rows of the view).

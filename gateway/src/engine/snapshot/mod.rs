@@ -47,7 +47,7 @@ struct GrantRow {
     subscription_id: u32,
 }
 
-/// The saved view can not be read; it is to be rebuilt from the log.
+/// The saved view cannot be read; it is to be rebuilt from the log.
 #[derive(Debug)]
 pub(super) struct IllegibleRow {
     pub(super) table: Table,
@@ -206,7 +206,7 @@ fn filter_key(client_id: &str, filter: &str) -> Vec<u8> {
 }
 
 pub(super) fn pack(row: &impl Serialize) -> Vec<u8> {
-    // Rows are numbers and lists of numbers; encoding them into memory can not fail. Were it to, the empty row is illegible and
+    // Rows are numbers and lists of numbers; encoding them into memory cannot fail. Were it to, the empty row is illegible and
     // the view is rebuilt from the log.
     rmp_serde::to_vec(row).unwrap_or_default()
 }

@@ -54,11 +54,11 @@ pub trait Chunks: Send + Sync {
     fn load(&self, client_id: &str, first: u64) -> Result<LoadedChunk, ChunkError>;
 }
 
-/// A part of a backlog can not be read back. A restart finds that, too, and rebuilds the view.
+/// A part of a backlog cannot be read back. A restart finds that, too, and rebuilds the view.
 #[derive(Debug, thiserror::Error)]
 pub enum ChunkError {
     /// The saved view gives an error.
-    #[error("the saved view can not be read: {0}")]
+    #[error("the saved view cannot be read: {0}")]
     View(#[from] ViewError),
     /// It has no such row.
     #[error("the saved view has no row for the messages from number {first} on")]

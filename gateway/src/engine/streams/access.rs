@@ -25,7 +25,7 @@ pub struct StreamInfo {
     pub events: u64,
 }
 
-/// A stream can not be made, altered or removed.
+/// A stream cannot be made, altered or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetStreamError {
     /// It stands in the configuration.

@@ -184,7 +184,7 @@ impl Streams {
 
     /// What the streams have. The apply step holds this for one batch at a time.
     pub(super) fn usage(&self) -> MutexGuard<'_, Usages> {
-        // Counting can not panic between two of its steps.
+        // Counting cannot panic between two of its steps.
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -43,7 +43,7 @@ const PROPERTIES: [(u8, &[u8], &[u8]); 26] = [
 
 const METHOD: &[u8] = b"\x15\0\x05SCRAM";
 
-/// Identifier, a value it can not have, and what that is called.
+/// Identifier, a value it cannot have, and what that is called.
 const BAD_VALUES: [(u8, &[u8], ReasonCode); 21] = [
     (0x01, &[2], ReasonCode::ProtocolError),
     (0x01, &[255], ReasonCode::ProtocolError),
@@ -92,7 +92,7 @@ impl Place<'_> {
         corpus.add(self.sample, fault, self.sample.with(self.index, part), expected);
     }
 
-    /// The list is `tail`, after what this packet can not do without.
+    /// The list is `tail`, after what this packet cannot do without.
     fn add_list(&self, fault: &str, tail: &[&[u8]], expected: ReasonCode, corpus: &mut Corpus) {
         let brings_method = tail.first().is_some_and(|property| property.first() == METHOD.first());
         let required = if self.carrier == AUTH && !brings_method { METHOD } else { &[] };
