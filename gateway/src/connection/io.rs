@@ -35,7 +35,8 @@ where
         let kept = partial.len();
         let is_short = kept <= FRONT_BYTES;
         let start = if is_short { kept } else { 0 };
-        let mut room = ReadBuf::new(buffer.get_mut(start..start + bytes_max.min(READ_BYTES)).unwrap_or_default());
+        let mut room =
+            ReadBuf::new(buffer.get_mut(start..start + bytes_max.min(READ_BYTES)).unwrap_or_default());
         std::task::ready!(Pin::new(stream).poll_read(cx, &mut room))?;
         let count = room.filled().len();
         if count == 0 {

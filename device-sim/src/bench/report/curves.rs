@@ -4,7 +4,7 @@ use super::svg::Lines;
 use super::{END, Places, machine};
 use crate::bench::scaling::{self, Curve, Measured};
 use crate::bench::table::markdown;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// Writes one curve into the document, in place of what it had, or behind everything else that was measured.
 pub(in crate::bench) fn write(places: &Places<'_>, measured: &Measured) -> Result<(), CommandError> {
