@@ -17,11 +17,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-use rand_chacha::ChaCha8Rng;
-
 use crate::curve::Curve;
 use crate::qos::QoS;
-use crate::random::{Purpose, Seed, exponential, unit};
+use crate::random::{Bookmark, Purpose, Seed, exponential, unit};
 use crate::scenario::Fleet;
 use crate::scenario::rhythm::{Arrivals, Duty, Lateness, Rhythm, Uplink};
 
@@ -77,8 +75,8 @@ const FRESH: Freshness = u32::MAX;
 struct DeviceSchedule {
     number: u32,
     cohort: u16,
-    rng: ChaCha8Rng,
-    qos: ChaCha8Rng,
+    rng: Bookmark,
+    qos: Bookmark,
     /// In readings. Periodic: the phase. Poisson: the last reading's place.
     origin: f64,
     next_reading: u32,
@@ -88,7 +86,7 @@ struct DeviceSchedule {
 }
 
 struct UplinkState {
-    rng: ChaCha8Rng,
+    rng: Bookmark,
     /// Where in its cycle the device began.
     phase_us: u64,
 }
@@ -193,12 +191,7 @@ impl Schedule {
         let rhythm = self.cohorts.get(usize::from(state.cohort))?;
         let sequence = state.next_sequence;
         state.next_sequence = sequence.wrapping_add(1);
-        let drawn = unit(&mut state.qos);
-        let exactly_once = (rhythm.qos1_share..rhythm.qos1_share + rhythm.qos2_share).contains(&drawn);
-        let qos = match exactly_once || drawn < rhythm.qos1_share {
-            true => QoS::AtLeastOnce,
-            false => QoS::AtMostOnce,
-        };
+        let (qos, exactly_once) = state.draw_qos(rhythm);
         Some(SlotDue { slot, sequence, due_us, measured_us, qos, exactly_once })
     }
 
@@ -208,11 +201,11 @@ impl Schedule {
         let rhythm = self.cohorts.get(usize::from(state.cohort))?;
         let place = match rhythm.arrivals {
             Arrivals::Periodic { jitter } => {
-                let moved = jitter * (2.0 * unit(&mut state.rng) - 1.0);
+                let moved = jitter * (2.0 * state.rng.draw(unit) - 1.0);
                 state.origin + f64::from(state.next_reading) + moved
             }
             Arrivals::Poisson => {
-                state.origin += exponential(&mut state.rng);
+                state.origin += state.rng.draw(exponential);
                 state.origin
             }
         };
@@ -234,9 +227,9 @@ impl Schedule {
         let Some(uplink) = &mut state.uplink else { return 0 };
         let mut kept_us = 0;
         if let Some(Lateness { share, mean_us }) = late
-            && unit(&mut uplink.rng) < share
+            && uplink.rng.draw(unit) < share
         {
-            kept_us = (mean_us as f64 * exponential(&mut uplink.rng)) as u64;
+            kept_us = (mean_us as f64 * uplink.rng.draw(exponential)) as u64;
         }
         if let Some(Duty { awake_us, every_us }) = duty {
             let in_cycle_us = (at_us + kept_us + uplink.phase_us) % every_us.max(1);
@@ -250,19 +243,35 @@ impl Schedule {
 
 impl DeviceSchedule {
     fn new(seed: Seed, number: u32, cohort: u16, rhythm: &Rhythm) -> Self {
-        let mut rng = seed.stream(Purpose::Schedule, number);
+        let mut rng = seed.bookmark(Purpose::Schedule, number);
         let origin = match rhythm.arrivals {
-            Arrivals::Periodic { .. } => unit(&mut rng),
+            Arrivals::Periodic { .. } => rng.draw(unit),
             Arrivals::Poisson => 0.0,
         };
         let uplink = (rhythm.uplink != Uplink::default()).then(|| {
-            let mut rng = seed.stream(Purpose::Uplink, number);
+            let mut rng = seed.bookmark(Purpose::Uplink, number);
             let cycle_us = rhythm.uplink.duty.map_or(0, |duty| duty.every_us);
-            let phase_us = (unit(&mut rng) * cycle_us as f64) as u64;
+            let phase_us = (rng.draw(unit) * cycle_us as f64) as u64;
             Box::new(UplinkState { rng, phase_us })
         });
-        let qos = seed.stream(Purpose::QoS, number);
+        let qos = seed.bookmark(Purpose::QoS, number);
         DeviceSchedule { number, cohort, rng, qos, origin, next_reading: 0, next_sequence: 0, uplink }
+    }
+
+    /// The QoS of the next event, and whether it is 2.
+    fn draw_qos(&mut self, rhythm: &Rhythm) -> (QoS, bool) {
+        let (qos1, above_0) = (rhythm.qos1_share, rhythm.qos1_share + rhythm.qos2_share);
+        if qos1 >= 1.0 || above_0 <= 0.0 {
+            // Nothing depends on it.
+            self.qos.skip_unit();
+            return (if qos1 >= 1.0 { QoS::AtLeastOnce } else { QoS::AtMostOnce }, false);
+        }
+        let drawn = self.qos.draw(unit);
+        let exactly_once = (qos1..above_0).contains(&drawn);
+        match exactly_once || drawn < qos1 {
+            true => (QoS::AtLeastOnce, exactly_once),
+            false => (QoS::AtMostOnce, exactly_once),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ fn model(whole: f64, broken: f64, text: &str) -> ModelSpec {
 fn device(spec: &ModelSpec) -> DeviceModel {
     let clock = DeviceClock { start_unix_ms: 1_767_225_600_000, ahead_s: -2.5, drift: 0.0 };
     let surroundings = Surroundings { site: Site::new(Seed(1), 0), device: "dev", clock };
-    let mut model = DeviceModel::new(spec, Seed(1).stream(Purpose::Model, 0), surroundings);
+    let mut model = DeviceModel::new(spec, Seed(1).bookmark(Purpose::Model, 0), surroundings);
     model.advance(7.0);
     model
 }

@@ -54,7 +54,7 @@ impl Payloads {
         };
         let site = Site::new(plan.seed(), identity.site);
         let surroundings = Surroundings { site, device: &identity.client_id, clock };
-        let rng = plan.seed().stream(Purpose::Model, identity.number);
+        let rng = plan.seed().bookmark(Purpose::Model, identity.number);
         let news = match cohort.report.mode {
             ReportMode::Always => News::Everything,
             ReportMode::OnChange | ReportMode::Changes => News::Changes {

@@ -126,7 +126,7 @@ mod tests {
             device: "d",
             clock: DeviceClock { start_unix_ms: 0, ahead_s: 0.0, drift: 0.0 },
         };
-        let mut model = DeviceModel::new(&spec, Seed(1).stream(Purpose::Model, 0), surroundings);
+        let mut model = DeviceModel::new(&spec, Seed(1).bookmark(Purpose::Model, 0), surroundings);
         let mut changes = Changes::new(&spec);
         let mut reports = Vec::new();
         for second in 0..8 {

@@ -17,9 +17,7 @@ pub mod world;
 
 use std::sync::Arc;
 
-use rand_chacha::ChaCha8Rng;
-
-use crate::random::unit;
+use crate::random::{Bookmark, unit};
 use route::{Route, RouteSpec};
 use signal::{Now, Signal, SignalSpec};
 use states::{States, StatesSpec};
@@ -118,7 +116,7 @@ pub struct Surroundings<'a> {
 /// One device's measurements as they move through time. A clone is a snapshot that can be moved on by itself.
 #[derive(Clone, Debug)]
 pub struct DeviceModel {
-    rng: ChaCha8Rng,
+    rng: Bookmark,
     sources: Box<[Source]>,
     /// Per field: the number, the place of the word among the states, or 1 for true.
     values: Box<[f64]>,
@@ -140,30 +138,33 @@ enum Source {
 
 impl DeviceModel {
     /// A device as it is when it is switched on.
-    pub fn new(spec: &ModelSpec, mut rng: ChaCha8Rng, surroundings: Surroundings<'_>) -> Self {
+    pub fn new(spec: &ModelSpec, mut rng: Bookmark, surroundings: Surroundings<'_>) -> Self {
         let Surroundings { site, device, clock } = surroundings;
-        let sources: Box<[Source]> = spec
-            .fields
-            .iter()
-            .map(|field| match &field.source {
-                SourceSpec::Number { decimals, signal } => {
-                    Source::Number { decimals: *decimals, signal: Signal::new(signal, &mut rng) }
-                }
-                SourceSpec::Words(states) => Source::Words(States::new(states, &mut rng)),
-                SourceSpec::Flag { signal, above } => {
-                    Source::Flag { signal: Signal::new(signal, &mut rng), above: *above }
-                }
-                SourceSpec::Text(texts) => {
-                    let place = (unit(&mut rng) * texts.len() as f64) as usize;
-                    let text = texts.get(place).map_or("", String::as_str);
-                    Source::Text(text.replace("{device}", device).replace("{site}", &site.name).into())
-                }
-                SourceSpec::Clock(form) => Source::Clock(*form),
-            })
-            .collect();
-        let values = vec![0.0; sources.len()].into();
         let here = (site.latitude, site.longitude);
-        let route = spec.route.as_ref().map(|route| Box::new(Route::new(route, here, &mut rng)));
+        let (sources, route) = rng.draw(|rng| {
+            let sources: Box<[Source]> = spec
+                .fields
+                .iter()
+                .map(|field| match &field.source {
+                    SourceSpec::Number { decimals, signal } => {
+                        Source::Number { decimals: *decimals, signal: Signal::new(signal, rng) }
+                    }
+                    SourceSpec::Words(states) => Source::Words(States::new(states, rng)),
+                    SourceSpec::Flag { signal, above } => {
+                        Source::Flag { signal: Signal::new(signal, rng), above: *above }
+                    }
+                    SourceSpec::Text(texts) => {
+                        let place = (unit(rng) * texts.len() as f64) as usize;
+                        let text = texts.get(place).map_or("", String::as_str);
+                        Source::Text(text.replace("{device}", device).replace("{site}", &site.name).into())
+                    }
+                    SourceSpec::Clock(form) => Source::Clock(*form),
+                })
+                .collect();
+            let route = spec.route.as_ref().map(|route| Box::new(Route::new(route, here, rng)));
+            (sources, route)
+        });
+        let values = vec![0.0; sources.len()].into();
         let sees_weather = sources.iter().any(Source::sees_weather);
         DeviceModel { rng, sources, values, route, site: Arc::new(site), sees_weather, clock, last_s: None }
     }
@@ -173,25 +174,27 @@ impl DeviceModel {
         let elapsed_s = self.last_s.map_or(0.0, |last_s| (now_s - last_s).max(0.0));
         self.last_s = Some(now_s);
         let DeviceModel { rng, sources, values, route, site, sees_weather, .. } = self;
-        if let Some(route) = route {
-            route.advance(elapsed_s, rng);
-        }
         let weather = if *sees_weather { site.weather(now_s) } else { Weather::default() };
-        for (place, source) in sources.iter_mut().enumerate() {
-            let now = Now { s: now_s, elapsed_s, weather: &weather, route: route.as_deref(), values };
-            let value = match source {
-                Source::Number { signal, .. } => signal.step(&now, rng),
-                Source::Words(states) => {
-                    states.step(elapsed_s, rng);
-                    states.place() as f64
-                }
-                Source::Flag { signal, above } => f64::from(u8::from(signal.step(&now, rng) > *above)),
-                Source::Text(_) | Source::Clock(_) => 0.0,
-            };
-            if let Some(slot) = values.get_mut(place) {
-                *slot = value;
+        rng.draw(|rng| {
+            if let Some(route) = route {
+                route.advance(elapsed_s, rng);
             }
-        }
+            for (place, source) in sources.iter_mut().enumerate() {
+                let now = Now { s: now_s, elapsed_s, weather: &weather, route: route.as_deref(), values };
+                let value = match source {
+                    Source::Number { signal, .. } => signal.step(&now, rng),
+                    Source::Words(states) => {
+                        states.step(elapsed_s, rng);
+                        states.place() as f64
+                    }
+                    Source::Flag { signal, above } => f64::from(u8::from(signal.step(&now, rng) > *above)),
+                    Source::Text(_) | Source::Clock(_) => 0.0,
+                };
+                if let Some(slot) = values.get_mut(place) {
+                    *slot = value;
+                }
+            }
+        });
     }
 
     /// The moment of the newest reading, seconds from the start of the simulated world.
@@ -245,7 +248,7 @@ mod tests {
     fn device(spec: &ModelSpec, seed: u64, number: u32) -> DeviceModel {
         let clock = DeviceClock { start_unix_ms: 0, ahead_s: 0.0, drift: 0.0 };
         let surroundings = Surroundings { site: Site::new(Seed(seed), 0), device: "dev", clock };
-        DeviceModel::new(spec, Seed(seed).stream(Purpose::Model, number), surroundings)
+        DeviceModel::new(spec, Seed(seed).bookmark(Purpose::Model, number), surroundings)
     }
 
     fn readings(model: &mut DeviceModel, count: u32, step_s: f64) -> Vec<String> {
