@@ -172,6 +172,18 @@ fn an_interrupt_is_answered_with_a_report() {
     assert!(report["published_for_s"].as_f64().is_some_and(|seconds| seconds < 60.0));
 }
 
+#[test]
+fn an_event_at_qos_2_is_released_once_and_then_acknowledged() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let fleet =
+        "devices = 20\nrate = 500\nqos = { \"1\" = 1, \"2\" = 1 }\nprotocol = { \"3.1.1\" = 1, \"5\" = 1 }";
+    let report = report(directory.path(), &sink, &scenario(fleet, "1s"));
+    assert_eq!(report["qos"]["1"]["acknowledged"], report["qos"]["1"]["due"], "{report:#}");
+    let (published, released) = (sink.published(), sink.released());
+    assert!((published / 4..published * 3 / 4).contains(&released), "{released} of {published}");
+}
+
 /// A worker that has no CPU for a while is late by its own doing, and says so. A broker that takes as long makes the same latencies, which are then
 /// its own.
 #[test]

@@ -159,7 +159,7 @@ async fn cut_connections_lose_nothing_that_was_acknowledged() {
         workers = 2
         devices = 30
         rate = 1500
-        qos = 1
+        qos = { "1" = 1, "2" = 1 }
         queue_max = 10000
         [[subscriber]]
         name = "archive"

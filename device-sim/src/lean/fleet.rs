@@ -6,13 +6,13 @@
 
 mod aside;
 
-use gateway_protocol::packet::ConnAck;
-use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
+use gateway_protocol::packet::{Ack, ConnAck};
+use gateway_protocol::{Packet, ProtocolVersion, ReasonCode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
 use super::link::{Broken, Introduction, State, next_packet};
 use super::poller::Ready;
-use super::publisher::Publisher;
+use super::publisher::{Awaits, Publisher};
 use super::tally::{Groups, Recorder, Times, Timing};
 use crate::fleet::{Payloads, Presence, Token};
 use crate::ledger::{LedgerFull, PublisherHalf};
@@ -403,7 +403,20 @@ impl Fleet {
 
     fn packet(&mut self, index: u32, packet: &Packet<'_>, common: &mut Common) -> Result<(), Broken> {
         match packet {
-            Packet::PubAck(ack) => self.acknowledged(index, ack.packet_id, ack.reason_code, common),
+            Packet::PubAck(ack) => self.acknowledged(index, ack, Awaits::Acknowledgement, common),
+            Packet::PubRec(ack) if ack.reason_code.is_error() => {
+                self.acknowledged(index, ack, Awaits::Receipt, common);
+            }
+            Packet::PubRec(ack) => {
+                if let Some(publisher) = self.publishers.get_mut(index as usize) {
+                    publisher.received(ack.packet_id)?;
+                }
+            }
+            Packet::PubComp(ack) => {
+                // The broker has had it since PUBREC, whatever it says now.
+                let ack = Ack { reason_code: ReasonCode::Success, ..*ack };
+                self.acknowledged(index, &ack, Awaits::Completion, common);
+            }
             Packet::ConnAck(ack) => self.accepted(index, ack, common)?,
             Packet::Disconnect(disconnect) => return Err(Broken::Disconnected(disconnect.reason_code)),
             _ => {}
@@ -423,9 +436,9 @@ impl Fleet {
         Ok(())
     }
 
-    fn acknowledged(&mut self, index: u32, id: PacketId, reason: ReasonCode, common: &mut Common) {
+    fn acknowledged(&mut self, index: u32, ack: &Ack<'_>, awaited: Awaits, common: &mut Common) {
         let Some(publisher) = self.publishers.get_mut(index as usize) else { return };
-        let Some(done) = publisher.acknowledged(id) else { return };
+        let Some(done) = publisher.acknowledged(ack.packet_id, awaited) else { return };
         let now_us = common.run_us();
         if done.was_full {
             publisher.free_since_us = now_us;
@@ -435,7 +448,7 @@ impl Fleet {
             return;
         }
         let slot = event.slot as usize;
-        if reason.is_error() {
+        if ack.reason_code.is_error() {
             common.tally.rejected += 1;
             self.half.rejected(slot, event.sequence);
         } else {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use gateway_protocol::codec::{PublishFrame, encode_publish};
-use gateway_protocol::packet::ConnAck;
-use gateway_protocol::{PacketId, Property, ProtocolVersion};
+use gateway_protocol::packet::{Ack, ConnAck};
+use gateway_protocol::{Packet, PacketId, Property, ProtocolVersion, ReasonCode, encode};
 
 use super::link::{Broken, Link, State, WRITE_BYTES};
 use crate::mqtt::Message;
@@ -21,7 +21,7 @@ pub(super) struct Publisher {
     pub(super) durable: bool,
     /// Due, and not written yet, in the order of being due.
     queue: VecDeque<SlotDue>,
-    /// QoS 1: written and not acknowledged, in the order of writing.
+    /// Above QoS 0: written and not acknowledged, in the order of writing.
     in_flight: VecDeque<InFlight>,
     last_id: u16,
     /// How many may be in flight.
@@ -36,15 +36,27 @@ pub(super) struct Publisher {
     pub(super) turn: u32,
 }
 
+/// What an event in flight waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// PUBACK, at QoS 1.
+    Acknowledgement,
+    /// PUBREC, at QoS 2: whether the broker has it.
+    Receipt,
+    /// PUBCOMP, at QoS 2: the end, after PUBREL.
+    Completion,
+}
+
 /// An event on its way.
 pub(super) struct InFlight {
     id: PacketId,
+    awaits: Awaits,
     /// Its device's place in this worker.
     pub(super) slot: u32,
     pub(super) sequence: u32,
     pub(super) due_us: u64,
     pub(super) sent_us: u64,
-    /// The PUBLISH, to be said again on the next connection; empty if the session does not outlive this one.
+    /// The PUBLISH or PUBREL, to be said again on the next connection; empty if the session does not outlive this one.
     frame: Box<[u8]>,
 }
 
@@ -55,8 +67,9 @@ impl InFlight {
     }
 }
 
-/// What of an event is needed when its PUBACK comes.
+/// What of an event is needed when its acknowledgement comes.
 struct InFlightEvent {
+    awaits: Awaits,
     slot: u32,
     sequence: u32,
     due_us: u64,
@@ -65,7 +78,7 @@ struct InFlightEvent {
 /// The place of what is no event.
 const ASIDE: u32 = u32::MAX;
 
-/// What a PUBACK was for.
+/// What an acknowledgement was for.
 pub(super) struct Acknowledged {
     pub(super) event: InFlight,
     /// The window was full until now.
@@ -107,7 +120,9 @@ impl Publisher {
         }
         for event in &mut self.in_flight {
             // [MQTT-3.3.1-1], and in the order of the first time [MQTT-4.6.0-1].
-            if let Some(first) = event.frame.first_mut() {
+            if event.awaits != Awaits::Completion
+                && let Some(first) = event.frame.first_mut()
+            {
                 *first |= DUP;
             }
             self.link.out.extend_from_slice(&event.frame);
@@ -171,17 +186,22 @@ impl Publisher {
         };
         let start = self.link.out.len();
         encode_publish(&frame, self.link.version, &mut self.link.out)?;
-        self.fly(id, start, InFlightEvent { slot: ASIDE, sequence: 0, due_us: now_us }, now_us);
+        self.fly(
+            id,
+            start,
+            InFlightEvent { awaits: Awaits::Acknowledgement, slot: ASIDE, sequence: 0, due_us: now_us },
+            now_us,
+        );
         Ok(())
     }
 
-    /// What has an identifier waits for its PUBACK.
+    /// What has an identifier waits for its acknowledgement.
     fn fly(&mut self, id: Option<PacketId>, start: usize, event: InFlightEvent, now_us: u64) {
         let Some(id) = id else { return };
-        let InFlightEvent { slot, sequence, due_us } = event;
+        let InFlightEvent { awaits, slot, sequence, due_us } = event;
         let written = self.link.out.get(start..).filter(|_| self.durable).unwrap_or_default();
         let frame = written.into();
-        self.in_flight.push_back(InFlight { id, slot, sequence, due_us, sent_us: now_us, frame });
+        self.in_flight.push_back(InFlight { id, awaits, slot, sequence, due_us, sent_us: now_us, frame });
     }
 
     /// Appends a PUBLISH to what is to be written.
@@ -196,9 +216,13 @@ impl Publisher {
             QoS::AtMostOnce => None,
             QoS::AtLeastOnce => self.next_id(),
         };
+        let (qos, awaits) = match due.exactly_once {
+            true => (gateway_protocol::QoS::ExactlyOnce, Awaits::Receipt),
+            false => (of_protocol(due.qos), Awaits::Acknowledgement),
+        };
         let frame = PublishFrame {
             dup: false,
-            qos: of_protocol(due.qos),
+            qos,
             retain: false,
             topic,
             packet_id: id,
@@ -208,15 +232,35 @@ impl Publisher {
         };
         let start = self.link.out.len();
         encode_publish(&frame, self.link.version, &mut self.link.out)?;
-        let event = InFlightEvent { slot: due.slot, sequence: due.sequence, due_us: due.due_us };
+        let event = InFlightEvent { awaits, slot: due.slot, sequence: due.sequence, due_us: due.due_us };
         self.fly(id, start, event, now_us);
         Ok(())
     }
 
-    /// A PUBACK came. Brokers answer in order [MQTT-4.6.0-2], so it is nearly always for the first; none if for nothing here.
-    pub(super) fn acknowledged(&mut self, id: PacketId) -> Option<Acknowledged> {
+    /// PUBREC came: the broker has the event, and is told to forget its identifier. What is not in flight here is forgotten, too.
+    pub(super) fn received(&mut self, id: PacketId) -> Result<(), Broken> {
+        let is_durable = self.durable;
+        let flying =
+            self.in_flight.iter_mut().find(|event| event.id == id && event.awaits != Awaits::Acknowledgement);
+        let reason_code = match flying.is_some() || !self.link.version.is_v5() {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        let start = self.link.out.len();
+        let release = Packet::PubRel(Ack { reason_code, ..Ack::success(id) });
+        encode(&release, self.link.version, &mut self.link.out)?;
+        if let Some(event) = flying {
+            event.awaits = Awaits::Completion;
+            event.frame = self.link.out.get(start..).filter(|_| is_durable).unwrap_or_default().into();
+        }
+        Ok(())
+    }
+
+    /// What an event waited for came, or a PUBREC that ends it. Brokers answer in order [MQTT-4.6.0-2], so it is nearly always for the first; none
+    /// if for nothing here.
+    pub(super) fn acknowledged(&mut self, id: PacketId, awaited: Awaits) -> Option<Acknowledged> {
         let was_full = self.in_flight.len() >= usize::from(self.window);
-        let place = self.in_flight.iter().position(|event| event.id == id)?;
+        let place = self.in_flight.iter().position(|event| event.id == id && event.awaits == awaited)?;
         let event = self.in_flight.remove(place)?;
         if self.in_flight.is_empty() && self.in_flight.capacity() > 8 {
             self.in_flight = VecDeque::new();

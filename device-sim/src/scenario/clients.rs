@@ -137,16 +137,13 @@ pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
     Clients::Honest
 }
 
-/// What lean clients cannot do is a fault: they publish at QoS 0 and 1, and hear nothing; and a status is a connection's.
+/// What lean clients cannot do is a fault: they publish, and hear nothing; and a status is a connection's.
 pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
     let any = |of: fn(&Cohort) -> bool| fleet.cohorts.iter().any(|cohort| of(cohort));
-    let takes_more = |cohort: &Cohort| {
-        cohort.commands.is_some()
-            || cohort.rhythm.qos2_share > 0.0
-            || matches!(*cohort.payload, Encoder::Sparkplug(_))
-    };
+    let takes_more =
+        |cohort: &Cohort| cohort.commands.is_some() || matches!(*cohort.payload, Encoder::Sparkplug(_));
     if any(takes_more) {
-        let what = "\"lean\" has no QoS 2, commands or Sparkplug births; use \"honest\"";
+        let what = "\"lean\" has no commands or Sparkplug births; use \"honest\"";
         section.fault("client", what);
     }
     let is_shared = matches!(&fleet.clients, Clients::Lean(lean) if lean.connections < fleet.devices);

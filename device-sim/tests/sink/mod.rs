@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
 use gateway_protocol::codec::encode_puback;
-use gateway_protocol::packet::{ConnAck, ReasonCodes, SubAck};
-use gateway_protocol::{Decoded, Packet, Properties, ProtocolVersion, ReasonCode, decode, encode};
+use gateway_protocol::packet::{Ack, ConnAck, ReasonCodes, SubAck};
+use gateway_protocol::{Decoded, Packet, Properties, ProtocolVersion, QoS, ReasonCode, decode, encode};
 
 /// The largest packet.
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -20,6 +20,7 @@ struct Seen {
     published: AtomicU64,
     retained: AtomicU64,
     wills: AtomicU64,
+    released: AtomicU64,
     topics: Mutex<HashSet<String>>,
     sources: Mutex<HashSet<IpAddr>>,
     /// Nothing is read and nothing answered meanwhile.
@@ -82,6 +83,11 @@ impl Sink {
         self.seen.published.load(Relaxed)
     }
 
+    /// PUBREL packets.
+    pub(crate) fn released(&self) -> u64 {
+        self.seen.released.load(Relaxed)
+    }
+
     /// PUBLISH packets that are to be retained.
     pub(crate) fn retained(&self) -> u64 {
         self.seen.retained.load(Relaxed)
@@ -129,7 +135,12 @@ fn serve(mut stream: TcpStream, seen: &Seen, discards: bool) {
                     seen.published.fetch_add(1, Relaxed);
                     seen.retained.fetch_add(publish.retain.into(), Relaxed);
                     lock(&seen.topics).insert(publish.topic.to_owned());
-                    if let Some(packet_id) = publish.packet_id {
+                    if let Some(packet_id) = publish.packet_id
+                        && publish.qos == QoS::ExactlyOnce
+                    {
+                        let ack = Packet::PubRec(Ack::success(packet_id));
+                        encode(&ack, version, &mut out).expect("a PUBREC");
+                    } else if let Some(packet_id) = publish.packet_id {
                         encode_puback(packet_id, ReasonCode::Success, version, &mut out);
                     }
                 }
@@ -152,6 +163,11 @@ fn serve(mut stream: TcpStream, seen: &Seen, discards: bool) {
                         reason_codes: ReasonCodes::new(&[1]).expect("a Reason Code"),
                     };
                     encode(&Packet::SubAck(ack), version, &mut out).expect("a SUBACK");
+                }
+                Packet::PubRel(ack) => {
+                    seen.released.fetch_add(1, Relaxed);
+                    let ack = Packet::PubComp(Ack::success(ack.packet_id));
+                    encode(&ack, version, &mut out).expect("a PUBCOMP");
                 }
                 _ => {}
             }
