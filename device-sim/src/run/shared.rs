@@ -221,7 +221,14 @@ pub struct Shared {
     workers: Mutex<Vec<WorkerUsage>>,
     /// Fewer than devices where devices share them.
     connections_max: u32,
+    /// A recovery is not believed sooner.
+    pub(super) settle_us: u64,
 }
+
+/// Clients need that long to notice that anything happened.
+const SETTLE_US: u64 = 100_000;
+/// The same where workers have to tell of it, four times a second.
+const TOLD_SETTLE_US: u64 = 600_000;
 
 impl Shared {
     pub(super) fn new(plan: &Plan) -> Self {
@@ -259,6 +266,7 @@ impl Shared {
             series: Series::new(),
             edge: scenario.edge.map(EdgeStats::new),
             gateway: Desk::default(),
+            settle_us: if is_here { SETTLE_US } else { TOLD_SETTLE_US },
             classes,
             topics: identities.into_iter().map(|(topic, class, _)| (topic, class)).collect(),
             warm_up_us: scenario.run.warm_up.as_micros() as u64,

@@ -8,6 +8,7 @@ use super::feed::Feed;
 use super::receive::Owed;
 use super::spans::Traced;
 use super::toll::Toll;
+use super::turnstile::Readable;
 use super::words::Why;
 use super::{Context, io, words};
 use crate::admission::Level;
@@ -47,7 +48,7 @@ struct Turn {
 const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8, read_bytes: io::READ_BYTES };
 /// From L1 on. Where there is always more to do than time for it, everybody has as many turns as everybody else, and hundreds publish for each that
 /// receives: so whoever publishes reads a little in a turn ([`super::turnstile`]), and whoever receives is sent what there is for it.
-const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 16 * 1024 };
+const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 8 * 1024 };
 /// Bytes that may wait because the client does not read. Past it nothing more is read from it: what it sends would only be answered
 /// into this buffer.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
@@ -220,7 +221,7 @@ impl Connection {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Outcome>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Readable + Unpin,
     {
         self.see_who_looks();
         let turn = if is_pressed(context) { PRESSED } else { AT_EASE };
@@ -253,7 +254,7 @@ impl Connection {
                 }
             }
             // There may be more to read.
-            if self.stands_again(context, cx, is_done) {
+            if self.stands_again(context, stream, cx, is_done) {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -270,7 +271,7 @@ impl Connection {
         reads: Option<usize>,
     ) -> Poll<Option<Outcome>>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Readable + Unpin,
     {
         let mut moved = false;
         if self.flush(stream, cx).is_err() {
@@ -292,7 +293,8 @@ impl Connection {
         }
         if self.closing.is_none() && self.can_read() {
             let step = match reads {
-                Some(bytes_max) if self.is_let_in(context, cx) => {
+                Some(bytes_max) if self.is_let_in(context, stream, cx) => {
+                    let bytes_max = if self.brings_critical() { io::READ_BYTES } else { bytes_max };
                     self.read(context, stream, cx, bytes_max, out)
                 }
                 _ => ReadStep::Pending,
