@@ -3,6 +3,7 @@
 //! Promise: what is due when follows from the scenario alone, whatever the broker does. A [`Step`] says at which moment
 //! what changes; the conductor of [`crate::run`] does it, and knows nothing of phases.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::curve::{Curve, Stretch};
@@ -134,6 +135,20 @@ impl Timeline {
             Some(crowd) if now_us < crowd.at_us + crowd.within_us => crowd.first,
             _ => self.devices,
         }
+    }
+
+    /// When clients of a fleet reset connections of their own, and the first one of so many that is: the last ones are.
+    pub fn storms(&self, connections: u32) -> VecDeque<(u64, u32)> {
+        let storm = |phase: &PhaseSpec| match phase.disturbance {
+            Some(Disturbance::ReconnectStorm { share }) => {
+                let reset = (f64::from(connections) * share).round() as u32;
+                Some((micros(phase.start), connections.saturating_sub(reset)))
+            }
+            _ => None,
+        };
+        let mut storms: Vec<_> = self.phases.iter().filter_map(storm).collect();
+        storms.sort_unstable();
+        storms.into()
     }
 
     /// The phase of a moment, the one that began last if there are several.

@@ -6,8 +6,10 @@
 
 mod aside;
 
+use std::collections::VecDeque;
+
 use gateway_protocol::packet::{Ack, ConnAck};
-use gateway_protocol::{Packet, ProtocolVersion, ReasonCode};
+use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
 use super::link::{Broken, Introduction, State, next_packet};
@@ -62,6 +64,8 @@ pub(super) struct Fleet {
     /// Until when events are due; none before publishing began.
     end_us: Option<u64>,
     next_ping: usize,
+    /// When connections are reset, and the first one of all of the fleet's that is.
+    storms: VecDeque<(u64, u32)>,
 }
 
 impl Fleet {
@@ -97,6 +101,7 @@ impl Fleet {
         let shared_by = spec.devices.div_ceil(lean.connections) as usize;
         let timeline = Timeline::of(&common.plan.scenario);
         Fleet {
+            storms: timeline.storms(lean.connections),
             schedule: Schedule::of_devices(common.plan.seed(), spec, timeline.rates(), numbers()),
             half: PublisherHalf::new(devices.len()),
             timeline,
@@ -171,6 +176,12 @@ impl Fleet {
 
     /// Hands out what is due, and serves the connections that have something to do.
     pub(super) fn turn(&mut self, common: &mut Common) -> Result<(), LedgerFull> {
+        let run_us = common.run_us();
+        if let Some((_, first)) = self.storms.pop_front_if(|(at_us, _)| *at_us <= run_us) {
+            for index in first.saturating_sub(self.first)..self.publishers.len() as u32 {
+                self.settle(index, Err(Broken::Reset.into()), common)?;
+            }
+        }
         if let Some(end_us) = self.end_us.filter(|_| self.pace == Pace::Open) {
             let until_us = common.run_us().min(end_us);
             for _ in 0..TURN_EVENTS {

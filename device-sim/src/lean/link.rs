@@ -62,6 +62,9 @@ pub(crate) enum Broken {
     /// The broker closed it.
     #[error("the broker closed the connection")]
     Closed,
+    /// The scenario wants it broken.
+    #[error("the connection was reset")]
+    Reset,
     /// The broker sent what is not MQTT.
     #[error("the broker sent something illegal: {0}")]
     Illegal(#[from] DecodeError),

@@ -32,9 +32,6 @@ const LAST_PATIENCE: Duration = Duration::from_secs(10);
 /// What waits for longer has not been worked off.
 const BEHIND_US: u64 = 1_000_000;
 
-/// A recovery is not believed sooner: clients need that long to notice that anything happened.
-const SETTLE_US: u64 = 100_000;
-
 /// What the run tells its conductor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -154,7 +151,7 @@ impl Watch {
         }
         for (place, since_us) in std::mem::take(&mut self.pending) {
             match self.recoveries.get_mut(place) {
-                Some(recovery) if over || now_us >= since_us + SETTLE_US => {
+                Some(recovery) if over || now_us >= since_us + shared.settle_us => {
                     recovery.took = Some(Duration::from_micros(now_us - since_us));
                 }
                 _ => self.pending.push((place, since_us)),

@@ -7,6 +7,7 @@ use crate::host::{Host, HostError};
 use crate::mqtt::Broker;
 use crate::network::Proxy;
 use crate::plan::Plan;
+use crate::scenario::Clients;
 use crate::scenario::phase::{BrokerFault, Disturbance, PhaseSpec, Side};
 use crate::subscriber::Orders;
 use crate::timeline::Change;
@@ -122,7 +123,10 @@ async fn proxy(plan: &Plan, broker: &Broker, side: Side) -> Result<Option<Proxy>
 
 fn spoils(plan: &Plan, wanted: Side) -> bool {
     phases(plan).any(|disturbance| match disturbance {
-        Disturbance::ReconnectStorm { .. } => wanted == Side::Devices,
+        // Lean clients reset their own.
+        Disturbance::ReconnectStorm { .. } => {
+            wanted == Side::Devices && matches!(plan.scenario.fleet.clients, Clients::Honest)
+        }
         Disturbance::Network { side, .. } => side == wanted || side == Side::Everyone,
         _ => false,
     })

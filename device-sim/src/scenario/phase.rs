@@ -73,7 +73,7 @@ pub enum Load {
 pub enum Disturbance {
     /// Connections of devices are reset at its start, all at once.
     ReconnectStorm {
-        /// Of the devices, 0 to 1.
+        /// Of the devices, 0 to 1; of lean clients the last ones by number.
         share: f64,
     },
     /// Devices that were not there before connect at its start.

@@ -181,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_calm_again_has_the_time_for_it_however_short_the_rest_is() {
+        let calm = SCENARIO.replace("puback_p99 = 2", "puback_p99 = 2\ncalm_after = \"5s\"");
+        let after =
+            format!("{calm}\n[[phase]]\nname = \"after\"\nkind = \"steady\"\nduration = \"7s\"\nrate = 1\n");
+        let scenario = Scenario::parse(&after).unwrap_or_else(|faults| panic!("{faults}"));
+        let variant = crate::scenario::Variant { rate: 1.0, hasten: 10.0, asks: false };
+        let lengths: Vec<_> = scenario.varied(variant).phases.iter().map(|phase| phase.duration).collect();
+        let secs = [1, 2, 7].map(Duration::from_secs);
+        assert_eq!(lengths, secs);
+    }
+
+    #[test]
     fn what_a_gate_names_is_there() {
         let wrong = SCENARIO
             .replace("of = \"calm\"", "of = \"quiet\"")

@@ -18,7 +18,8 @@ use crate::scenario::phase::Disturbance;
 /// What the gateway is told when it is asked for all it can: nothing is to hold it back.
 const NO_LADDER: &str = "admission.ladder=false";
 
-/// QoS 1 events that a connection has open while the broker is asked: more would be a queue, and no more events per second.
+/// QoS 1 events that a connection has open while the broker is asked, unless the scenario says how many: more would be a queue, and no more
+/// events per second.
 const OPEN_EACH: u16 = 4;
 
 /// How it is found out what the broker can take.
@@ -26,6 +27,8 @@ const OPEN_EACH: u16 = 4;
 pub struct RatedSpec {
     /// For how long it is asked.
     pub during: Duration,
+    /// QoS 1 events that each connection has open meanwhile.
+    pub open: u16,
 }
 
 /// What is changed of a scenario as it is written.
@@ -33,7 +36,7 @@ pub struct RatedSpec {
 pub struct Variant {
     /// Every rate is multiplied by this.
     pub rate: f64,
-    /// Every phase is shorter by this factor.
+    /// Every phase is shorter by this factor, but for those in which the broker has to come back to L0.
     pub hasten: f64,
     /// No phases, every event at QoS 1, and always a few open on each connection: to find out what the broker can take.
     pub asks: bool,
@@ -54,8 +57,9 @@ pub(super) fn rated(top: &Section<'_>) -> Option<RatedSpec> {
     if during < Duration::from_secs(1) {
         section.fault("for", "must be 1s or more");
     }
+    let open = section.count("open", u64::from(OPEN_EACH), 1, 1_000) as u16;
     section.finish();
-    Some(RatedSpec { during })
+    Some(RatedSpec { during, open })
 }
 
 impl Scenario {
@@ -67,10 +71,13 @@ impl Scenario {
         for cohort in &mut self.fleet.cohorts {
             Arc::make_mut(cohort).rhythm.rate *= rate;
         }
-        let shorter = |duration: &mut Duration| *duration = duration.div_f64(hasten);
+        let keeps = self.keeps_time_from();
+        // The broker's levels take their time, however short the load is that led to them.
+        let sooner = |at: Duration| at.min(keeps).div_f64(hasten) + at.saturating_sub(keeps);
         for phase in &mut self.phases {
-            shorter(&mut phase.start);
-            shorter(&mut phase.duration);
+            let end = sooner(phase.end());
+            phase.start = sooner(phase.start);
+            phase.duration = end - phase.start;
             match &mut phase.load {
                 Some(Load::Steady { rate: all }) => *all *= rate,
                 Some(Load::Ramp { from, to }) => (*from, *to) = (*from * rate, *to * rate),
@@ -82,12 +89,19 @@ impl Scenario {
                 *more *= rate;
             }
         }
-        self.run.duration.iter_mut().for_each(shorter);
+        self.run.duration.iter_mut().for_each(|duration| *duration = sooner(*duration));
         self.variant = variant;
         if asks {
             self.ask();
         }
         self
+    }
+
+    /// From when on phases are as long as they are written: where it is watched how soon the broker is calm.
+    fn keeps_time_from(&self) -> Duration {
+        let watched = self.expect.phases.iter().filter(|gate| gate.calm_after.is_some());
+        let ends = watched.filter_map(|gate| Some(self.phases.get(gate.phase)?.end()));
+        ends.min().unwrap_or(Duration::MAX)
     }
 
     /// What is asked for is all that the broker can take.
@@ -96,7 +110,7 @@ impl Scenario {
         self.run.warm_up = Duration::ZERO;
         self.phases.clear();
         self.expect = Expect::default();
-        self.fleet.inflight_max = OPEN_EACH;
+        self.fleet.inflight_max = self.rated.map_or(OPEN_EACH, |rated| rated.open);
         if let Clients::Lean(lean) = &mut self.fleet.clients {
             lean.pace = Pace::Closed;
         }

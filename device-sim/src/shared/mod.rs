@@ -96,7 +96,14 @@ pub struct Shared {
     admin: Mutex<Option<Broker>>,
     /// Fewer than devices where devices share them.
     connections_max: u32,
+    /// A recovery is not believed sooner.
+    pub(crate) settle_us: u64,
 }
+
+/// Clients need that long to notice that anything happened.
+const SETTLE_US: u64 = 100_000;
+/// The same where workers have to tell of it, four times a second.
+const TOLD_SETTLE_US: u64 = 600_000;
 
 impl Shared {
     /// Of a run that has not begun.
@@ -133,6 +140,7 @@ impl Shared {
             watched: scenario.watched().into_iter().map(|one| (one, Latencies::new())).collect(),
             sent_to_puback: Latencies::new(),
             series: Series::new(),
+            settle_us: if is_here { SETTLE_US } else { TOLD_SETTLE_US },
             edge: scenario.edge.map(EdgeStats::new),
             classes,
             topics: identities.into_iter().map(|(topic, class, _)| (topic, class)).collect(),

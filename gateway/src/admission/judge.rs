@@ -5,7 +5,7 @@
 //! | L0, L1 | taken | taken | taken | taken |
 //! | L2 | taken within its share | taken within its share | taken; over its share PUBACK late | taken |
 //! | L3 | shed | as L2; shed where memory, buffers or the disk fill up | as L2 | taken |
-//! | L4 | shed | the same | taken, PUBACK held; some of the worst offenders disconnected after 10 s | taken |
+//! | L4 | shed | the same | as L2; held where something fills up or has failed; some of the worst offenders disconnected after 10 s | taken |
 //! | L5 | shed | shed | left unread | QoS 0 taken, others left unread |
 //!
 //! Static limits stand in front of it and are judged by [`super::Limits`] and [`super::Bucket`]. At L0 there is nothing to ask.

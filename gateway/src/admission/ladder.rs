@@ -173,8 +173,8 @@ impl Ladder {
             }
         }
         self.shed_normal(demanded.sheds_normal, before.sheds_normal, elapsed_ms);
-        self.stance.holds_acks = self.stance.level >= Level::Protect && demanded.level >= Level::Protect;
-        self.stance.slows = self.stance.level >= Level::Throttle && demanded.level >= Level::Conserve;
+        self.stance.holds_acks = self.stance.level >= Level::Protect && demanded.holds_acks;
+        self.stance.slows = self.stance.level >= Level::Throttle && demanded.slows;
         let to = self.stance.level;
         if to > from {
             self.is_by_fault = fault.is_some();
@@ -199,10 +199,17 @@ impl Ladder {
         let level = by_pressure.max(by_fault);
         // Where time is short, shares see to it that what is taken is little enough, and whoever keeps to its own pays for nobody else's. What fills
         // up has to be kept from that, whoever it is that fills it.
-        let fills_up = [Resource::Memory, Resource::Buffer, Resource::Disk];
-        let sheds_normal = by_fault > Level::Shed
-            || fills_up.into_iter().any(|resource| pressures.get(resource) >= self.options.sheds_normal_at);
-        (Stance { level, sheds_normal, ..Stance::default() }, fault.filter(|_| by_fault > by_pressure))
+        let filled =
+            [Resource::Memory, Resource::Buffer, Resource::Disk].map(|resource| pressures.get(resource));
+        let fills_up_to =
+            |pressure| by_fault >= Level::Protect || filled.iter().any(|full| *full >= pressure);
+        let demanded = Stance {
+            level,
+            sheds_normal: fills_up_to(self.options.sheds_normal_at),
+            slows: level >= Level::Conserve,
+            holds_acks: fills_up_to(self.options.thresholds[3]),
+        };
+        (demanded, fault.filter(|_| by_fault > by_pressure))
     }
 
     /// `normal` events follow `bulk` ones by the same rule: after two samples, and for five seconds at least.

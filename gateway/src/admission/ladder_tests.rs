@@ -167,11 +167,12 @@ fn where_something_fills_up_normal_events_follow_bulk_ones_within_l3_and_by_the_
 }
 
 #[test]
-fn where_time_is_short_nobody_is_shed_within_its_share() {
+fn where_time_is_short_nobody_is_shed_or_held_within_its_share() {
     for resource in [Resource::Commit, Resource::LoopLag, Resource::Oldest] {
         let mut ladder = Ladder::new(LadderOptions::default());
         levels_by(resource, &mut ladder, 0, &[1.0; 10]);
         assert_eq!(shed(&ladder), (Level::Protect, false));
+        assert!(!ladder.stance().holds_acks, "late is enough");
     }
     let mut ladder = Ladder::new(LadderOptions::default());
     let faults = Faults { commit_stalled: true, ..Faults::default() };
@@ -198,7 +199,7 @@ fn a_sampler_that_was_not_run_and_a_clock_that_jumps_bring_nothing_down() {
 fn within_its_five_seconds_a_level_neither_slows_nor_holds_where_there_is_room() {
     let mut ladder = Ladder::new(LadderOptions::default());
     let mut stance = |pressure| {
-        ladder.sample(0, &pressed(pressure), Faults::default());
+        ladder.sample(0, &Pressures::default().with(Resource::Disk, pressure), Faults::default());
         let Stance { level, slows, holds_acks, .. } = ladder.stance();
         (level.as_u8(), slows, holds_acks)
     };

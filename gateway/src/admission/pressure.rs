@@ -51,7 +51,8 @@ pub struct Stance {
     /// From L2 on: the last sample demanded L1 at least. While it did not, and the level only waits for its five seconds, nobody is slowed: there is
     /// room.
     pub slows: bool,
-    /// At L4: the last sample demanded it. While the level only waits for its five seconds, acknowledgements are not held.
+    /// At L4: the last sample demanded it for memory, buffers, the disk or a fault. While the level only waits for its five seconds, or it is time that
+    /// is short, acknowledgements are not held: those of clients over their share are late.
     pub holds_acks: bool,
 }
 

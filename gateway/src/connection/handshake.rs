@@ -3,6 +3,7 @@
 use super::endings::Before;
 use super::metrics::{self, Connect};
 use super::task::{Connection, Outcome, Peer};
+use super::turnstile::Readable;
 use super::{Context, gate, io, leave, tap};
 use crate::clock;
 use crate::decisions::Action;
@@ -41,7 +42,7 @@ pub(super) struct Hello {
 )]
 pub fn serve<S>(context: Arc<Context>, mut stream: S, mut place: Place) -> impl Future<Output = ()>
 where
-    S: AsyncRead + AsyncWrite + PeerAddress + Unpin,
+    S: AsyncRead + AsyncWrite + PeerAddress + Readable + Unpin,
 {
     async move {
         let mut connection = match Box::pin(greet(&context, &mut stream, &mut place)).await {

@@ -39,7 +39,7 @@ mod words;
 pub use endings::{Endings, settle};
 pub use handshake::serve;
 pub use toll::ListenerRates;
-pub use turnstile::Turnstile;
+pub use turnstile::{Readable, Turnstile};
 
 use crate::admission::{Classes, Limits, Pressure, Storm};
 use crate::clock;

@@ -10,6 +10,7 @@ use super::seldom::Seldom;
 use super::spans::Traced;
 use super::toll::Toll;
 use super::turn::{AT_EASE, PRESSED, is_pressed};
+use super::turnstile::Readable;
 use super::words::Why;
 use super::{Context, io, words};
 use crate::clock;
@@ -200,7 +201,7 @@ impl Connection {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Outcome>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Readable + Unpin,
     {
         self.see_who_looks();
         let turn = if is_pressed(context) { PRESSED } else { AT_EASE };
@@ -233,7 +234,7 @@ impl Connection {
                 }
             }
             // There may be more to read.
-            if self.stands_again(context, cx, is_done) {
+            if self.stands_again(context, stream, cx, is_done) {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -250,7 +251,7 @@ impl Connection {
         reads: Option<usize>,
     ) -> Poll<Option<Outcome>>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Readable + Unpin,
     {
         let mut moved = false;
         if self.flush(stream, cx).is_err() {
@@ -272,7 +273,8 @@ impl Connection {
         }
         if self.closing.is_none() && self.can_read() {
             let step = match reads {
-                Some(bytes_max) if self.is_let_in(context, cx) => {
+                Some(bytes_max) if self.is_let_in(context, stream, cx) => {
+                    let bytes_max = if self.brings_critical() { io::READ_BYTES } else { bytes_max };
                     self.read(context, stream, cx, bytes_max, out)
                 }
                 _ => ReadStep::Pending,

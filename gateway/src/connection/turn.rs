@@ -20,7 +20,7 @@ pub(super) struct Turn {
 pub(super) const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8, read_bytes: io::READ_BYTES };
 /// From L1 on. Where there is always more to do than time for it, everybody has as many turns as everybody else, and hundreds publish for each that
 /// receives: so whoever publishes reads a little in a turn ([`super::turnstile`]), and whoever receives is sent what there is for it.
-pub(super) const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 16 * 1024 };
+pub(super) const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 8 * 1024 };
 
 /// Whether there is more to do than time for it, or less room than there should be.
 pub(super) fn is_pressed(context: &Context) -> bool {

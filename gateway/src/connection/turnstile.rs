@@ -17,7 +17,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// A stream that knows whether there is something to be read.
+pub trait Readable {
+    /// Whether there may be something; if not, the task is woken when there is.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Readable for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error is found by whoever reads.
+        self.poll_read_ready(cx).map(drop)
+    }
+}
 
 /// How many of a line are let in at one time, for each thread: one that reads, and one that is ready to.
 const LET_IN_PER_THREAD: usize = 2;
@@ -80,11 +94,11 @@ impl Turnstile {
     pub(super) fn stand(self: &Arc<Self>, is_critical: bool) -> Standing {
         let line = if is_critical { &self.critical } else { &self.others };
         self.standing.fetch_add(1, Ordering::Relaxed);
-        Standing {
-            shared: self.clone(),
-            since: Instant::now(),
-            state: State::InLine(Box::pin(line.clone().acquire_owned())),
-        }
+        let state = match line.clone().try_acquire_owned() {
+            Ok(permit) => State::Inside { _permit: Some(permit) },
+            Err(_) => State::InLine(Box::pin(line.clone().acquire_owned())),
+        };
+        Standing { shared: self.clone(), since: Instant::now(), state }
     }
 }
 
@@ -112,12 +126,18 @@ impl Drop for Standing {
 }
 
 impl Connection {
-    /// Whether it may read now. If not it stands in line.
-    pub(super) fn is_let_in(&mut self, shared: &Shared, cx: &mut Context<'_>) -> bool {
+    /// Whether it may read now. If not it stands in line, or has nothing to read; the task is woken when that changes.
+    pub(super) fn is_let_in<S>(&mut self, shared: &Shared, stream: &S, cx: &mut Context<'_>) -> bool
+    where
+        S: Readable,
+    {
         let Some(toll) = &mut self.toll else { return true };
         if !is_pressed(shared) {
             toll.standing = None;
             return true;
+        }
+        if toll.standing.is_none() && !self.feed.has_unparsed && stream.poll_readable(cx).is_pending() {
+            return false;
         }
         let is_critical = toll.brings_critical();
         toll.standing.get_or_insert_with(|| shared.turnstile.stand(is_critical)).is_let_in(cx)
@@ -132,6 +152,11 @@ impl Connection {
         }
     }
 
+    /// It has brought something critical.
+    pub(super) fn brings_critical(&self) -> bool {
+        self.toll.as_ref().is_some_and(|toll| toll.brings_critical())
+    }
+
     /// It reads no more.
     pub(super) fn step_out(&mut self) {
         if let Some(toll) = &mut self.toll {
@@ -140,9 +165,18 @@ impl Connection {
     }
 
     /// It had its turn, and there may be more to do. Whether that is to be at once; if not, the task is woken.
-    pub(super) fn stands_again(&mut self, shared: &Shared, cx: &mut Context<'_>, is_done: bool) -> bool {
+    pub(super) fn stands_again<S>(
+        &mut self,
+        shared: &Shared,
+        stream: &S,
+        cx: &mut Context<'_>,
+        is_done: bool,
+    ) -> bool
+    where
+        S: Readable,
+    {
         self.leave_line();
-        !is_done || (self.can_read() && self.is_let_in(shared, cx))
+        !is_done || (self.can_read() && self.is_let_in(shared, stream, cx))
     }
 }
 
@@ -175,7 +209,9 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut line: Vec<_> = (0..3).map(|_| turnstile.stand(false)).collect();
         line.iter_mut().for_each(|standing| standing.since -= Duration::from_millis(500));
-        line.iter_mut().for_each(|standing| _ = standing.is_let_in(cx));
+        assert_eq!(turnstile.longest_wait(), Duration::ZERO, "those who were let in at once did not wait");
+        line.remove(0);
+        assert!(line[1].is_let_in(cx));
         for _ in 0..2 {
             assert!(turnstile.longest_wait() >= Duration::from_millis(500));
         }
