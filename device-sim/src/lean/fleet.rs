@@ -9,7 +9,7 @@ mod aside;
 use std::collections::VecDeque;
 
 use gateway_protocol::packet::{Ack, ConnAck};
-use gateway_protocol::{Packet, PacketId, ProtocolVersion, ReasonCode};
+use gateway_protocol::{Packet, ProtocolVersion, ReasonCode};
 
 use super::common::{Common, Fault, Side, monotonic_us};
 use super::link::{Broken, Introduction, State, next_packet};
