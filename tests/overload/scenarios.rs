@@ -92,12 +92,14 @@ fn many_times_what_it_can_take_costs_nothing_that_counts() {
     };
     for name in all {
         eprintln!("{name}");
-        assert_sound(&run(name, &SMALL, 40));
+        // How soon it is calm again takes longer than a test may.
+        let changes = [&SMALL[..], &[("duration = \"35s\"", "duration = \"1s\"")]].concat();
+        assert_sound(&run(name, &changes, 40));
     }
 }
 
 #[test]
-fn one_that_brings_a_hundred_times_as_much_costs_nobody_else_anything() {
+fn one_that_brings_as_much_as_all_others_costs_nobody_else_anything() {
     let changes =
         [&SMALL[..], &[("devices = 1000", "devices = 100"), ("devices = 999", "devices = 99")]].concat();
     assert_sound(&run("overload-hog", &changes, 30));
