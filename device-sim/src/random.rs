@@ -72,13 +72,13 @@ impl Bookmark {
         drawn
     }
 
-    /// Leaves out one number of [`unit`].
+    /// Leaves out one number of [`unit()`].
     pub fn skip_unit(&mut self) {
         self.words = self.words.wrapping_add(WORDS_OF_UNIT);
     }
 }
 
-/// How many words of a stream [`unit`] takes.
+/// How many words of a stream [`unit()`] takes.
 const WORDS_OF_UNIT: u64 = 2;
 
 /// A number in `[0, 1)`.
