@@ -201,8 +201,9 @@ fn a_starved_simulator_says_that_it_is_the_bottleneck_and_beside_a_slow_broker_i
     });
     // A fifth of the events became due meanwhile, the first of them 400 ms before it went on.
     assert!((300_000..3_000_000).contains(&starved), "{starved} µs");
+    // Lag is of all events and latency of those that are acknowledged, so the two percentiles are not of the same ones.
     assert!(
-        starved_latency >= starved,
+        starved_latency >= starved / 10 * 9,
         "latency counts from the due time: {starved_latency}, lag {starved} µs"
     );
     assert!(fed_latency >= 300_000, "{fed_latency} µs");
