@@ -13,7 +13,7 @@ pub enum Level {
     Throttle,
     /// L3: QoS 0 is shed by class.
     Shed,
-    /// L4: no new sessions; acknowledgements are held for all but critical events.
+    /// L4: no new sessions; where something fills up or is stuck, acknowledgements are held for all but critical events.
     Protect,
     /// L5: nothing is stored, so nothing is acknowledged. Consumers go on draining.
     ReadOnly,
