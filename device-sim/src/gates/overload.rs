@@ -31,8 +31,8 @@ pub struct HogFact {
     pub phase: usize,
     /// Its Client Identifier.
     pub client: String,
-    /// From when the gateway began to give everybody a share until the hog was on record for what it brought; none: one of both never
-    /// happened.
+    /// From when the gateway began to read everybody in turns (L1), or the phase, until the hog was on record for what it brought; none: one of
+    /// both never happened.
     pub named_after: Option<Duration>,
 }
 
@@ -130,7 +130,7 @@ fn of_phase(
             true => UNASKED.to_owned(),
             false => hogs.iter().map(words).collect::<Vec<_>>().join(", "),
         };
-        let wanted = format!("each within {} of the first share", duration(most));
+        let wanted = format!("each within {} of L1", duration(most));
         gates.push(gate(&format!("hogs named, {}", phase.name), wanted, got, held));
     }
 }

@@ -127,7 +127,7 @@ fn a_gateway_that_bears_it_holds_every_gate() {
             "+ goodput, too much: at least 90 % of rated, got 95.0 %, 95/s of 100/s",
             "+ critical's PUBACK p99, too much: at most 20.0 ms, 2 times rated, got 19.0 ms",
             "+ back at L0 after too much: within 5.00 s, got 4.00 s",
-            "+ hogs named, too much: each within 1.00 s of the first share, got dev-00000 after 900 ms",
+            "+ hogs named, too much: each within 1.00 s of L1, got dev-00000 after 900 ms",
         ]
     );
 }
@@ -145,7 +145,7 @@ fn one_that_does_not_misses_every_gate() {
             "- goodput, too much: at least 90 % of rated, got 80.0 %, 80/s of 100/s",
             "- critical's PUBACK p99, too much: at most 20.0 ms, 2 times rated, got 21.0 ms",
             "- back at L0 after too much: within 5.00 s, got 6.00 s",
-            "- hogs named, too much: each within 1.00 s of the first share, got dev-00000 after 1.10 s",
+            "- hogs named, too much: each within 1.00 s of L1, got dev-00000 after 1.10 s",
         ]
     );
     samples.pop();

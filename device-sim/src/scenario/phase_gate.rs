@@ -24,7 +24,7 @@ pub struct PhaseGate {
     pub puback: Option<PubackGate>,
     /// The gateway is at L0 again so soon after the phase.
     pub calm_after: Option<Duration>,
-    /// The hogs of the phase are on record for what they bring so soon after the gateway has begun to give everybody a share (L2).
+    /// The hogs of the phase are on record for what they bring so soon after the gateway has begun to read everybody in turns (L1).
     pub hogs_named: Option<Duration>,
 }
 

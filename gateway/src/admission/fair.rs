@@ -65,6 +65,7 @@ impl Fair {
         if stance.level == Level::Normal {
             if self.sampled_ms.is_some() {
                 pressure.set_share_rate(f32::INFINITY);
+                pressure.set_equal_part(f32::INFINITY);
                 *self = Self { protects_since_ms: self.protects_since_ms, ..Self::default() };
             }
             return;
@@ -91,6 +92,10 @@ impl Fair {
         self.taken = Some(smoothed);
         self.measured = self.measured.saturating_add(1);
         let equal = smoothed / f64::from(self.count_active(now_ms, pressure));
+        if self.measured >= MEASURED_MIN {
+            #[expect(clippy::cast_possible_truncation, reason = "seven digits of a rate are enough")]
+            pressure.set_equal_part(equal as f32);
+        }
         if stance.level < Level::Throttle || self.measured < MEASURED_MIN {
             self.rate = None;
             pressure.set_share_rate(f32::INFINITY);

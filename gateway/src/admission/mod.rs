@@ -14,6 +14,7 @@
 //! Refuses to know: sockets, the runtime, how a pressure is measured, and what a decision looks like on record (`decisions`).
 //! Read next: `judge`, then `ladder`, `share` and `fair`.
 
+mod appetite;
 mod bucket;
 mod class;
 mod controller;
@@ -30,6 +31,7 @@ mod storm;
 #[cfg(test)]
 mod simulation;
 
+pub use appetite::Appetite;
 pub use bucket::{Bucket, Rate};
 pub use class::{Class, Classes, Membership, matches};
 pub use controller::Controller;

@@ -111,6 +111,8 @@ pub(super) struct Market {
     /// Offences above this end a connection while there are tickets; the bits of an `f32`.
     cut: AtomicU32,
     tickets: AtomicU32,
+    /// What each client would bring if all brought the same, in credits a second; the bits of an `f32`.
+    equal: AtomicU32,
 }
 
 /// What shares report. On a line of its own: it is written by everyone, while the rest is read.
@@ -131,6 +133,7 @@ impl Default for Market {
             window: AtomicU32::new(1),
             cut: AtomicU32::new(f32::INFINITY.to_bits()),
             tickets: AtomicU32::new(0),
+            equal: AtomicU32::new(f32::INFINITY.to_bits()),
         }
     }
 }
@@ -203,6 +206,16 @@ impl Pressure {
     /// Sets what each client has. [`super::Controller::sample`] does it; tests may.
     pub fn set_share_rate(&self, credits_per_second: f32) {
         self.market.rate.store(credits_per_second.max(0.0).to_bits(), Ordering::Relaxed);
+    }
+
+    /// What each client would bring just now if all brought the same, in credits a second, from L1 on; infinite while that is not known.
+    #[must_use]
+    pub fn equal_part(&self) -> f32 {
+        f32::from_bits(self.market.equal.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_equal_part(&self, credits_per_second: f32) {
+        self.market.equal.store(credits_per_second.to_bits(), Ordering::Relaxed);
     }
 }
 

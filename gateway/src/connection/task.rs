@@ -411,8 +411,11 @@ impl Connection {
             self.received = received;
             return step.map_or(ReadStep::Some, ReadStep::End);
         }
+        let kept = received.len();
         let step = io::poll_read(stream, cx, &mut received, bytes_max, |bytes, waker| {
-            self.take_packets(context, bytes, waker, out)
+            let (used, outcome) = self.take_packets(context, bytes, waker, out);
+            self.end_turn(context, bytes.len() - kept >= bytes_max);
+            (used, outcome)
         });
         self.received = received;
         match step {

@@ -7,8 +7,10 @@ use super::Context;
 use super::brake::{Brake, FLOOD_PAUSE};
 use super::turnstile::Standing;
 use crate::admission::{
-    Charge, Class, Judgement, Level, Membership, Scope, Share, Stance, Throttle, cost, judge, reason_code,
+    Appetite, Charge, Class, Judgement, Level, Membership, Scope, Share, Stance, Throttle, cost, judge,
+    reason_code,
 };
+use crate::clock;
 use crate::decisions::{Action, Decision, Reason};
 use gateway_protocol::packet::Publish;
 use gateway_protocol::{QoS, ReasonCode};
@@ -37,6 +39,8 @@ pub(super) struct Toll {
     class: Class,
     /// What is left of the client's own rates, if it has any.
     throttle: Option<Throttle>,
+    /// What it brings in its turns.
+    appetite: Appetite,
     /// It stands in line to read, or was let in.
     pub(super) standing: Option<Standing>,
 }
@@ -218,6 +222,7 @@ impl Toll {
             topic: String::new(),
             class: context.classes.of(membership, ""),
             throttle: (!rates.is_unlimited()).then(|| Throttle::new(rates, Scope::Client, now_ms)),
+            appetite: Appetite::new(now_ms),
             standing: None,
         })
     }
@@ -259,10 +264,19 @@ impl Toll {
         self.brings_critical |= class == Class::Critical;
         pressed.has_critical |= class == Class::Critical && qos != QoS::AtMostOnce;
         let charge = Charge { now_ms, cost: cost(bytes, 1), pressure: &context.pressure };
+        self.appetite.bring(charge.cost);
         let judgement = judge(pressed.stance, class, qos, &mut self.share, charge);
         // What it brings next comes together with what follows: being woken for each event that is given up costs as much as taking it.
         pressed.unread |= judgement == Judgement::Shed(Reason::OverShare) && !self.brings_critical;
         pressed.carry_out(judgement, publish, false)
+    }
+
+    /// It had its turn, which was cut short if there was more to read. Told, and not too often, if it wants far more than the others.
+    pub(super) fn end_turn(&mut self, context: &Context, client: &str, is_cut: bool) {
+        let turns = self.appetite.end_turn(clock::monotonic().0, is_cut, context.pressure.equal_part());
+        if let Some(count) = turns {
+            context.decide(client, &self.topic, Action::Throttled, Reason::OverTurn, count.get());
+        }
     }
 
     fn class_of(&mut self, context: &Context, topic: &str) -> Class {

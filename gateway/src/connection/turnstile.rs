@@ -157,6 +157,16 @@ impl Connection {
         self.toll.as_ref().is_some_and(|toll| toll.brings_critical())
     }
 
+    /// It has read once, and as much as it may at once if there `is_more`.
+    #[inline]
+    pub(super) fn end_turn(&mut self, context: &Shared, is_more: bool) {
+        if let Some(toll) = &mut self.toll
+            && is_pressed(context)
+        {
+            toll.end_turn(context, &self.claim.seat.client_id, is_more);
+        }
+    }
+
     /// It reads no more.
     pub(super) fn step_out(&mut self) {
         if let Some(toll) = &mut self.toll {

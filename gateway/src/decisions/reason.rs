@@ -49,7 +49,7 @@ closed_list! {
         DeadLettered = "dead_lettered",
         /// A connection was closed by the gateway.
         Disconnected = "disconnected",
-        /// An acknowledgement was made to come late, or reading paused.
+        /// An acknowledgement was made to come late, or input was left unread.
         Throttled = "throttled",
         /// The ladder took a step.
         LevelChanged = "level_changed",
@@ -110,6 +110,8 @@ closed_list! {
         ListenerEventRate = "listener_event_rate",
         /// More bytes than the listener's `publish_bytes_rate`.
         ListenerByteRate = "listener_byte_rate",
+        /// From L1 on: read in turns that are too short for what the client has, which is many times what others bring.
+        OverTurn = "over_turn",
         /// From L2 on: more than the client's fair share.
         OverShare = "over_share",
         /// From L3 on: QoS 0 of class `bulk`.
