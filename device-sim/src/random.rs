@@ -46,9 +46,7 @@ impl Seed {
 
     /// The stream of one device for one purpose.
     pub fn stream(self, purpose: Purpose, device: u32) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.0);
-        rng.set_stream((purpose as u64) << 32 | u64::from(device));
-        rng
+        self.bookmark(purpose, device).open()
     }
 }
 
@@ -64,12 +62,17 @@ pub struct Bookmark {
 impl Bookmark {
     /// Draws from where the last one ended: the same numbers as from the stream itself.
     pub fn draw<T>(&mut self, draw: impl FnOnce(&mut ChaCha8Rng) -> T) -> T {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.0);
-        rng.set_stream(self.stream);
-        rng.set_word_pos(self.words.into());
+        let mut rng = self.open();
         let drawn = draw(&mut rng);
         self.words = u64::try_from(rng.get_word_pos()).unwrap_or(0);
         drawn
+    }
+
+    fn open(self) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.0);
+        rng.set_stream(self.stream);
+        rng.set_word_pos(self.words.into());
+        rng
     }
 
     /// Leaves out one number of [`unit()`].
