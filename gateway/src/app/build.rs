@@ -7,7 +7,7 @@ use crate::config::{self, Config, Durability, ListenerConfig, StorageConfig, Whe
 use crate::connection::{Context, Endings, ListenerTerms, Replays, Settings, Turnstile};
 use crate::consumer::Consumers;
 use crate::decisions::DecisionLog;
-use crate::delivery::{Dispatcher, LiveRouter};
+use crate::delivery::{Dispatcher, LiveRouter, Outboxes};
 use crate::engine::{
     self, BacklogLimits, DedupOptions, Engine, EngineOptions, LetterLimits, Rules, ShareStrategy,
     StreamOptions,
@@ -22,7 +22,6 @@ use crate::sys_topics::SysTopics;
 use gateway_protocol::session::ServerLimits;
 use gateway_storage::log::segments::disk::Disk;
 use gateway_storage::{GroupCommitOptions, LogKind, SegmentsOptions, SledLogOptions, StoreOptions, recovery};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -142,7 +141,7 @@ pub(super) fn context(
         live,
         limits: Arc::new(limits(config)),
         settings: settings(config),
-        next_outbox: AtomicU64::new(1),
+        outboxes: Outboxes::default(),
         pressure: Arc::default(),
         turnstile: Arc::new(Turnstile::new(threads)),
         classes: Classes::new(&config.admission.classes),

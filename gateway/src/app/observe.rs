@@ -69,6 +69,16 @@ fn describe_sampled() {
         Unit::Count,
         "Messages that durable sessions have not acknowledged"
     );
+    describe_gauge!(
+        "gateway_outbox_pending",
+        Unit::Count,
+        "Messages that wait in the outboxes of live subscribers; what waits for several counts for each"
+    );
+    describe_gauge!(
+        "gateway_outbox_pending_bytes",
+        Unit::Bytes,
+        "What the outboxes of live subscribers are charged with; what waits for several counts for each"
+    );
     describe_gauge!("gateway_log_bytes", Unit::Bytes, "Size of the log on disk");
     describe_gauge!("gateway_log_earliest_offset", Unit::Count, "Offset of the oldest entry of the log");
     describe_gauge!("gateway_log_end_offset", Unit::Count, "Offset after the newest entry of the log");
@@ -174,6 +184,9 @@ impl Sampler {
         gauge!("gateway_sessions_durable").set(engine.session_count() as f64);
         let pending: u64 = engine.sessions().iter().map(|session| session.state().backlog.pending()).sum();
         gauge!("gateway_backlog_pending").set(pending as f64);
+        let waiting = context.outboxes.waiting();
+        gauge!("gateway_outbox_pending").set(waiting.messages as f64);
+        gauge!("gateway_outbox_pending_bytes").set(waiting.bytes as f64);
         gauge!("gateway_log_end_offset").set(engine.end().get() as f64);
         gauge!("gateway_log_poisoned").set(f64::from(u8::from(engine.is_poisoned())));
         let stats = engine.commit().stats();

@@ -43,7 +43,11 @@ pub(super) fn describe() {
     describe_gauge!("gateway_level", Unit::Count, "The level of the ladder, 0 to 5");
     describe_gauge!("gateway_pressure", Unit::Count, "How pressed a resource is, 0 to 1");
     describe_gauge!("gateway_memory_limit_bytes", Unit::Bytes, "Resident memory at which its pressure is 1");
-    describe_gauge!("gateway_outbox_bytes", Unit::Bytes, "What waits in memory for live subscribers");
+    describe_gauge!(
+        "gateway_outbox_bytes",
+        Unit::Bytes,
+        "Memory of what waits for live subscribers, once however many wait for it"
+    );
     describe_gauge!(
         "gateway_handshakes",
         Unit::Count,

@@ -220,7 +220,7 @@ fn will_of(will: &packet::Will<'_>) -> (u32, WillMessage) {
 
 /// A name no other client has: the moment this gateway started, and a number.
 fn assign_client_id(context: &Context) -> Box<str> {
-    format!("auto-{:x}-{:x}", clock::started_unix_ms(), context.new_outbox_id()).into()
+    format!("auto-{:x}-{:x}", clock::started_unix_ms(), context.outboxes.new_id()).into()
 }
 
 /// Takes the Client Identifier from whoever has it, opens the Session, and writes CONNACK. Boxed: before CONNECT a connection's task is

@@ -46,7 +46,7 @@ use crate::clock;
 use crate::config::Pace;
 use crate::consumer::Consumers;
 use crate::decisions::{Action, Decision, DecisionLog, Reason};
-use crate::delivery::{Dispatcher, LiveRouter, Routes, WhenFull};
+use crate::delivery::{Dispatcher, LiveRouter, Outboxes, Routes, WhenFull};
 use crate::engine::Engine;
 use crate::ingest::{self, LiveInterest};
 use crate::lens::Lens;
@@ -90,8 +90,8 @@ pub struct Context {
     pub limits: Arc<ServerLimits>,
     /// Bounds of one connection.
     pub settings: Settings,
-    /// The next outbox's name.
-    pub next_outbox: AtomicU64,
+    /// Where live messages wait.
+    pub outboxes: Outboxes,
     /// How pressed the gateway is.
     pub pressure: Arc<Pressure>,
     /// Who reads next under pressure.
@@ -196,10 +196,6 @@ impl Context {
             .flatten()
             .or_else(|| terms.map(|terms| terms.when_full))
             .unwrap_or(WhenFull::Drop)
-    }
-
-    fn new_outbox_id(&self) -> u64 {
-        self.next_outbox.fetch_add(1, Ordering::Relaxed)
     }
 }
 

@@ -249,8 +249,8 @@ impl Connection {
     fn outbox(&mut self) -> Arc<Outbox> {
         let (context, client_id) = (&self.context, &self.claim.seat.client_id);
         let outbox = self.outbox.get_or_insert_with(|| {
-            Arc::new(Outbox::new(
-                context.new_outbox_id(),
+            context.outboxes.list(Outbox::new(
+                context.outboxes.new_id(),
                 client_id.clone(),
                 self.is_durable,
                 context.settings.outbox_bytes_max,

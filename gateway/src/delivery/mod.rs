@@ -8,10 +8,12 @@
 mod dispatcher;
 pub mod metrics;
 mod outbox;
+mod outboxes;
 mod shipment;
 #[cfg(test)]
 mod tests;
 
 pub use dispatcher::{Dispatched, Dispatcher, LiveRouter, Routes};
 pub use outbox::{Outbox, OutboxId, Parcel, Pick, Picks, Pushed, WhenFull};
+pub use outboxes::{Outboxes, Waiting};
 pub use shipment::{Shipment, held_bytes};

@@ -1,5 +1,6 @@
 //! The queue in front of one live subscriber, bounded in bytes.
 
+use super::outboxes::Waiting;
 use super::shipment::Shipment;
 use crate::config::SlowSubscriber;
 use gateway_protocol::QoS;
@@ -118,6 +119,7 @@ pub struct Outbox {
 struct Queue {
     parcels: VecDeque<(Parcel, usize)>,
     bytes: usize,
+    messages: u64,
     overflowed: bool,
     closed: bool,
     /// Since when it is past its mark.
@@ -178,6 +180,7 @@ impl Outbox {
         let has_room = bytes <= self.bytes_max.saturating_sub(queue.bytes);
         if has_room {
             queue.bytes += bytes;
+            queue.messages += count as u64;
             queue.parcels.push_back((parcel, bytes));
         } else {
             queue.overflowed |= self.when_full == WhenFull::Disconnect;
@@ -216,6 +219,7 @@ impl Outbox {
         }
         let (parcel, bytes) = first?;
         queue.bytes = queue.bytes.saturating_sub(bytes);
+        queue.messages = queue.messages.saturating_sub(parcel.len() as u64);
         if queue.behind_since.is_some() && queue.bytes <= self.bytes_max / MARK / 2 {
             queue.behind_since = None;
             let waiting = std::mem::take(&mut queue.waiting);
@@ -235,6 +239,16 @@ impl Outbox {
     #[must_use]
     pub fn bytes(&self) -> usize {
         if self.is_idle() { 0 } else { self.lock().bytes }
+    }
+
+    /// What waits.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        if self.is_idle() {
+            return Waiting::default();
+        }
+        let queue = self.lock();
+        Waiting { messages: queue.messages, bytes: queue.bytes as u64 }
     }
 
     /// A message had no room, and the subscriber is to be disconnected for it.
