@@ -25,6 +25,7 @@ mod dedup;
 mod delivery;
 mod drain;
 mod durable;
+mod fan_out;
 mod http_receiver;
 mod idle;
 mod live_page;

@@ -1,5 +1,6 @@
 //! What the client gets: from its outbox, from the streams it reads, (`backlog`) from its durable backlog, and (`consumer`) to work on.
 
+use super::gather::Shared;
 use super::metrics;
 use super::seldom::Seldom;
 use super::task::Connection;
@@ -30,6 +31,8 @@ pub(super) struct Feed {
     /// Retained Messages for subscriptions just made.
     pub(super) retained: Seldom<VecDeque<Retained>>,
     pub(super) counts: metrics::Sent,
+    /// Bytes of the write under way that are not in its buffer, but shared with others.
+    pub(super) shared_bytes: usize,
     /// Received bytes that may hold whole packets.
     pub(super) has_unparsed: bool,
     /// The turn in which it last replayed something, under pressure.
@@ -128,21 +131,31 @@ pub(super) enum Step {
 }
 
 impl Connection {
-    /// Fills `out` up to the size of one write. Whether anything was done.
-    pub(super) fn feed_client(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+    /// Fills `out` and `shared` up to the size of one write. Whether anything was done.
+    pub(super) fn feed_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<u8>,
+        shared: &mut Shared,
+    ) -> bool {
         let before = (out.len(), self.feed.counts);
         self.feed_retained(out);
-        self.feed_live(out);
+        self.feed_live(out, shared);
         self.feed_durable(cx, out);
         self.feed_streams(cx, out);
         self.feed_work(cx, out);
         let moved = (out.len(), self.feed.counts) != before;
         self.feed.counts.report();
+        self.feed.shared_bytes = 0;
         moved
     }
 
     pub(super) fn has_room(&self, out: &[u8]) -> bool {
-        out.len() < self.context.settings.write_bytes
+        self.room(out) > 0
+    }
+
+    fn room(&self, out: &[u8]) -> usize {
+        self.context.settings.write_bytes.saturating_sub(out.len() + self.feed.shared_bytes)
     }
 
     fn feed_retained(&mut self, out: &mut Vec<u8>) {
@@ -172,37 +185,48 @@ impl Connection {
         }
     }
 
-    fn feed_live(&mut self, out: &mut Vec<u8>) {
+    fn feed_live(&mut self, out: &mut Vec<u8>, shared: &mut Shared) {
         while self.has_room(out) {
             let next = match self.feed.parcel.take() {
                 Some(begun) => Some(*begun),
                 None => self.outbox.as_ref().and_then(|outbox| outbox.pop()).map(Unpacking::of),
             };
             let Some(mut unpacking) = next else { return };
-            while let Some((pick, mut events)) = unpacking.rest() {
-                let shipment = &*unpacking.parcel.shipment;
-                if self.context.spans.is_on() {
-                    // What is traced goes by itself.
-                    events.end = shipment.untraced_to(&self.context.spans, &events);
-                }
-                let frames = match events.is_empty() {
-                    true => None,
-                    false => self.common_frames(shipment, pick),
-                };
-                let sent = match frames {
-                    Some(frames) => self.send_frames(frames, events, out),
-                    None => usize::from(self.send_one(shipment, pick, events.start, out)),
-                };
-                unpacking.advance(sent);
-                if sent == 0 || !self.has_room(out) {
-                    if unpacking.rest().is_some() {
-                        self.feed.parcel = Some(Box::new(unpacking));
-                        return;
-                    }
-                    break;
-                }
+            let takes_more = self.unpack(&mut unpacking, out, shared);
+            if unpacking.rest().is_none() {
+                shared.hold(|| unpacking.parcel.shipment);
+            } else {
+                shared.hold(|| unpacking.parcel.shipment.clone());
+                self.feed.parcel = Some(Box::new(unpacking));
+            }
+            if !takes_more {
+                return;
             }
         }
+    }
+
+    /// Sends what there is room for. Whether the client takes more.
+    fn unpack(&mut self, unpacking: &mut Unpacking, out: &mut Vec<u8>, shared: &mut Shared) -> bool {
+        while let Some((pick, mut events)) = unpacking.rest() {
+            let shipment = &*unpacking.parcel.shipment;
+            if self.context.spans.is_on() {
+                // What is traced goes by itself.
+                events.end = shipment.untraced_to(&self.context.spans, &events);
+            }
+            let frames = match events.is_empty() {
+                true => None,
+                false => self.common_frames(shipment, pick),
+            };
+            let sent = match frames {
+                Some(frames) => self.send_frames(frames, pick.granted, events, out, shared),
+                None => usize::from(self.send_one(shipment, pick, events.start, out)),
+            };
+            unpacking.advance(sent);
+            if sent == 0 || !self.has_room(out) {
+                return false;
+            }
+        }
+        true
     }
 
     /// The frames that this client gets like everybody else, if it does.
@@ -217,10 +241,26 @@ impl Connection {
     fn send_frames(
         &mut self,
         frames: FramesIn<'_>,
+        granted: QoS,
         events: std::ops::Range<usize>,
         out: &mut Vec<u8>,
+        shared: &mut Shared,
     ) -> usize {
-        let room = self.context.settings.write_bytes.saturating_sub(out.len());
+        let room = self.room(out);
+        // Whoever looks on sees what is in the buffer.
+        if self.tap.is_none()
+            && let Some((sent, place)) = self.session.pass_frames(frames, events.clone(), room)
+        {
+            let bytes = place.len();
+            if bytes < Shared::BYTES_MIN {
+                out.extend_from_slice(frames.bytes(place));
+            } else {
+                shared.push(out.len(), self.session.version(), granted, place);
+                self.feed.shared_bytes += bytes;
+            }
+            self.feed.counts.sent_live(QoS::AtMostOnce, sent);
+            return sent;
+        }
         let (sent, in_flight) = self.session.handle_frames(frames, events, room, out);
         self.feed.counts.sent_live(QoS::AtMostOnce, sent - in_flight);
         self.feed.counts.sent_live(QoS::AtLeastOnce, in_flight);

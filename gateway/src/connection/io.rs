@@ -1,7 +1,7 @@
 //! Reading and writing through buffers that belong to the thread.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -110,4 +110,29 @@ where
         }
     }
     Ok(written)
+}
+
+/// Writes as much of `parts`, one behind the other, as the socket takes; answers what is left.
+pub(super) fn poll_write_parts<'p, 'b, S>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    mut parts: &'p mut [IoSlice<'b>],
+) -> io::Result<&'p [IoSlice<'b>]>
+where
+    S: AsyncWrite + Unpin,
+{
+    while !parts.is_empty() {
+        let step = match &*parts {
+            // For one part the kernel has a shorter way.
+            [all] => Pin::new(&mut *stream).poll_write(cx, all),
+            _ => Pin::new(&mut *stream).poll_write_vectored(cx, parts),
+        };
+        match step {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => IoSlice::advance_slices(&mut parts, count),
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    Ok(parts)
 }

@@ -20,6 +20,7 @@ mod feed;
 #[cfg(test)]
 mod footprint;
 mod gate;
+mod gather;
 mod handshake;
 mod io;
 mod leave;

@@ -5,6 +5,7 @@ use super::backlog::DurableFeed;
 use super::brake::Brake;
 use super::consumer::Work;
 use super::feed::Feed;
+use super::gather::Shared;
 use super::receive::Owed;
 use super::seldom::Seldom;
 use super::spans::Traced;
@@ -36,7 +37,7 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 const OWED_GROUPS_MAX: usize = 256;
 
 thread_local! {
-    static OUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static OUT: RefCell<(Vec<u8>, Shared)> = const { RefCell::new((Vec::new(), Shared::new())) };
 }
 
 /// An accepted connection, without its stream.
@@ -205,13 +206,13 @@ impl Connection {
     {
         self.see_who_looks();
         let turn = if is_pressed(context) { PRESSED } else { AT_EASE };
-        OUT.with_borrow_mut(|out| {
+        OUT.with_borrow_mut(|(out, shared)| {
             let mut is_done = false;
             for round in 0..turn.rounds {
                 out.clear();
                 let reads =
                     round < turn.reads || (round < turn.reads_for_acks && self.session.send_quota() == 0);
-                let moved = self.round(context, stream, cx, out, reads.then_some(turn.read_bytes));
+                let moved = self.round(context, stream, cx, out, shared, reads.then_some(turn.read_bytes));
                 if let Some(tap) = &self.tap {
                     tap.sent(out, self.session.version());
                 }
@@ -248,6 +249,7 @@ impl Connection {
         stream: &mut S,
         cx: &mut std::task::Context<'_>,
         out: &mut Vec<u8>,
+        shared: &mut Shared,
         reads: Option<usize>,
     ) -> Poll<Option<Outcome>>
     where
@@ -305,15 +307,18 @@ impl Connection {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            moved |= self.feed_client(cx, out);
+            moved |= self.feed_client(cx, out, shared);
             if let Some(why) = self.feed.failure.take() {
+                shared.settle(out);
                 return self.close_because(why, out);
             }
         }
         self.submit_acknowledgements(cx);
-        if !out.is_empty() {
+        if !out.is_empty() || !shared.is_empty() {
             moved = true;
-            if self.send(stream, cx, out).is_err() {
+            let sent = self.send(stream, cx, out, shared);
+            shared.clear();
+            if sent.is_err() {
                 return Poll::Ready(Some(Outcome::Lost));
             }
         }
@@ -442,12 +447,26 @@ impl Connection {
         Ok(())
     }
 
-    fn send<S>(&mut self, stream: &mut S, cx: &mut std::task::Context<'_>, out: &[u8]) -> std::io::Result<()>
+    fn send<S>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut std::task::Context<'_>,
+        out: &[u8],
+        shared: &Shared,
+    ) -> std::io::Result<()>
     where
         S: AsyncWrite + Unpin,
     {
-        let written = if self.unsent() == 0 { io::poll_write(stream, cx, out)? } else { 0 };
-        self.keep_unsent(out.get(written..).unwrap_or_default());
+        if shared.is_empty() {
+            let written = if self.unsent() == 0 { io::poll_write(stream, cx, out)? } else { 0 };
+            self.keep_unsent(out.get(written..).unwrap_or_default());
+            return Ok(());
+        }
+        // Nothing is shared while anything is unsent.
+        let mut parts = shared.parts(out);
+        for rest in io::poll_write_parts(stream, cx, &mut parts)? {
+            self.keep_unsent(rest);
+        }
         Ok(())
     }
 

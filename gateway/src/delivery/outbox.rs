@@ -142,6 +142,9 @@ const MARK: usize = 4;
 /// How long publishers wait for a queue that stays behind. Then it is slow for good, until it has caught up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Room for so many parcels is kept when all are taken: what one thread allocates and another frees, again and again, is dear.
+const PARCELS_KEPT: usize = 4;
+
 /// Charged for each parcel and each pick beside the batch.
 const PARCEL_OVERHEAD: usize = 64;
 const PICK_OVERHEAD: usize = 32;
@@ -214,7 +217,9 @@ impl Outbox {
         let mut queue = self.lock();
         let first = queue.parcels.pop_front();
         if queue.parcels.is_empty() {
-            queue.parcels = VecDeque::new();
+            if queue.parcels.capacity() > PARCELS_KEPT {
+                queue.parcels = VecDeque::new();
+            }
             self.is_idle.store(!queue.overflowed, Ordering::Release);
         }
         let (parcel, bytes) = first?;
@@ -295,9 +300,9 @@ fn pack(shipment: &Arc<Shipment>, picks: Picks) -> (Parcel, usize) {
     let held = PARCEL_OVERHEAD + picks.len() * PICK_OVERHEAD;
     let batch = shipment.batch();
     let shared = shipment.memory_bytes();
-    let whole = || (Parcel { shipment: shipment.clone(), picks: picks.clone() }, held + shared);
+    let whole = |picks| (Parcel { shipment: shipment.clone(), picks }, held + shared);
     if events(&picks) * 2 >= batch.len() {
-        return whole();
+        return whole(picks);
     }
     let size = |at| {
         let event = batch.raw_event(at)?;
@@ -305,14 +310,14 @@ fn pack(shipment: &Arc<Shipment>, picks: Picks) -> (Parcel, usize) {
     };
     let picked: usize = picks.iter().flat_map(Pick::positions).filter_map(size).sum();
     if picked * 4 >= shared {
-        return whole();
+        return whole(picks);
     }
     match copy(batch, &picks) {
         Some((copy, picks)) => {
             let own = copy.memory_bytes();
             (Parcel { shipment: Arc::new(Shipment::for_one(Arc::new(copy))), picks }, held + own)
         }
-        None => whole(),
+        None => whole(picks),
     }
 }
 

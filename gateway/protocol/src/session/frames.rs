@@ -1,7 +1,8 @@
 //! PUBLISH packets encoded once, for all clients that get them in the same form.
 //!
 //! A fan-out sends the same bytes to every subscriber of the same version at QoS 0; at QoS 1 they differ in the Packet Identifier
-//! alone. So frames are put together once, and a client's share of them is one copy, into which identifiers are then written.
+//! alone. So frames are put together once. A client's share of them is one copy, into which identifiers are then written
+//! ([`Session::handle_frames`]); where there are none to be written, not even that ([`Session::pass_frames`]).
 
 use super::{Session, State};
 use crate::codec::primitives::varint_len;
@@ -16,6 +17,8 @@ pub struct Frames {
     bytes: Vec<u8>,
     places: Vec<Place>,
     longest: usize,
+    /// Some have a Packet Identifier.
+    is_identified: bool,
 }
 
 /// Where a frame begins and ends, and where in it the Packet Identifier is to be written; 0: it has none.
@@ -52,7 +55,13 @@ impl Frames {
     /// No frames yet, with room for `bytes` of them.
     #[must_use]
     pub fn with_capacity(version: ProtocolVersion, frames: usize, bytes: usize) -> Self {
-        Self { version, bytes: Vec::with_capacity(bytes), places: Vec::with_capacity(frames), longest: 0 }
+        Self {
+            version,
+            bytes: Vec::with_capacity(bytes),
+            places: Vec::with_capacity(frames),
+            longest: 0,
+            is_identified: false,
+        }
     }
 
     /// The frames in their own bytes.
@@ -85,6 +94,7 @@ impl Frames {
         if is_next {
             self.places.push(Place { start, end, packet_id_at });
             self.longest = self.longest.max(place.len());
+            self.is_identified |= packet_id_at != 0;
         }
         is_next
     }
@@ -136,11 +146,20 @@ impl Frames {
         };
         self.places.push(Place { start: first, end, packet_id_at });
         self.longest = self.longest.max(self.bytes.len() - start);
+        self.is_identified |= packet_id_at != 0;
         true
     }
 
     fn start(&self, frame: usize) -> usize {
         self.places.get(frame).map_or(0, |place| place.start as usize)
+    }
+}
+
+impl<'a> FramesIn<'a> {
+    /// The bytes at `place`, as [`Session::pass_frames`] answers it.
+    #[must_use]
+    pub fn bytes(&self, place: Range<usize>) -> &'a [u8] {
+        self.bytes.get(place).unwrap_or_default()
     }
 }
 
@@ -153,6 +172,26 @@ impl Session {
         frames.version == self.version
             && frames.longest <= self.client.maximum_packet_bytes as usize
             && !self.outbound.has_aliases()
+    }
+
+    /// Frames `range` without a copy, as many as `room` bytes allow (one at least, if any): how many those are, and where they lie
+    /// ([`FramesIn::bytes`]). Sent from there, they are what [`Session::handle_frames`] would have written. `None` where something would be changed by
+    /// sending them, or written into them: they have Packet Identifiers. Only after [`Session::takes_frames`] has said that they are taken.
+    #[must_use]
+    pub fn pass_frames(
+        &self,
+        frames: FramesIn<'_>,
+        range: Range<usize>,
+        room: usize,
+    ) -> Option<(usize, Range<usize>)> {
+        if self.state != State::Connected || !self.takes_frames(frames) || frames.frames.is_identified {
+            return None;
+        }
+        let places = frames.frames.places.get(range)?;
+        let start = places.first()?.start as usize;
+        let count = places.partition_point(|place| place.end as usize - start <= room).max(1);
+        let end = places.get(count - 1)?.end as usize;
+        Some((count, start..end))
     }
 
     /// Sends frames `range` in the live lane, as many as the client's Receive Maximum and `room` bytes allow (one at least, if any): how many

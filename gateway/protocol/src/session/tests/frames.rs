@@ -72,6 +72,45 @@ fn no_more_is_sent_than_there_is_room_for_but_one_at_least() {
 }
 
 #[test]
+fn frames_that_are_passed_on_are_those_that_would_be_copied() {
+    for version in [ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
+        let frames = frames(version, QoS::AtMostOnce);
+        let mut session = connected(version);
+        for start in 0..frames.len() {
+            for end in start + 1..=frames.len() {
+                for room in 0..400 {
+                    let mut copied = Vec::new();
+                    let (sent, _) = session.handle_frames(frames.own(), start..end, room, &mut copied);
+                    let (passed, place) = session.pass_frames(frames.own(), start..end, room).unwrap();
+                    assert_eq!(passed, sent, "{start}..{end} in {room} bytes");
+                    assert_eq!(frames.own().bytes(place), copied);
+                }
+            }
+        }
+        assert_eq!(session.pass_frames(frames.own(), 0..0, usize::MAX), None);
+        assert_eq!(session.pass_frames(frames.own(), 4..6, usize::MAX), None, "there are five");
+        session.close(ReasonCode::ServerBusy, None, &mut Vec::new());
+        assert_eq!(session.pass_frames(frames.own(), 0..5, usize::MAX), None);
+    }
+}
+
+#[test]
+fn frames_with_identifiers_are_not_passed_on() {
+    let version = ProtocolVersion::V5;
+    let session = connected(version);
+    let mixed = frames(version, QoS::AtLeastOnce);
+    assert!(session.takes_frames(mixed.own()));
+    assert_eq!(session.pass_frames(mixed.own(), 0..1, usize::MAX), None);
+    let mut located = Frames::with_capacity(version, 0, 0);
+    assert!(located.locate(0..9, QoS::AtMostOnce, 3));
+    let bytes = [0; 20];
+    assert_eq!(session.pass_frames(located.within(&bytes), 0..1, 0), Some((1, 0..9)));
+    assert!(located.locate(9..20, QoS::AtLeastOnce, 3));
+    assert_eq!(session.pass_frames(located.within(&bytes), 0..1, 0), None);
+    assert_eq!(connected(ProtocolVersion::V3_1_1).pass_frames(mixed.own(), 0..1, 0), None);
+}
+
+#[test]
 fn frames_are_for_clients_of_their_version_without_aliases_and_large_enough() {
     let frames = frames(ProtocolVersion::V5, QoS::AtMostOnce);
     assert!(!connected(ProtocolVersion::V3_1_1).takes_frames(frames.own()));
