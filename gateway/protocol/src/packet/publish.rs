@@ -44,7 +44,8 @@ impl<'a> Publish<'a> {
     }
 
     /// The same, behind a packet with the Topic Name `last`: what is equal to it need not be looked at again. Empty: there was none.
-    #[inline]
+    // Always: a `Publish` that comes back over memory is read in other widths than it was written in, and so only once all writes before it are done.
+    #[inline(always)]
     pub(crate) fn decode_after(
         last: &'a str,
         flags: u8,
