@@ -57,7 +57,8 @@ impl<'a> Publish<'a> {
         let topic = reader.binary()?;
         let topic = if topic == last.as_bytes() { last } else { topic_name(topic)? };
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
-        let properties = if version.is_v5() { reader.properties(CARRIER)? } else { Properties::default() };
+        let properties =
+            if version.is_v5() { reader.optional_properties(CARRIER)? } else { Properties::default() };
         if topic.is_empty() {
             check_alias(&properties, version)?;
         }
