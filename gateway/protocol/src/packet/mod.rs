@@ -156,20 +156,8 @@ impl<'a> Reader<'a> {
         PacketId::new(self.u16()?).ok_or(DecodeError::ZeroPacketId)
     }
 
-    /// A Property Length and the list it announces, of a packet that needs none. Mostly there are none: that takes no call, whose result would
-    /// come back over memory.
-    #[inline]
-    fn optional_properties(&mut self, carrier: Carrier) -> Result<Properties<'a>, DecodeError> {
-        match self.rest().split_first() {
-            Some((0, rest)) => {
-                *self = Self::new(rest);
-                Ok(Properties::default())
-            }
-            _ => self.properties(carrier),
-        }
-    }
-
     /// A Property Length and the list it announces.
+    #[inline]
     fn properties(&mut self, carrier: Carrier) -> Result<Properties<'a>, DecodeError> {
         let length = self.varint()?;
         let bytes = self.take(length)?;
