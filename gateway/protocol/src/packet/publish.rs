@@ -44,7 +44,8 @@ impl<'a> Publish<'a> {
     }
 
     /// The same, behind a packet with the Topic Name `last`: what is equal to it need not be looked at again. Empty: there was none.
-    #[inline]
+    // Always: a `Publish` that comes back over memory is read in other widths than it was written in, and so only once all writes before it are done.
+    #[inline(always)]
     pub(crate) fn decode_after(
         last: &'a str,
         flags: u8,
@@ -56,12 +57,17 @@ impl<'a> Publish<'a> {
         let topic = reader.binary()?;
         let topic = if topic == last.as_bytes() { last } else { topic_name(topic)? };
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
-        let properties = if version.is_v5() { reader.properties(CARRIER)? } else { Properties::default() };
+        let (properties, payload) = match reader.rest().split_first() {
+            // None, as in most. That takes no call: what a call answers, and a reader that it is lent, come back over memory.
+            Some((0, payload)) if version.is_v5() => (Properties::default(), payload),
+            _ if version.is_v5() => properties(reader)?,
+            _ => (Properties::default(), reader.rest()),
+        };
         if topic.is_empty() {
             check_alias(&properties, version)?;
         }
         let (dup, retain) = (flags & DUP != 0, flags & RETAIN != 0);
-        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload })
     }
 
     /// Checks what [`put_publish`] takes on trust, then leaves the writing to it.
@@ -87,6 +93,13 @@ impl<'a> Publish<'a> {
         };
         put_publish(&frame, version, out)
     }
+}
+
+/// The properties, and the payload behind them.
+#[inline(never)]
+fn properties(mut reader: Reader<'_>) -> Result<(Properties<'_>, &[u8]), DecodeError> {
+    let properties = reader.properties(CARRIER)?;
+    Ok((properties, reader.rest()))
 }
 
 /// A Topic Name, or nothing.
