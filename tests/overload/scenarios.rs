@@ -99,7 +99,7 @@ fn many_times_what_it_can_take_costs_nothing_that_counts() {
 }
 
 #[test]
-fn one_that_brings_as_much_as_all_others_costs_nobody_else_anything() {
+fn one_that_brings_more_than_there_is_room_for_costs_nobody_else_anything() {
     let changes =
         [&SMALL[..], &[("devices = 1000", "devices = 100"), ("devices = 999", "devices = 99")]].concat();
     assert_sound(&run("overload-hog", &changes, 30));
