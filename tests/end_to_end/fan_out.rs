@@ -26,6 +26,7 @@ fn publish(mut client: Client, version: ProtocolVersion, interleaves: bool) {
         let mut bytes = Vec::new();
         for number in first..(first + AT_ONCE).min(EACH) {
             let at_qos_1 = interleaves && first / AT_ONCE % 10 == 3 && number % 7 == 0;
+            let payload = payload(&publisher, number);
             let packet = Publish {
                 dup: false,
                 qos: if at_qos_1 { QOS1 } else { QOS0 },
@@ -33,7 +34,7 @@ fn publish(mut client: Client, version: ProtocolVersion, interleaves: bool) {
                 topic: &topic,
                 packet_id: at_qos_1.then(|| PacketId::new(number as u16 + 1)).flatten(),
                 properties: Properties::default(),
-                payload: payload(&publisher, number).as_bytes(),
+                payload: payload.as_bytes(),
             };
             acknowledged += usize::from(at_qos_1);
             encode(&Packet::Publish(packet), version, &mut bytes).unwrap();
