@@ -142,9 +142,6 @@ const MARK: usize = 4;
 /// How long publishers wait for a queue that stays behind. Then it is slow for good, until it has caught up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Room for so many parcels is kept when all are taken: what one thread allocates and another frees, again and again, is dear.
-const PARCELS_KEPT: usize = 4;
-
 /// Charged for each parcel and each pick beside the batch.
 const PARCEL_OVERHEAD: usize = 64;
 const PICK_OVERHEAD: usize = 32;
@@ -217,9 +214,7 @@ impl Outbox {
         let mut queue = self.lock();
         let first = queue.parcels.pop_front();
         if queue.parcels.is_empty() {
-            if queue.parcels.capacity() > PARCELS_KEPT {
-                queue.parcels = VecDeque::new();
-            }
+            queue.parcels = VecDeque::new();
             self.is_idle.store(!queue.overflowed, Ordering::Release);
         }
         let (parcel, bytes) = first?;
