@@ -210,6 +210,8 @@ impl Connection {
             let mut is_done = false;
             for round in 0..turn.rounds {
                 out.clear();
+                // A round that did not come to its end, on this thread, was perhaps another client's.
+                shared.clear();
                 let reads =
                     round < turn.reads || (round < turn.reads_for_acks && self.session.send_quota() == 0);
                 let moved = self.round(context, stream, cx, out, shared, reads.then_some(turn.read_bytes));
@@ -419,7 +421,7 @@ impl Connection {
         let kept = received.len();
         let step = io::poll_read(stream, cx, &mut received, bytes_max, |bytes, waker| {
             let (used, outcome) = self.take_packets(context, bytes, waker, out);
-            self.end_turn(context, bytes.len() - kept >= bytes_max);
+            self.end_turn(context, bytes.len().saturating_sub(kept) >= bytes_max);
             (used, outcome)
         });
         self.received = received;
