@@ -77,10 +77,10 @@ impl Outboxes {
 #[cfg(test)]
 mod tests {
     use super::super::shipment::Shipment;
+    use super::super::tests::batch;
     use super::super::{Pick, WhenFull};
     use super::*;
     use gateway_protocol::QoS;
-    use gateway_storage::{Event, Staging};
     use std::task::Waker;
 
     fn outbox(outboxes: &Outboxes) -> Arc<Outbox> {
@@ -89,20 +89,6 @@ mod tests {
     }
 
     fn push(outbox: &Outbox, events: u32) {
-        let mut staging = Staging::new();
-        for _ in 0..events {
-            let event = Event {
-                client_id: "publisher",
-                topic: "a/b",
-                qos: 0,
-                retain: false,
-                received_ms: 0,
-                expires_at_ms: 0,
-                properties: &[],
-                payload: &[7; 100],
-            };
-            staging.push_event(&event).unwrap();
-        }
         let all = Pick {
             first: 0,
             end: events,
@@ -110,7 +96,7 @@ mod tests {
             retain_as_published: false,
             subscription_ids: None,
         };
-        let shipment = Arc::new(Shipment::for_one(Arc::new(staging.into_batch())));
+        let shipment = Arc::new(Shipment::for_one(batch(&vec![("a/b", 0); events as usize])));
         assert_eq!(outbox.push(&shipment, [all].into_iter().collect()).dropped, 0);
     }
 

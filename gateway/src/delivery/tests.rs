@@ -7,7 +7,7 @@ use gateway_storage::{Batch, Event, Staging};
 use std::sync::Arc;
 use std::task::Waker;
 
-fn batch(topics: &[(&str, u8)]) -> Arc<Batch> {
+pub(super) fn batch(topics: &[(&str, u8)]) -> Arc<Batch> {
     let mut staging = Staging::new();
     for (topic, qos) in topics {
         let event = Event {
