@@ -3,6 +3,7 @@
 //! A connection that wants a Client Identifier which another one has asks that one to go (0x8E) and waits until it has gone
 //! [MQTT-3.1.4-3]. Nothing here knows sessions or sockets.
 
+mod desk;
 mod doors;
 mod timers;
 

@@ -133,6 +133,7 @@ pub(super) fn context(
             connections: admission.connections,
             per_address: admission.connections_per_address,
             handshakes: admission.handshakes,
+            threads,
         }),
         presence: Presence::default(),
         endings: Endings::default(),

@@ -47,12 +47,12 @@ where
     async move {
         let mut connection = match Box::pin(greet(&context, &mut stream, &mut place)).await {
             Ok(connection) => connection,
-            Err(last_words) => return Box::pin(leave::say_goodbye(&mut stream, &last_words)).await,
+            Err(last_words) => {
+                return Box::pin(place.work(leave::say_goodbye(&mut stream, &last_words))).await;
+            }
         };
         let outcome = poll_fn(|cx| connection.poll(&context, &mut stream, cx)).await;
-        connection.tell_end(outcome);
-        context.presence.departed(connection.client_id(), cause_of(outcome), clock::unix_ms());
-        Box::pin(leave::leave(&context, &mut stream, connection, outcome)).await;
+        Box::pin(place.work(leave::leave(&context, &mut stream, connection, outcome))).await;
     }
 }
 
@@ -70,7 +70,7 @@ where
     let mut out = Vec::new();
     let hello = async {
         tokio::select! {
-            hello = read_connect(context, stream, &mut session, &mut received, &mut out) => hello,
+            hello = place.work(read_connect(context, stream, &mut session, &mut received, &mut out)) => hello,
             () = context.registry.closing() => Err(Connect::Gone),
         }
     };
@@ -83,7 +83,7 @@ where
             let opened = match gate::admit(context, &hello, &session, place) {
                 Ok(terms) => {
                     session.set_terms(terms.receive_maximum, terms.keep_alive_secs);
-                    open(context, &mut session, hello, received, place.listener(), &mut out).await
+                    place.work(open(context, &mut session, hello, received, place.listener(), &mut out)).await
                 }
                 Err(not_now) => {
                     session.refuse_saying(not_now.code, &not_now.words, &mut out);

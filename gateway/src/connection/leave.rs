@@ -6,6 +6,7 @@ use super::metrics;
 use super::subscribe::leave_filter;
 use super::task::{Connection, Outcome};
 use super::{Context, tap};
+use crate::clock;
 use crate::decisions::{Action, Reason};
 use crate::delivery::metrics::{self as delivery, Dropped};
 use gateway_protocol::{ReasonCode, TopicFilter};
@@ -20,7 +21,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes still taken from a client that is being closed, so that its own unread data does not destroy the last words on their way.
 const LINGER_BYTES: usize = 64 * 1024;
 
-/// Takes the connection out of every table, closes the socket, and logs that its Session goes on alone. In this order: when the
+/// Tells that the connection is over, takes it out of every table, closes the socket, and logs that its Session goes on alone. In this order: when the
 /// Client Identifier is free again, nothing of this connection is left.
 pub(super) async fn leave<S>(
     context: &Context,
@@ -30,6 +31,8 @@ pub(super) async fn leave<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    connection.tell_end(outcome);
+    context.presence.departed(connection.client_id(), cause_of(outcome), clock::unix_ms());
     connection.feed.counts.report();
     let filters = connection.subscriptions.take();
     if let Some(outbox) = &connection.outbox
@@ -62,7 +65,7 @@ pub(super) async fn leave<S>(
 
 impl Connection {
     /// Counts the end of the connection, and puts on record why the gateway closed it.
-    pub(super) fn tell_end(&self, outcome: Outcome) {
+    fn tell_end(&self, outcome: Outcome) {
         metrics::disconnect(&outcome);
         tap::tell_end(self, cause_of(outcome));
         let Outcome::Closed(code) = outcome else { return };

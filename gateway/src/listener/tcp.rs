@@ -2,11 +2,12 @@
 
 use crate::connection::{self, Context};
 use crate::registry::Door;
+use rustix::net::sockopt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 /// Pause after a failed accept: descriptors have run out, and trying again at once only burns a processor.
@@ -15,6 +16,10 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Connections that the kernel holds for us until they are accepted; its own limit (net.core.somaxconn) may be lower. When a fleet comes
 /// back at once and this overflows, the kernel drops the handshake, and the client waits a second before it tries again.
 const BACKLOG: u32 = 4096;
+
+/// Congestion control within this machine, where there is no network to be polite to. Every kernel has it, and it sends as soon as it
+/// may, whereas one that paces (BBR) waits for a timer between segments.
+const LOOPBACK_CONGESTION_CONTROL: &str = "reno";
 
 /// A bound TCP socket, not accepting yet.
 pub struct TcpAcceptor {
@@ -55,8 +60,7 @@ impl TcpAcceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    // Many small packets, each of which somebody waits for. A socket that cannot be told is already broken.
-                    let _ = stream.set_nodelay(true);
+                    tune(&stream, peer.ip());
                     let place = door.enter(peer.ip());
                     tokio::spawn(connection::serve(context.clone(), stream, place));
                 }
@@ -66,5 +70,32 @@ impl TcpAcceptor {
                 }
             }
         }
+    }
+}
+
+/// Many small packets, each of which somebody waits for. A socket that cannot be told is already broken, or goes on as it is.
+fn tune(stream: &TcpStream, peer: IpAddr) {
+    let _ = stream.set_nodelay(true);
+    if peer.to_canonical().is_loopback() {
+        let _ = sockopt::set_tcp_congestion(stream, LOOPBACK_CONGESTION_CONTROL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_on_this_machine_is_not_paced_and_one_elsewhere_is_left_to_the_operator() {
+        let acceptor = TcpAcceptor::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let (client, accepted) =
+            tokio::join!(TcpStream::connect(acceptor.local_addr()), acceptor.listener.accept());
+        let (client, (stream, peer)) = (client.unwrap(), accepted.unwrap());
+        let machines = sockopt::tcp_congestion(&client).unwrap();
+        tune(&stream, IpAddr::from([192, 0, 2, 1]));
+        assert_eq!(sockopt::tcp_congestion(&stream).unwrap(), machines);
+        tune(&stream, peer.ip());
+        assert_eq!(sockopt::tcp_congestion(&stream).unwrap(), LOOPBACK_CONGESTION_CONTROL);
+        assert!(stream.nodelay().unwrap());
     }
 }

@@ -4,6 +4,7 @@
 //! told, and may go elsewhere. Handshakes are another matter: they end by themselves, and soon, so whoever accepts waits for one to end
 //! ([`Door::room`]) and leaves what comes meanwhile with the kernel.
 
+use super::desk::Desk;
 use crate::admission::site;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,13 +21,15 @@ pub struct Limits {
     pub per_address: usize,
     /// Those of them that have not been answered yet.
     pub handshakes: usize,
+    /// Threads that work on them.
+    pub threads: usize,
 }
 
 impl Limits {
-    /// So many connections, from wherever.
+    /// So many connections, from wherever, for one thread.
     #[must_use]
     pub const fn total(connections: usize) -> Self {
-        Self { connections, per_address: usize::MAX, handshakes: usize::MAX }
+        Self { connections, per_address: usize::MAX, handshakes: usize::MAX, threads: 1 }
     }
 }
 
@@ -51,6 +54,7 @@ pub(super) struct Floor {
     addresses: Mutex<HashMap<u128, usize>>,
     last_left: Notify,
     answered: Notify,
+    desk: Desk,
 }
 
 /// One listener's way in.
@@ -89,6 +93,7 @@ impl Floor {
             addresses: Mutex::default(),
             last_left: Notify::new(),
             answered: Notify::new(),
+            desk: Desk::new(limits.threads),
         })
     }
 
@@ -133,10 +138,11 @@ impl Door {
         Arc::new(Self { number, floor, connections: AtomicUsize::new(0), connections_max })
     }
 
-    /// Waits until one more handshake may begin.
+    /// Waits until one more handshake may begin, and somebody has time for it.
     pub async fn room(&self) {
         let floor = &*self.floor;
         wait_until(&floor.answered, || floor.handshakes() < floor.limits.handshakes).await;
+        floor.desk.room().await;
     }
 
     /// Lets in a connection from `address`, or notes which limit it would exceed: see [`Place::full`].
@@ -185,6 +191,11 @@ impl Place {
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         Some(self.guest.as_ref()?.address)
+    }
+
+    /// Does `work` that belongs to its coming or going when it is its turn, a step at a time: a few connections are worked on at one time.
+    pub async fn work<W: Future>(&self, work: W) -> W::Output {
+        self.door.floor.desk.work(work).await
     }
 
     /// The client has its answer.
