@@ -262,7 +262,8 @@ impl Connection {
         waker: &Waker,
     ) -> Option<ReasonCode> {
         let events = staging.events();
-        match self.context.engine.submit(staging, Urgency::Now, waker, self.last_ticket) {
+        let urgency = if self.brings_critical() { Urgency::AtOnce } else { Urgency::Now };
+        match self.context.engine.submit(staging, urgency, waker, self.last_ticket) {
             Ok(ticket) => {
                 self.last_ticket = Some(ticket);
                 owed.ticket = Some(ticket);

@@ -5,12 +5,16 @@
 //! left of the time after what was taken before has been passed on. What is not read stays with the kernel, which makes its sender wait and
 //! costs nothing. Those who bring something critical have a line of their own.
 //!
+//! From L2 on whoever is let in, and brings nothing critical, first gives way to all who are ready at that moment. A task that is woken by the one
+//! before it in line is otherwise run before those that have been ready for longer, and the line goes round among publishers alone.
+//!
 //! How long the last ones stood is how late the gateway is ([`Turnstile::longest_wait`]). Who is no longer pressed does not stand any more;
 //! the others are let in one after the other.
 
 use super::Context as Shared;
 use super::task::Connection;
 use super::turn::is_pressed;
+use crate::admission::Level;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,7 +63,11 @@ pub(super) struct Standing {
 
 enum State {
     InLine(LetIn),
-    /// Nobody closes a line, so there is a permit.
+    /// It may go in, and others go first, once, if it is to give way. Nobody closes a line, so there is a permit.
+    AtGate {
+        permit: Option<OwnedSemaphorePermit>,
+        has_given_way: bool,
+    },
     Inside {
         _permit: Option<OwnedSemaphorePermit>,
     },
@@ -95,7 +103,7 @@ impl Turnstile {
         let line = if is_critical { &self.critical } else { &self.others };
         self.standing.fetch_add(1, Ordering::Relaxed);
         let state = match line.clone().try_acquire_owned() {
-            Ok(permit) => State::Inside { _permit: Some(permit) },
+            Ok(permit) => State::AtGate { permit: Some(permit), has_given_way: false },
             Err(_) => State::InLine(Box::pin(line.clone().acquire_owned())),
         };
         Standing { shared: self.clone(), since: Instant::now(), state }
@@ -103,13 +111,21 @@ impl Turnstile {
 }
 
 impl Standing {
-    /// Whether it is let in; if not, the task is woken when it is.
-    pub(super) fn is_let_in(&mut self, cx: &mut Context<'_>) -> bool {
-        let State::InLine(let_in) = &mut self.state else { return true };
-        let Poll::Ready(permit) = let_in.as_mut().poll(cx) else { return false };
-        let waited = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.shared.longest.fetch_max(waited, Ordering::Relaxed);
-        self.state = State::Inside { _permit: permit.ok() };
+    /// Whether it is let in; if not, the task is woken when it is. If it `gives_way` everybody who is ready now goes first.
+    pub(super) fn is_let_in(&mut self, cx: &mut Context<'_>, gives_way: bool) -> bool {
+        if let State::InLine(let_in) = &mut self.state {
+            let Poll::Ready(permit) = let_in.as_mut().poll(cx) else { return false };
+            let waited = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.shared.longest.fetch_max(waited, Ordering::Relaxed);
+            self.state = State::AtGate { permit: permit.ok(), has_given_way: false };
+        }
+        let State::AtGate { permit, has_given_way } = &mut self.state else { return true };
+        if gives_way && !std::mem::replace(has_given_way, true) {
+            // Behind all who are ready.
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        self.state = State::Inside { _permit: permit.take() };
         true
     }
 
@@ -140,7 +156,8 @@ impl Connection {
             return false;
         }
         let is_critical = toll.brings_critical();
-        toll.standing.get_or_insert_with(|| shared.turnstile.stand(is_critical)).is_let_in(cx)
+        let gives_way = !is_critical && shared.pressure.level() >= Level::Throttle;
+        toll.standing.get_or_insert_with(|| shared.turnstile.stand(is_critical)).is_let_in(cx, gives_way)
     }
 
     /// It had its turn, or what it was in line for is not to be now.
@@ -201,16 +218,42 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut line: Vec<_> = (0..5).map(|_| turnstile.stand(false)).collect();
         let let_in = |line: &mut Vec<Standing>, cx: &mut Context<'_>| -> Vec<bool> {
-            line.iter_mut().map(|standing| standing.is_let_in(cx)).collect()
+            line.iter_mut().map(|standing| standing.is_let_in(cx, false)).collect()
         };
         assert_eq!(let_in(&mut line, cx), [true, true, false, false, false]);
-        assert!(turnstile.stand(true).is_let_in(cx), "what is critical stands elsewhere");
+        assert!(turnstile.stand(true).is_let_in(cx, false), "what is critical stands elsewhere");
         // One of those who wait gives up.
         line.remove(3);
         line.remove(0);
         assert_eq!(let_in(&mut line, cx), [true, true, false]);
         line.remove(1);
         assert_eq!(let_in(&mut line, cx), [true, true]);
+    }
+
+    #[test]
+    fn who_gives_way_is_woken_again_at_once_and_goes_in_then() {
+        struct Woken(AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let turnstile = Arc::new(Turnstile::new(1));
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = woken.clone().into();
+        let cx = &mut Context::from_waker(&waker);
+        let mut line: Vec<_> = (0..3).map(|_| turnstile.stand(false)).collect();
+        assert!(!line[0].is_let_in(cx, true));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "behind those who are ready");
+        assert!(!line[0].is_inside(), "it keeps its place although it has not read");
+        assert!(line[0].is_let_in(cx, true));
+        assert!(line[0].is_inside());
+        assert!(line[1].is_let_in(cx, false), "the pressure is less");
+        assert!(!line[2].is_let_in(cx, true), "in line");
+        line.remove(0);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "its turn");
+        assert!(!line[1].is_let_in(cx, true));
+        assert!(line[1].is_let_in(cx, true));
     }
 
     #[test]
@@ -221,7 +264,7 @@ mod tests {
         line.iter_mut().for_each(|standing| standing.since -= Duration::from_millis(500));
         assert_eq!(turnstile.longest_wait(), Duration::ZERO, "those who were let in at once did not wait");
         line.remove(0);
-        assert!(line[1].is_let_in(cx));
+        assert!(line[1].is_let_in(cx, false));
         for _ in 0..2 {
             assert!(turnstile.longest_wait() >= Duration::from_millis(500));
         }

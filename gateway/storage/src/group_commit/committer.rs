@@ -102,8 +102,10 @@ impl Committer {
             }
             let lazy_due = state.open.lazy_since.map(|since| since + shared.options.lazy_delay);
             if let Some(left) = lingers(&state, now, shared.options.group_bytes_max) {
-                // Not to be notified: it looks again soon enough, whatever comes.
+                // Notified only for what is not to wait: it looks again soon enough, whatever else comes.
+                state.committer_lingers = true;
                 state = shared.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                state.committer_lingers = false;
                 continue;
             }
             if !state.open.is_empty()
@@ -176,7 +178,7 @@ impl Committer {
             group.events,
             (bytes - FRAME_HEADER_LEN) as u64,
         );
-        let contributors = std::mem::take(&mut group.contributors);
+        let contributors = group.take_contributors();
         let batch = Arc::new(self.batch_of(group, info));
         (self.sink)(CommittedGroup { batch, durable: Durable::mint(ticket), contributors });
         Ok(())
@@ -230,12 +232,12 @@ impl Committer {
         self.unsynced = false;
         self.sync_due = None;
         let since_ms = (self.clock)();
-        let open = self.shared.fail(CommitState::Poisoned { since_ms, cause, reason: reason.into() });
+        let mut open = self.shared.fail(CommitState::Poisoned { since_ms, cause, reason: reason.into() });
         let lost = open.index.len() + group.as_ref().map_or(0, |group| group.index.len());
         let events = open.events + group.as_ref().map_or(0, |group| group.events);
         self.shared.counters.failed(lost as u64, events);
-        wake_all(group.map(|group| group.contributors).unwrap_or_default());
-        wake_all(open.contributors);
+        wake_all(group.map(|mut group| group.take_contributors()).unwrap_or_default());
+        wake_all(open.take_contributors());
     }
 
     /// Tries to reopen the log until it succeeds. False when group commit is to stop, or when no life is left.
@@ -319,9 +321,9 @@ impl Shared {
             _ => 0,
         };
         let mode = CommitState::Poisoned { since_ms, cause: PoisonCause::Fatal, reason: reason.into() };
-        let open = self.fail(mode);
+        let mut open = self.fail(mode);
         self.counters.failed(open.index.len() as u64, open.events);
-        wake_all(open.contributors);
+        wake_all(open.take_contributors());
     }
 }
 
@@ -339,8 +341,8 @@ impl Drop for OnExit {
             matches!(state.mode, CommitState::Poisoned { cause: PoisonCause::Fatal, .. })
         };
         if !fatal {
-            let open = self.0.fail(CommitState::Stopped);
-            wake_all(open.contributors);
+            let mut open = self.0.fail(CommitState::Stopped);
+            wake_all(open.take_contributors());
         }
     }
 }
@@ -350,7 +352,7 @@ fn lingers(state: &State, now: Instant, group_bytes_max: usize) -> Option<Durati
     let since = state.open.awaited_since?;
     let left = state.linger.checked_sub(now.saturating_duration_since(since))?;
     let is_full = state.open.bytes.len() >= group_bytes_max / 2;
-    (!left.is_zero() && !is_full && !state.stop).then_some(left)
+    (!left.is_zero() && !is_full && !state.open.is_at_once() && !state.stop).then_some(left)
 }
 
 fn nanos(duration: Duration) -> u64 {

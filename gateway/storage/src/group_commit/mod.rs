@@ -89,6 +89,8 @@ struct State {
     stop: bool,
     /// The committer sleeps and must be notified. Notifying costs a system call whether or not anybody sleeps.
     committer_waits: bool,
+    /// It sleeps until the open group has had company, and is notified for what does not wait for that.
+    committer_lingers: bool,
     waiting_for_room: Waiters,
     /// Size of the log, and of the group in flight that is not yet part of it.
     log_bytes: u64,
@@ -142,6 +144,7 @@ impl GroupCommit {
                 mode: CommitState::Running,
                 stop: false,
                 committer_waits: false,
+                committer_lingers: false,
                 waiting_for_room: Waiters::default(),
                 log_bytes: log.size_bytes(),
                 in_flight_bytes: 0,
@@ -204,19 +207,22 @@ impl GroupCommit {
         state.refuses_events &= staging.events() == 0;
         let ticket = Ticket::new(state.life, state.group);
         if last != Some(ticket) {
-            state.open.contributors.push(waker.clone());
+            state.open.keep(waker, urgency);
         }
         state.open.extend(staging, shared.options.group_bytes_max);
         let fills_up = state.open.bytes.len() >= shared.options.group_bytes_max / 2;
-        state.open.urgent |= urgency == Urgency::Now || fills_up;
-        if urgency == Urgency::Now && state.open.awaited_since.is_none() {
+        let is_awaited = urgency != Urgency::Lazy;
+        state.open.urgent |= is_awaited || fills_up;
+        if is_awaited && state.open.awaited_since.is_none() {
             state.open.awaited_since = Some(Instant::now());
         }
         let starts_delay = !state.open.urgent && state.open.lazy_since.is_none();
         if starts_delay {
             state.open.lazy_since = Some(Instant::now());
         }
-        let notify = (state.open.urgent || starts_delay) && std::mem::take(&mut state.committer_waits);
+        let is_at_once = urgency == Urgency::AtOnce;
+        let notify = (is_at_once && std::mem::take(&mut state.committer_lingers))
+            || ((state.open.urgent || starts_delay) && std::mem::take(&mut state.committer_waits));
         drop(guard);
         shared.notify(notify);
         staging.clear();
@@ -258,8 +264,8 @@ impl GroupCommit {
         state.in_flight.or_else(open)
     }
 
-    /// From now on a group waits this long for company after the first submission that somebody waits for, unless it fills up before. For
-    /// times when fewer syncs matter more than the time of each; zero, as at the start, is no delay.
+    /// From now on a group waits this long for company after the first submission that somebody waits for, unless it fills up before or is
+    /// given something that is to go [`Urgency::AtOnce`]. For times when fewer syncs matter more than the time of each; zero, as at the start, is no delay.
     pub fn linger(&self, linger: Duration) {
         self.handle.shared.lock().linger = linger;
     }

@@ -3,6 +3,7 @@
 use std::task::Waker;
 use std::time::Instant;
 
+use super::options::Urgency;
 use crate::buffers::Buffers;
 use crate::frame::FRAME_HEADER_LEN;
 use crate::index::EntryIndex;
@@ -21,7 +22,10 @@ pub(super) struct OpenGroup {
     pub(super) bytes: Vec<u8>,
     pub(super) index: Vec<EntryIndex>,
     pub(super) events: u64,
-    pub(super) contributors: Vec<Waker>,
+    /// Those who submitted, in the order in which they are woken.
+    contributors: Vec<Waker>,
+    /// How many of them are to be woken before the others, the first ones.
+    ahead: usize,
     /// Somebody waits for this group, or it is filling up: commit it as soon as possible.
     pub(super) urgent: bool,
     /// When the first entry that may wait came in.
@@ -40,10 +44,32 @@ impl OpenGroup {
             index,
             events: 0,
             contributors: Vec::new(),
+            ahead: 0,
             urgent: false,
             lazy_since: None,
             awaited_since: None,
         }
+    }
+
+    /// Keeps the waker of somebody who submits.
+    pub(super) fn keep(&mut self, waker: &Waker, urgency: Urgency) {
+        self.contributors.push(waker.clone());
+        if urgency == Urgency::AtOnce {
+            let last = self.contributors.len() - 1;
+            self.contributors.swap(self.ahead, last);
+            self.ahead += 1;
+        }
+    }
+
+    /// Whether it holds what is not to wait for company.
+    pub(super) const fn is_at_once(&self) -> bool {
+        self.ahead > 0
+    }
+
+    /// Those to be woken, in this order.
+    pub(super) fn take_contributors(&mut self) -> Vec<Waker> {
+        self.ahead = 0;
+        std::mem::take(&mut self.contributors)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -71,6 +71,9 @@ impl Default for GroupCommitOptions {
 /// Whether a submission starts a commit by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
+    /// Somebody waits who is not to wait for others: as `Now`, and the group does not linger for company
+    /// ([`super::GroupCommit::linger`]); of those who submitted to it this one is woken before those of the other kinds.
+    AtOnce,
     /// Somebody waits: commit as soon as the sync under way, if any, returns.
     Now,
     /// Nobody waits (acknowledgements of deliveries): go with the next group, or alone after the lazy delay.
@@ -145,7 +148,8 @@ pub struct CommittedGroup {
     pub batch: Arc<Batch>,
     /// The receipt that covers it.
     pub durable: Durable,
-    /// The wakers of those who submitted to it, for whoever acknowledges. A submitter that named its last ticket is in
+    /// The wakers of those who submitted to it, for whoever acknowledges, in the order in which they are to be woken: those of
+    /// [`Urgency::AtOnce`] first. A submitter that named its last ticket is in
     /// here once.
     pub contributors: Vec<Waker>,
 }

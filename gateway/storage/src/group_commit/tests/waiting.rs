@@ -3,7 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Rig, options, payloads};
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+
+use super::{NEVER, Rig, options, payloads, staged};
 use crate::group_commit::Urgency;
 
 #[test]
@@ -46,4 +49,47 @@ fn a_group_lingers_for_company_and_goes_on_without_when_none_comes() {
     rig.commit.linger(Duration::ZERO);
     rig.submit("d", Urgency::Now).unwrap();
     assert_eq!(payloads(&rig.next_group().batch), ["d"]);
+}
+
+#[test]
+fn what_is_to_go_at_once_ends_the_lingering_for_all_of_its_group() {
+    let rig = Rig::memory(options());
+    rig.commit.linger(NEVER);
+    rig.submit("a", Urgency::Now).unwrap();
+    rig.submit("b", Urgency::AtOnce).unwrap();
+    assert_eq!(payloads(&rig.next_group().batch), ["a", "b"]);
+    rig.submit("c", Urgency::AtOnce).unwrap();
+    assert_eq!(payloads(&rig.next_group().batch), ["c"], "it waits for nobody");
+}
+
+#[test]
+fn those_who_submitted_at_once_are_woken_before_the_others() {
+    struct Named(&'static str, Arc<Mutex<Vec<&'static str>>>);
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+    let rig = Rig::memory(options());
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let submit = |name, urgency| {
+        let waker = Waker::from(Arc::new(Named(name, woken.clone())));
+        rig.commit.submit(&mut staged(&[name]), urgency, &waker, None).unwrap();
+    };
+    rig.faults.stall_sync();
+    rig.submit("under way", Urgency::Now).unwrap();
+    rig.faults.wait_until_stalled();
+    submit("a", Urgency::Now);
+    submit("b", Urgency::Lazy);
+    submit("c", Urgency::AtOnce);
+    submit("d", Urgency::Now);
+    submit("e", Urgency::AtOnce);
+    rig.faults.release_sync();
+    rig.next_group();
+    let group = rig.next_group();
+    assert_eq!(payloads(&group.batch), ["a", "b", "c", "d", "e"], "the log has them as they came");
+    group.contributors.into_iter().for_each(Waker::wake);
+    let woken = woken.lock().unwrap();
+    assert_eq!(woken[..2], ["c", "e"]);
+    assert_eq!(woken.len(), 5, "{woken:?}");
 }
