@@ -99,6 +99,35 @@ fn what_workers_count_adds_up_to_the_schedule() {
 }
 
 #[test]
+fn a_cohort_with_a_worker_of_its_own_takes_no_processor_from_the_others_and_each_says_its_own_lag() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let sink = Sink::answering();
+    let fleet = "devices = 120\nrate = 1200\n[[cohort]]\nname = \"there\"\ndevices = 20\n\
+                 [[cohort]]\nname = \"elsewhere\"\ndevices = 100\nworker = \"own\"";
+    let run = start(directory.path(), &sink, &scenario(fleet, "1s"));
+    wait_until("nothing was published", || sink.published() > 0);
+    let niceness = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+        after.split_whitespace().nth(16).and_then(|nice| nice.parse::<i32>().ok())
+    };
+    let here = niceness(&std::process::id());
+    let mut nice: Vec<_> = children(run.id()).iter().map(niceness).collect();
+    nice.sort_unstable();
+    assert_eq!(nice, [here, Some(19)]);
+    let output = run.wait_with_output().expect("it ends");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let workers = report["simulator"]["workers"].as_array().expect("workers");
+    let connections: Vec<_> = workers.iter().map(|worker| worker["connections"].as_u64()).collect();
+    assert_eq!(connections, [Some(20), Some(100)]);
+    for worker in workers {
+        let (p99, max) = (worker["lag_p99_us"].as_u64(), worker["lag_max_us"].as_u64());
+        assert!(max > Some(0) && p99 <= max, "{worker:#}");
+    }
+    assert_eq!(report["qos"]["1"]["acknowledged"], report["qos"]["1"]["due"]);
+}
+
+#[test]
 fn lean_devices_say_that_they_are_there_and_gone_and_keep_a_retained_copy() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let sink = Sink::answering();

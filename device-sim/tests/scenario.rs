@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use device_sim::qos::QoS;
 use device_sim::scenario::subscriber::Source;
-use device_sim::scenario::{Fault, Protocol, Scenario};
+use device_sim::scenario::{Clients, Fault, Protocol, Scenario};
 
 const FIRST: &str = include_str!("../scenarios/first.toml");
 
@@ -365,4 +365,50 @@ fn what_lean_clients_cannot_do_is_refused_at_its_place() {
     let text = format!("[fleet]\nclient = \"lean\"\ndevices = 9\nconnections = 3\nrate = 1\n{status}\n{END}");
     let shared = Scenario::parse(&text).unwrap_err().to_string();
     assert!(shared.contains("4:1: fleet.connections: status and state need a connection"), "{shared}");
+}
+
+#[test]
+fn a_cohort_has_a_worker_of_its_own_where_that_can_be() {
+    const END: &str = "[[subscriber]]\nname = \"a\"\nfilter = \"#\"\n[run]\nduration = \"1s\"\n";
+    let parse = |keys: &str, first: &str, last: &str| {
+        let cohort = |name: &str, worker: &str| format!("[[cohort]]\nname = \"{name}\"\n{worker}\n");
+        let text = format!(
+            "[fleet]\n{keys}\ndevices = 9\nrate = 1\n{}{}{END}",
+            cohort("a", first),
+            cohort("b", last)
+        );
+        Scenario::parse(&text).map_err(|faults| faults.to_string())
+    };
+    const OWN: &str = "worker = \"own\"";
+    let lean = |scenario: Scenario| match scenario.fleet.clients {
+        Clients::Lean(lean) => (lean.workers, lean.own),
+        Clients::Honest => panic!("lean"),
+    };
+    assert_eq!(parse("client = \"lean\"\nworkers = 2", "", OWN).map(lean), Ok((2, vec![5])));
+    assert_eq!(parse("client = \"lean\"", OWN, OWN).map(lean), Ok((1, vec![0, 5])));
+    for (keys, first, last, expected) in [
+        ("client = \"honest\"", "", OWN, "2:1: fleet.client: a cohort with worker = \"own\" needs \"lean\""),
+        (
+            "client = \"lean\"",
+            OWN,
+            "",
+            "2:1: fleet.client: the cohorts with worker = \"own\" have to be the last ones",
+        ),
+        (
+            "client = \"lean\"\nconnections = 3",
+            "",
+            OWN,
+            "3:1: fleet.connections: worker = \"own\" needs a connection",
+        ),
+        (
+            "client = \"lean\"\nworkers = 64",
+            "",
+            OWN,
+            "3:1: fleet.workers: with those of cohorts there are more than 64",
+        ),
+        ("client = \"lean\"", "", "worker = \"mine\"", "cohort[1].worker: `mine` is not one of shared, own"),
+    ] {
+        let refused = parse(keys, first, last).map(lean).unwrap_err();
+        assert!(refused.contains(expected), "{expected}: {refused}");
+    }
 }

@@ -221,3 +221,110 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lean::transport::{Dial, Transport};
+    use crate::scenario::{Clients, Scenario};
+    use std::cell::RefCell;
+    use std::io::{Read, Write};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+
+    const CLIENTS: usize = 200;
+
+    /// A connection whose other end the test holds.
+    struct Held(UnixStream);
+
+    impl Transport for Held {
+        fn opened(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Read for Held {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+    }
+
+    impl Write for Held {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for Held {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Broker(Rc<RefCell<Vec<UnixStream>>>);
+
+    impl Broker {
+        fn dialled(&self) -> usize {
+            self.0.borrow().len()
+        }
+
+        fn is_closed(mut peer: &UnixStream) -> bool {
+            let mut buffer = [0; 512];
+            loop {
+                match peer.read(&mut buffer) {
+                    Ok(0) => return true,
+                    Ok(_) => {}
+                    Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+                }
+            }
+        }
+
+        /// Of the first connections, those that are closed.
+        fn closed(&self) -> usize {
+            self.0.borrow().iter().take(CLIENTS).filter(|peer| Self::is_closed(peer)).count()
+        }
+    }
+
+    impl Dial for Broker {
+        fn dial(&self, _: u32) -> io::Result<Box<dyn Transport>> {
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            theirs.set_nonblocking(true)?;
+            self.0.borrow_mut().push(theirs);
+            Ok(Box::new(Held(ours)))
+        }
+    }
+
+    #[test]
+    fn a_storm_is_over_soon_and_no_turn_of_it_is_long() {
+        let scenario = Scenario::parse(&format!(
+            "[fleet]\nclient = \"lean\"\ndevices = {CLIENTS}\nrate = 1\nconnect_rate = 100000\n\
+             [[subscriber]]\nname = \"a\"\nfilter = \"#\"\ndelay = \"1ms\"\n\
+             [[phase]]\nname = \"storm\"\nkind = \"reconnect-storm\"\nduration = \"10s\"\nshare = 1\n"
+        ))
+        .unwrap();
+        let Clients::Lean(lean) = scenario.fleet.clients.clone() else { panic!("lean") };
+        let plan = Plan { scenario, host: "::1".to_owned(), port: 0, seed: 1, epoch: 1 };
+        let broker = Broker::default();
+        let dialers = Dialers { devices: Box::new(broker.clone()), subscribers: Box::new(Broker::default()) };
+        let mut engine = Engine::new(plan, &lean, 0, &[], dialers).unwrap();
+        engine.connect();
+        while broker.dialled() < CLIENTS {
+            engine.turn().unwrap();
+        }
+        assert_eq!(broker.closed(), 0);
+        engine.start(monotonic_us(), 10_000_000);
+        for most in [64, 128, 192, CLIENTS] {
+            let before = broker.dialled();
+            engine.turn().unwrap();
+            assert_eq!(broker.closed(), most);
+            assert!(broker.dialled() - before <= TIMERS_AT_ONCE, "as few are opened");
+        }
+    }
+}

@@ -8,6 +8,7 @@ mod answers;
 mod aside;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use gateway_protocol::ProtocolVersion;
 
@@ -28,6 +29,8 @@ use crate::timeline::Timeline;
 const TURN_EVENTS: usize = 4_096;
 /// Closed loop: what one connection gets in a turn, so that all of them take part.
 const TURN_EACH: usize = 64;
+/// Connections that are reset between two looks at the sockets: what comes meanwhile is not to wait for thousands.
+const RESETS_AT_ONCE: usize = 64;
 /// Connections whose Keep Alive is looked at in one go.
 const PINGS_AT_ONCE: usize = 32;
 
@@ -49,6 +52,8 @@ pub(super) struct Fleet {
     devices: Vec<Device>,
     /// The first connection of this worker, among all of the fleet.
     first: u32,
+    /// Its share of all connections, 0 to 1.
+    part_of_fleet: f64,
     timeline: Timeline,
     schedule: Schedule,
     pub(super) half: PublisherHalf,
@@ -66,13 +71,15 @@ pub(super) struct Fleet {
     next_ping: usize,
     /// When connections are reset, and the first one of all of the fleet's that is.
     storms: VecDeque<(u64, u32)>,
+    /// Connections that are still to be reset.
+    resetting: Range<usize>,
 }
 
 impl Fleet {
-    /// Worker `number`'s part of the fleet: an equal share of the connections.
+    /// Worker `number`'s part of the fleet.
     pub(super) fn new(common: &Common, lean: &LeanClients, number: u32) -> Self {
         let spec = &common.plan.scenario.fleet;
-        let (first, after) = (share(lean, number), share(lean, number + 1));
+        let Range { start: first, end: after } = lean.part(number);
         let numbers = || {
             (0..spec.devices.div_ceil(lean.connections))
                 .flat_map(move |round| {
@@ -108,6 +115,7 @@ impl Fleet {
             publishers,
             devices,
             first,
+            part_of_fleet: f64::from(after - first) / f64::from(lean.connections.max(1)),
             groups,
             listed: Vec::new(),
             due_to_puback: Recorder::new(Timing::DueToPuback),
@@ -117,13 +125,14 @@ impl Fleet {
             pace: lean.pace,
             end_us: None,
             next_ping: 0,
+            resetting: 0..0,
         }
     }
 
     /// Plans the first connections, by the scenario's connect rate over all workers. Those that come later are left out.
     pub(super) fn connect(&self, common: &mut Common) {
         let now_us = monotonic_us();
-        let rate = common.plan.scenario.fleet.connect_rate / self.workers_share(common);
+        let rate = common.plan.scenario.fleet.connect_rate * self.part_of_fleet;
         let there = (0_u64..).zip(&self.publishers).zip(self.first..);
         let there = there.filter(|(_, connection)| self.timeline.appears_us(*connection).is_none());
         for (turn, ((token, publisher), _)) in there.enumerate() {
@@ -138,13 +147,6 @@ impl Fleet {
             if let Some(at_us) = at_us {
                 common.set_timer(at_us, token, publisher.link.generation);
             }
-        }
-    }
-
-    fn workers_share(&self, common: &Common) -> f64 {
-        match &common.plan.scenario.fleet.clients {
-            crate::scenario::Clients::Lean(lean) => f64::from(lean.workers),
-            crate::scenario::Clients::Honest => 1.0,
         }
     }
 
@@ -171,16 +173,18 @@ impl Fleet {
         let due = self.pace == Pace::Open
             && self.end_us.is_some()
             && self.schedule.next_us().is_some_and(|next_us| next_us + 1_000 <= until_us);
-        due || !self.listed.is_empty()
+        due || !self.listed.is_empty() || !self.resetting.is_empty()
     }
 
     /// Hands out what is due, and serves the connections that have something to do.
     pub(super) fn turn(&mut self, common: &mut Common) -> Result<(), LedgerFull> {
         let run_us = common.run_us();
         if let Some((_, first)) = self.storms.pop_front_if(|(at_us, _)| *at_us <= run_us) {
-            for index in first.saturating_sub(self.first)..self.publishers.len() as u32 {
-                self.settle(index, Err(Broken::Reset.into()), common)?;
-            }
+            self.resetting = first.saturating_sub(self.first) as usize..self.publishers.len();
+        }
+        for _ in 0..RESETS_AT_ONCE {
+            let Some(index) = self.resetting.next() else { break };
+            self.settle(index as u32, Err(Broken::Reset.into()), common)?;
         }
         if let Some(end_us) = self.end_us.filter(|_| self.pace == Pace::Open) {
             let until_us = common.run_us().min(end_us);
@@ -429,12 +433,6 @@ impl Fleet {
         common.broke(&mut publisher.link, number, u64::from(index), &error);
         Ok(())
     }
-}
-
-/// The first connection of a worker.
-fn share(lean: &LeanClients, worker: u32) -> u32 {
-    let connections = u64::from(lean.connections) * u64::from(worker) / u64::from(lean.workers.max(1));
-    u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
 /// A bit for each subscriber whose filter matches.

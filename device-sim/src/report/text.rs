@@ -94,9 +94,10 @@ fn write_worker(out: &mut String, number: usize, worker: &WorkerReport) -> fmt::
     }
     write!(
         out,
-        ", {:.0} MiB in all, {:.1} MiB of it ledger, busy {:.0} %, waited for a CPU {:.0} %",
+        ", {:.0} MiB in all, {:.1} MiB of it ledger, own lag p99 {}, busy {:.0} %, waited for a CPU {:.0} %",
         worker.resident_bytes as f64 / f64::from(1 << 20),
         worker.ledger_bytes as f64 / f64::from(1 << 20),
+        micros(worker.lag_p99_us),
         worker.busy * 100.0,
         worker.starved * 100.0,
     )?;

@@ -21,6 +21,10 @@ pub struct WorkerReport {
     pub resident_bytes: u64,
     /// Memory of its halves of the ledger, bytes.
     pub ledger_bytes: u64,
+    /// 99 % of its events were late by its own doing no more than this, microseconds.
+    pub lag_p99_us: u64,
+    /// The latest one, microseconds.
+    pub lag_max_us: u64,
     /// The share of its time that it worked, 0 to 1.
     pub busy: f64,
     /// The share of its time that it would have worked and had no CPU, 0 to 1.
@@ -34,6 +38,8 @@ impl WorkerReport {
             bytes_per_connection: usage.bytes_per_connection().map(|bytes| bytes as u64),
             resident_bytes: usage.resident_bytes,
             ledger_bytes: usage.ledger_bytes,
+            lag_p99_us: usage.lag_p99_us,
+            lag_max_us: usage.lag_max_us,
             busy: usage.busy(),
             starved: usage.starved(),
         }

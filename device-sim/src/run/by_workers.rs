@@ -130,8 +130,8 @@ pub(crate) async fn execute(
 /// Of a worker, and of this process: honest subscribers, and a network that is spoilt runs through it.
 fn check_open_files(plan: &Plan, lean: &LeanClients) -> Result<(), RunError> {
     let members = plan.scenario.subscribers.iter().map(|one| u64::from(one.members)).sum();
-    let worker = files(u64::from(lean.connections), u64::from(lean.workers), members);
-    let here = members + Stage::files(plan, lean.connections.into(), members) + files(0, 1, 0);
+    let worker = files(lean.largest_part().into(), members);
+    let here = members + Stage::files(plan, lean.connections.into(), members) + files(0, 0);
     let wanted = worker.max(here);
     process::allow_open_files(wanted).map_err(|limit| RunError::OpenFiles { wanted, limit })
 }

@@ -1,6 +1,7 @@
 //! Who speaks MQTT for the devices: `fleet.client` and the keys that belong to it.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use super::section::Section;
 use super::{Cohort, DEVICES_MAX, Fleet, LEAN_DEVICES_MAX};
@@ -24,14 +25,47 @@ pub enum Clients {
 /// The keys of the lean client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeanClients {
-    /// Worker processes.
+    /// Worker processes that share the cohorts without one of their own.
     pub workers: u32,
+    /// The first connection of each cohort that has a worker of its own; those cohorts are the last ones. Such a worker stands for machines
+    /// elsewhere: it is nice to the others of this one.
+    pub own: Vec<u32>,
     /// Connections; fewer than devices where devices share them.
     pub connections: u32,
     /// Where connections come from, in turn; empty: the system chooses.
     pub source_addresses: Vec<SourceRange>,
     /// Whether events are due on a schedule or whenever the broker has room for one.
     pub pace: Pace,
+}
+
+impl LeanClients {
+    /// All worker processes: first those that share, then one for each cohort that has its own.
+    pub fn workers_in_all(&self) -> u32 {
+        self.workers + self.own.len() as u32
+    }
+
+    /// Whether a worker is a cohort's own.
+    pub fn is_own(&self, worker: u32) -> bool {
+        worker >= self.workers
+    }
+
+    /// The connections of a worker.
+    pub fn part(&self, worker: u32) -> Range<u32> {
+        let first_of = |place: u32| self.own.get(place as usize).copied().unwrap_or(self.connections);
+        if let Some(place) = worker.checked_sub(self.workers) {
+            return first_of(place)..first_of(place + 1);
+        }
+        let share = |worker: u32| {
+            let connections = u64::from(first_of(0)) * u64::from(worker) / u64::from(self.workers.max(1));
+            u32::try_from(connections).unwrap_or(u32::MAX)
+        };
+        share(worker)..share(worker + 1)
+    }
+
+    /// The connections of the worker that has most.
+    pub fn largest_part(&self) -> u32 {
+        (0..self.workers_in_all()).map(|worker| self.part(worker).len() as u32).max().unwrap_or(0)
+    }
 }
 
 /// When the next event is published.
@@ -102,7 +136,7 @@ fn is_lean(section: &Section<'_>) -> bool {
 
 /// The keys `client`, `workers`, `connections`, `source_addresses` and `loop` of `[fleet]`: how many devices, and who
 /// speaks for them.
-pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
+pub(super) fn clients(section: &Section<'_>, devices: u32, cohorts: &[Cohort]) -> Clients {
     let workers = section.count("workers", 1, 1, WORKERS_MAX) as u32;
     let connections = section.count("connections", u64::from(devices), 1, u64::from(devices).max(1)) as u32;
     let sources = section.or("source_addresses", Vec::<String>::new());
@@ -122,8 +156,21 @@ pub(super) fn clients(section: &Section<'_>, devices: u32) -> Clients {
             ),
         }
     }
+    let own: Vec<u32> = cohorts.iter().filter(|one| one.own_worker).map(|one| one.first).collect();
     if is_lean(section) {
-        return Clients::Lean(LeanClients { workers, connections, source_addresses, pace });
+        if cohorts.iter().skip_while(|one| !one.own_worker).any(|one| !one.own_worker) {
+            section.fault("client", "the cohorts with worker = \"own\" have to be the last ones");
+        }
+        if !own.is_empty() && connections < devices {
+            section.fault("connections", "worker = \"own\" needs a connection for each device");
+        }
+        if u64::from(workers) + own.len() as u64 > WORKERS_MAX {
+            section.fault("workers", &format!("with those of cohorts there are more than {WORKERS_MAX}"));
+        }
+        return Clients::Lean(LeanClients { workers, own, connections, source_addresses, pace });
+    }
+    if !own.is_empty() {
+        section.fault("client", "a cohort with worker = \"own\" needs \"lean\"");
     }
     let lean_only = [
         ("workers", workers > 1),
@@ -155,6 +202,28 @@ pub(super) fn lean_suffices(section: &Section<'_>, fleet: &Fleet) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn lean(workers: u32, own: &[u32]) -> LeanClients {
+        LeanClients {
+            workers,
+            own: own.to_vec(),
+            connections: 100,
+            source_addresses: Vec::new(),
+            pace: Pace::Open,
+        }
+    }
+
+    #[test]
+    fn each_connection_is_one_worker_s_and_a_cohort_s_own_worker_has_its_own_alone() {
+        let parts = |lean: &LeanClients| -> Vec<_> {
+            (0..lean.workers_in_all()).map(|worker| lean.part(worker)).collect()
+        };
+        assert_eq!(parts(&lean(3, &[])), [0..33, 33..66, 66..100]);
+        assert_eq!(parts(&lean(2, &[10, 40])), [0..5, 5..10, 10..40, 40..100]);
+        assert_eq!(parts(&lean(1, &[0])), [0..0, 0..100], "who is left has subscribers");
+        assert_eq!(lean(2, &[10, 40]).largest_part(), 60);
+        assert!(!lean(2, &[10]).is_own(1) && lean(2, &[10]).is_own(2));
+    }
 
     #[test]
     fn sources_take_turns_and_stay_within_their_ranges() {

@@ -21,6 +21,8 @@ pub struct Cohort {
     pub v5_share: f64,
     /// Whether their sessions outlive a connection, so that unacknowledged events are retransmitted.
     pub durable: bool,
+    /// Whether its clients have a worker process to themselves, see [`super::LeanClients`].
+    pub own_worker: bool,
     /// Client Identifiers are this and the device's number.
     pub client_id_prefix: String,
     /// Where they publish.

@@ -124,7 +124,7 @@ fn fleet(own: &Section<'_>, keys: &Layers<'_, '_>, drafts: Vec<Draft>) -> Option
         keys.fault("rate", "is missing");
     }
     let cohorts = placed(drafts, devices as u32, fixed.min(devices) as u32, rate);
-    let clients = clients::clients(own, devices as u32);
+    let clients = clients::clients(own, devices as u32, &cohorts);
     let keep_alive = match clients {
         Clients::Honest => KEEP_ALIVE_S,
         Clients::Lean(_) => LEAN_KEEP_ALIVE_S,
@@ -228,6 +228,7 @@ fn draft(
         },
         v5_share,
         durable: keys.choice("session", &[("durable", true), ("clean", false)], true),
+        own_worker: !of_fleet && own.choice("worker", &[("shared", false), ("own", true)], false),
         client_id_prefix: client_id_prefix(keys),
         class: keys.choice("class", &Class::ALL.map(|class| (class.as_str(), class)), Class::Normal),
         report: behaviour::report(keys),

@@ -24,6 +24,10 @@ pub struct WorkerUsage {
     pub resident_connected_bytes: u64,
     /// Memory of its halves of the ledger, bytes.
     pub ledger_bytes: u64,
+    /// 99 % of its events were handed over, or taken in, no later than this by its own doing, microseconds.
+    pub lag_p99_us: u64,
+    /// The latest one, microseconds.
+    pub lag_max_us: u64,
     /// Its connections of devices.
     pub connections: u64,
 }

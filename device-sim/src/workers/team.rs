@@ -90,11 +90,12 @@ impl Team {
     ) -> Result<Self, TeamError> {
         let (told, news) = mpsc::channel(LINE);
         let mut team = Team { workers: Vec::new(), news };
+        // Those that have a cohort to themselves are no subscribers.
         let count = lean.workers as usize;
         let checkers =
             (0..plan.scenario.subscribers.len()).filter(|place| plan.scenario.is_in_worker(*place));
         let checkers: Vec<usize> = checkers.collect();
-        for number in 0..count {
+        for number in 0..lean.workers_in_all() as usize {
             let failed = |source| TeamError::Start { number: number + 1, source };
             let member = team.hire(number, told.clone()).map_err(failed)?;
             team.workers.push(member);
@@ -107,7 +108,10 @@ impl Team {
                 seed: plan.seed,
                 epoch: plan.epoch,
                 // The last worker gets the first of them, since it is not the one that begins.
-                checkers: checkers.iter().copied().skip(count - 1 - number).step_by(count).collect(),
+                checkers: match count.checked_sub(number + 1) {
+                    Some(turn) => checkers.iter().copied().skip(turn).step_by(count).collect(),
+                    None => Vec::new(),
+                },
             };
             team.tell_one(number, &Order::Assign(Box::new(part)))?;
         }

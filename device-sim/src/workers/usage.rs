@@ -2,20 +2,25 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
+use crate::lean::{Times, Timing};
 use crate::process;
-use crate::shared::WorkerUsage;
+use crate::shared::{WorkerUsage, histogram};
 
 /// Measures the process that it is in.
 pub(super) struct Meter {
     began: Option<(Duration, Duration, Duration)>,
     usage: WorkerUsage,
+    /// Its own lag, microseconds.
+    lag: Histogram<u64>,
 }
 
 impl Meter {
     pub(super) fn new() -> Self {
         let usage =
             WorkerUsage { resident_at_first_bytes: process::resident_bytes(), ..WorkerUsage::default() };
-        Meter { began: None, usage }
+        Meter { began: None, usage, lag: histogram() }
     }
 
     /// Devices are made, and not connected.
@@ -34,6 +39,17 @@ impl Meter {
     /// Publishing begins.
     pub(super) fn start(&mut self) {
         self.began = Some((process::cpu_time(), process::waited_for_cpu(), process::uptime()));
+    }
+
+    /// What was timed since the last report, its own lag among it.
+    pub(super) fn late(&mut self, times: &[Times]) {
+        for times in times.iter().filter(|times| times.of == Timing::Lag) {
+            for (lag_us, count) in &times.counted {
+                self.lag.saturating_record_n(*lag_us, *count);
+            }
+        }
+        self.usage.lag_p99_us = self.lag.value_at_quantile(0.99);
+        self.usage.lag_max_us = self.lag.max();
     }
 
     /// As it is now.

@@ -120,9 +120,12 @@ fn serve(lines: &Lines) -> Result<(), WorkerError> {
 fn engine(assignment: Assignment) -> Result<Engine, WorkerError> {
     let scenario = Scenario::parse(&assignment.scenario)?.varied(assignment.variant);
     let Clients::Lean(lean) = scenario.fleet.clients.clone() else { return Err(WorkerError::NotLean) };
-    let wanted =
-        files(u64::from(lean.connections), u64::from(lean.workers), scenario.subscribers.len() as u64);
+    let wanted = files(lean.largest_part().into(), scenario.subscribers.len() as u64);
     process::allow_open_files(wanted).map_err(|limit| WorkerError::OpenFiles { wanted, limit })?;
+    if lean.is_own(assignment.number) {
+        // In the field its clients are other machines, and take no processor from anybody here.
+        process::give_way();
+    }
     let plan = Plan {
         scenario,
         host: assignment.devices.ip().to_string(),
@@ -136,15 +139,16 @@ fn engine(assignment: Assignment) -> Result<Engine, WorkerError> {
     Ok(Engine::new(plan, &lean, assignment.number, &assignment.checkers, dialers)?)
 }
 
-/// Files that a worker needs at most.
-pub(crate) fn files(connections: u64, workers: u64, subscribers: u64) -> u64 {
-    connections.div_ceil(workers.max(1)) + subscribers + SPARE_FILES
+/// Files that a worker with so many connections needs at most.
+pub(crate) fn files(connections: u64, subscribers: u64) -> u64 {
+    connections + subscribers + SPARE_FILES
 }
 
 fn progress(engine: &mut Engine, meter: &mut Meter) -> News {
     let is_done = engine.is_done();
     let (tally, times) = engine.report();
     meter.connected(tally.connected);
+    meter.late(&times);
     let usage = meter.read(engine.ledger_bytes());
     News::Progress(Box::new(Progress { tally, times, usage, is_done }))
 }
