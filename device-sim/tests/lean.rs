@@ -106,10 +106,15 @@ fn a_cohort_with_a_worker_of_its_own_takes_no_processor_from_the_others_and_each
                  [[cohort]]\nname = \"elsewhere\"\ndevices = 100\nworker = \"own\"";
     let run = start(directory.path(), &sink, &scenario(fleet, "1s"));
     wait_until("nothing was published", || sink.published() > 0);
-    let niceness = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-        after.split_whitespace().nth(16).and_then(|nice| nice.parse::<i32>().ok())
+    // Of its thread that is nicest.
+    let niceness = |pid: &u32| -> Option<i32> {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let of_one = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            let (_, after) = stat.rsplit_once(')')?;
+            after.split_whitespace().nth(16)?.parse().ok()
+        };
+        threads.filter_map(of_one).max()
     };
     let here = niceness(&std::process::id());
     let mut nice: Vec<_> = children(run.id()).iter().map(niceness).collect();

@@ -406,7 +406,7 @@ fn a_cohort_has_a_worker_of_its_own_where_that_can_be() {
             OWN,
             "3:1: fleet.workers: with those of cohorts there are more than 64",
         ),
-        ("client = \"lean\"", "", "worker = \"mine\"", "cohort[1].worker: `mine` is not one of shared, own"),
+        ("client = \"lean\"", "", "worker = \"mine\"", "cohort[2].worker: `mine` is not one of shared, own"),
     ] {
         let refused = parse(keys, first, last).map(lean).unwrap_err();
         assert!(refused.contains(expected), "{expected}: {refused}");

@@ -318,7 +318,7 @@ mod tests {
         while broker.dialled() < CLIENTS {
             engine.turn().unwrap();
         }
-        assert_eq!(broker.closed(), 0);
+        assert_eq!(broker.closed(), 0, "{:?}", engine.common.tally.last_error);
         engine.start(monotonic_us(), 10_000_000);
         for most in [64, 128, 192, CLIENTS] {
             let before = broker.dialled();

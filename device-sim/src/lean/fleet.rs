@@ -179,7 +179,9 @@ impl Fleet {
     /// Hands out what is due, and serves the connections that have something to do.
     pub(super) fn turn(&mut self, common: &mut Common) -> Result<(), LedgerFull> {
         let run_us = common.run_us();
-        if let Some((_, first)) = self.storms.pop_front_if(|(at_us, _)| *at_us <= run_us) {
+        if self.end_us.is_some()
+            && let Some((_, first)) = self.storms.pop_front_if(|(at_us, _)| *at_us <= run_us)
+        {
             self.resetting = first.saturating_sub(self.first) as usize..self.publishers.len();
         }
         for _ in 0..RESETS_AT_ONCE {
