@@ -13,6 +13,9 @@ use crate::scenario::{PhaseSpec, Scenario};
 use crate::shared::LatencySummary;
 use crate::shared::series::Sample;
 
+/// Seconds at L0 after which it is calm again: a level falls more slowly than that where the pressure only seems to be gone.
+const CALM_S: f64 = 5.0;
+
 const UNASKED: &str = "the gateway was not asked";
 
 /// What one cohort's acknowledgements took in one phase.
@@ -168,20 +171,31 @@ fn goodput(samples: &[Sample], phase: &PhaseSpec) -> Option<f64> {
     (seconds > 0.0).then(|| events / seconds)
 }
 
-/// How long after a phase the level was 0 for good: in words, and as a number if it was.
+/// How long after a phase the level was 0 and stayed so: in words, and as a number if it did.
 fn calm(samples: &[Sample], phase: &PhaseSpec) -> (String, Option<Duration>) {
     let end_s = phase.end().as_secs_f64();
     let levels = samples.iter().filter_map(|sample| Some((sample.t_s, sample.gateway.as_ref()?.level?)));
     let after: Vec<(f64, u8)> = levels.filter(|(at_s, _)| *at_s >= end_s).collect();
-    let last_pressed = after.iter().rposition(|(_, level)| *level > 0);
-    match (after.last(), after.get(last_pressed.map_or(0, |place| place + 1))) {
-        (_, Some((at_s, _))) => {
+    match (after.last(), calm_from(&after)) {
+        (_, Some(at_s)) => {
             let took = Duration::from_secs_f64((at_s - end_s).max(0.0));
             (duration(took), Some(took))
         }
         (Some((_, level)), None) => (format!("L{level} at the end"), None),
         (None, None) => (UNASKED.to_owned(), None),
     }
+}
+
+/// The first moment from which on the level was 0 for [`CALM_S`], or until the end. One that comes later has causes of its own.
+fn calm_from(levels: &[(f64, u8)]) -> Option<f64> {
+    let is_calm = |place: usize, from_s: f64| {
+        levels
+            .iter()
+            .skip(place)
+            .take_while(|(at_s, _)| *at_s <= from_s + CALM_S)
+            .all(|(_, level)| *level == 0)
+    };
+    (0..).zip(levels).find(|(place, (from_s, _))| is_calm(*place, *from_s)).map(|(_, (from_s, _))| *from_s)
 }
 
 fn duration(duration: Duration) -> String {

@@ -158,3 +158,14 @@ fn one_that_does_not_misses_every_gate() {
     assert!(unasked.iter().any(|line| line.ends_with("got L1 at the end")), "{unasked:#?}");
     assert!(unasked.iter().any(|line| line.ends_with("got dev-00000 never")), "{unasked:#?}");
 }
+
+#[test]
+fn it_is_calm_when_it_has_been_at_l0_for_five_seconds_or_until_the_end() {
+    let calm =
+        |levels: &[u8]| calm_from(&(0..).map(f64::from).zip(levels.iter().copied()).collect::<Vec<_>>());
+    assert_eq!(calm(&[4, 3, 0, 0, 0, 0, 0, 0, 1, 0]), Some(2.0), "what comes later is another matter");
+    assert_eq!(calm(&[4, 0, 0, 0, 0, 0, 1, 0, 0]), Some(7.0), "that was too short");
+    assert_eq!(calm(&[0, 0]), Some(0.0));
+    assert_eq!(calm(&[4, 0, 0, 1]), None);
+    assert_eq!(calm(&[]), None);
+}

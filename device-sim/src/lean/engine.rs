@@ -5,6 +5,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::thread;
 use std::time::Duration;
 
 use super::checker::Checker;
@@ -30,6 +31,9 @@ const SLOW_TICK: Duration = Duration::from_millis(5);
 /// Timers between two looks at the sockets: most are connections to be made, and when the ports of a source address run short the
 /// system looks for one for milliseconds.
 const TIMERS_AT_ONCE: usize = 16;
+
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_millis(20);
 
 /// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,8 @@ pub(crate) struct Engine {
     buffer: Vec<u8>,
     /// When the sockets were looked at last.
     looked_us: u64,
+    /// It is a cohort's own worker, which stands for machines elsewhere.
+    is_own: bool,
 }
 
 impl Engine {
@@ -85,6 +91,7 @@ impl Engine {
             ready: Vec::new(),
             buffer: vec![0; PACKET_BYTES_MAX],
             looked_us: monotonic_us(),
+            is_own: lean.is_own(number),
         })
     }
 
@@ -136,10 +143,15 @@ impl Engine {
             false => SLOW_TICK,
         };
         let mut ready = std::mem::take(&mut self.ready);
+        let waits_us = monotonic_us();
         self.common.poller.wait(timeout, &mut ready)?;
+        let waited_us = monotonic_us() - waits_us;
         let arrived = self.take_in(&ready)?;
         self.ready = ready;
         self.note_lag(arrived);
+        if self.is_own && self.fleet.is_incomplete(&self.common) {
+            thread::park_timeout(rest(Duration::from_micros(monotonic_us() - now_us - waited_us)));
+        }
         Ok(())
     }
 
@@ -222,6 +234,12 @@ impl Engine {
     }
 }
 
+/// How long a cohort's own worker rests after so much work while it makes connections: it takes no more than half a processor then, which is
+/// what it costs to send packets to itself on behalf of many machines; and it is never away for long.
+fn rest(worked: Duration) -> Duration {
+    worked.min(REST_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +317,12 @@ mod tests {
             self.0.borrow_mut().push(theirs);
             Ok(Box::new(Held(ours)))
         }
+    }
+
+    #[test]
+    fn a_rest_is_as_long_as_the_work_and_never_long() {
+        assert_eq!(rest(Duration::from_micros(700)), Duration::from_micros(700));
+        assert_eq!(rest(Duration::from_secs(1)), Duration::from_millis(20));
     }
 
     #[test]

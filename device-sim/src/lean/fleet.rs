@@ -176,6 +176,11 @@ impl Fleet {
         due || !self.listed.is_empty() || !self.resetting.is_empty()
     }
 
+    /// Whether connections of this worker are being made, or are to be.
+    pub(super) fn is_incomplete(&self, common: &Common) -> bool {
+        self.end_us.is_some() && common.tally.connected < self.publishers.len() as u64
+    }
+
     /// Hands out what is due, and serves the connections that have something to do.
     pub(super) fn turn(&mut self, common: &mut Common) -> Result<(), LedgerFull> {
         let run_us = common.run_us();

@@ -4,6 +4,7 @@ use super::brake::{Brake, MOMENT};
 use super::metrics;
 use super::task::{Connection, Outcome};
 use super::toll::Pressed;
+use super::turn::is_overloaded;
 use super::words;
 use super::{Context, Ingest};
 use crate::clock;
@@ -262,7 +263,8 @@ impl Connection {
         waker: &Waker,
     ) -> Option<ReasonCode> {
         let events = staging.events();
-        let urgency = if self.brings_critical() { Urgency::AtOnce } else { Urgency::Now };
+        let is_first = self.brings_critical() && is_overloaded(&self.context);
+        let urgency = if is_first { Urgency::AtOnce } else { Urgency::Now };
         match self.context.engine.submit(staging, urgency, waker, self.last_ticket) {
             Ok(ticket) => {
                 self.last_ticket = Some(ticket);

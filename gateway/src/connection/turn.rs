@@ -22,6 +22,11 @@ pub(super) const AT_EASE: Turn = Turn { rounds: 8, reads: 8, reads_for_acks: 8, 
 /// receives: so whoever publishes reads a little in a turn ([`super::turnstile`]), and whoever receives is sent what there is for it.
 pub(super) const PRESSED: Turn = Turn { rounds: 128, reads: 1, reads_for_acks: 8, read_bytes: 8 * 1024 };
 
+/// Whether those who publish give way to all others, and what is critical waits for nobody. Not at L1, where larger groups are what helps.
+pub(super) fn is_overloaded(context: &Context) -> bool {
+    context.pressure.level() >= Level::Throttle
+}
+
 /// Whether there is more to do than time for it, or less room than there should be.
 pub(super) fn is_pressed(context: &Context) -> bool {
     context.pressure.level() >= Level::Conserve

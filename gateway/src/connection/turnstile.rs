@@ -13,8 +13,7 @@
 
 use super::Context as Shared;
 use super::task::Connection;
-use super::turn::is_pressed;
-use crate::admission::Level;
+use super::turn::{is_overloaded, is_pressed};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -156,7 +155,7 @@ impl Connection {
             return false;
         }
         let is_critical = toll.brings_critical();
-        let gives_way = !is_critical && shared.pressure.level() >= Level::Throttle;
+        let gives_way = !is_critical && is_overloaded(shared);
         toll.standing.get_or_insert_with(|| shared.turnstile.stand(is_critical)).is_let_in(cx, gives_way)
     }
 
