@@ -187,7 +187,10 @@ impl Fleet {
         if self.end_us.is_some()
             && let Some((_, first)) = self.storms.pop_front_if(|(at_us, _)| *at_us <= run_us)
         {
-            self.resetting = first.saturating_sub(self.first) as usize..self.publishers.len();
+            let first = first.saturating_sub(self.first) as usize;
+            // What another storm has left is reset, too.
+            let left = Some(self.resetting.start).filter(|_| !self.resetting.is_empty());
+            self.resetting = left.map_or(first, |left| left.min(first))..self.publishers.len();
         }
         for _ in 0..RESETS_AT_ONCE {
             let Some(index) = self.resetting.next() else { break };
