@@ -187,7 +187,9 @@ fn the_books_balance_to_the_last_event_however_much_is_brought() {
             let mut critical = gateway.connect(V5, "critical");
             let began = Instant::now();
             let mut alarms = 0;
-            while began.elapsed() < during {
+            // As long as it takes: where others want the processor, too, hogs have to wait before they have more than their share.
+            let nothing_shed = || gateway.metrics().sum("gateway_events_shed_total") == 0.0;
+            while began.elapsed() < during || (began.elapsed() < during * 10 && nothing_shed()) {
                 assert_eq!(critical.publish("alarm/1", "x", QOS1), Some(ReasonCode::Success));
                 alarms += 1;
                 pause(Duration::from_millis(5));
