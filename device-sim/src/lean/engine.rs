@@ -145,12 +145,13 @@ impl Engine {
         let mut ready = std::mem::take(&mut self.ready);
         let waits_us = monotonic_us();
         self.common.poller.wait(timeout, &mut ready)?;
-        let waited_us = monotonic_us() - waits_us;
+        let waited_us = monotonic_us().saturating_sub(waits_us);
         let arrived = self.take_in(&ready)?;
         self.ready = ready;
         self.note_lag(arrived);
         if self.is_own && self.fleet.is_incomplete(&self.common) {
-            thread::park_timeout(rest(Duration::from_micros(monotonic_us() - now_us - waited_us)));
+            let worked_us = monotonic_us().saturating_sub(now_us).saturating_sub(waited_us);
+            thread::park_timeout(rest(Duration::from_micros(worked_us)));
         }
         Ok(())
     }

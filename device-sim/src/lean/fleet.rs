@@ -188,9 +188,7 @@ impl Fleet {
             && let Some((_, first)) = self.storms.pop_front_if(|(at_us, _)| *at_us <= run_us)
         {
             let first = first.saturating_sub(self.first) as usize;
-            // What another storm has left is reset, too.
-            let left = Some(self.resetting.start).filter(|_| !self.resetting.is_empty());
-            self.resetting = left.map_or(first, |left| left.min(first))..self.publishers.len();
+            self.resetting = joined(&self.resetting, first..self.publishers.len());
         }
         for _ in 0..RESETS_AT_ONCE {
             let Some(index) = self.resetting.next() else { break };
@@ -445,10 +443,28 @@ impl Fleet {
     }
 }
 
+/// What is to be reset when a storm comes, and another one has left something: both reach to the last connection.
+fn joined(left: &Range<usize>, storm: Range<usize>) -> Range<usize> {
+    if left.is_empty() { storm } else { left.start.min(storm.start)..storm.end }
+}
+
 /// A bit for each subscriber whose filter matches.
 fn subscribers_of(common: &Common, name: &str) -> u32 {
     let subscribers = common.plan.scenario.subscribers.iter().enumerate();
     subscribers
         .filter(|(_, subscriber)| topic::matches(subscriber.matching(), name))
         .fold(0, |bits, (place, _)| bits | 1 << place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_forgets_nothing_that_another_one_has_left() {
+        assert_eq!(joined(&(0..0), 60..100), 60..100);
+        assert_eq!(joined(&(100..100), 60..100), 60..100, "that one is over");
+        assert_eq!(joined(&(30..100), 60..100), 30..100);
+        assert_eq!(joined(&(80..100), 60..100), 60..100);
+    }
 }

@@ -352,7 +352,7 @@ fn lingers(state: &State, now: Instant, group_bytes_max: usize) -> Option<Durati
     let since = state.open.awaited_since?;
     let left = state.linger.checked_sub(now.saturating_duration_since(since))?;
     let is_full = state.open.bytes.len() >= group_bytes_max / 2;
-    (!left.is_zero() && !is_full && !state.open.is_at_once() && !state.stop).then_some(left)
+    (!left.is_zero() && !is_full && !state.open.at_once && !state.stop).then_some(left)
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -221,6 +221,8 @@ impl GroupCommit {
             state.open.lazy_since = Some(Instant::now());
         }
         let is_at_once = urgency == Urgency::AtOnce;
+        // Of a client that has submitted to this group before, too, whose waker keeps its place.
+        state.open.at_once |= is_at_once;
         let notify = (is_at_once && std::mem::take(&mut state.committer_lingers))
             || ((state.open.urgent || starts_delay) && std::mem::take(&mut state.committer_waits));
         drop(guard);

@@ -26,6 +26,8 @@ pub(super) struct OpenGroup {
     contributors: Vec<Waker>,
     /// How many of them are to be woken before the others, the first ones.
     ahead: usize,
+    /// It holds what is not to wait for company.
+    pub(super) at_once: bool,
     /// Somebody waits for this group, or it is filling up: commit it as soon as possible.
     pub(super) urgent: bool,
     /// When the first entry that may wait came in.
@@ -45,6 +47,7 @@ impl OpenGroup {
             events: 0,
             contributors: Vec::new(),
             ahead: 0,
+            at_once: false,
             urgent: false,
             lazy_since: None,
             awaited_since: None,
@@ -59,11 +62,6 @@ impl OpenGroup {
             self.contributors.swap(self.ahead, last);
             self.ahead += 1;
         }
-    }
-
-    /// Whether it holds what is not to wait for company.
-    pub(super) const fn is_at_once(&self) -> bool {
-        self.ahead > 0
     }
 
     /// Those to be woken, in this order.

@@ -60,6 +60,14 @@ fn what_is_to_go_at_once_ends_the_lingering_for_all_of_its_group() {
     assert_eq!(payloads(&rig.next_group().batch), ["a", "b"]);
     rig.submit("c", Urgency::AtOnce).unwrap();
     assert_eq!(payloads(&rig.next_group().batch), ["c"], "it waits for nobody");
+    let submit = |payload, urgency, last| {
+        rig.commit.submit(&mut staged(&[payload]), urgency, Waker::noop(), last).unwrap()
+    };
+    let last = submit("d", Urgency::Now, None);
+    submit("e", Urgency::AtOnce, Some(last));
+    let group = rig.next_group();
+    assert_eq!(payloads(&group.batch), ["d", "e"], "whatever the same client has in the group");
+    assert_eq!(group.contributors.len(), 1, "it is woken once");
 }
 
 #[test]
