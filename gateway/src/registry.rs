@@ -7,6 +7,7 @@ mod desk;
 mod doors;
 mod timers;
 
+pub use desk::behind_all_ready;
 pub use doors::{Door, Full, Limits, Place};
 pub use timers::TICK_MS;
 

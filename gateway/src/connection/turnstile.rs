@@ -5,8 +5,9 @@
 //! left of the time after what was taken before has been passed on. What is not read stays with the kernel, which makes its sender wait and
 //! costs nothing. Those who bring something critical have a line of their own.
 //!
-//! From L2 on whoever is let in, and brings nothing critical, first gives way to all who are ready at that moment. A task that is woken by the one
-//! before it in line is otherwise run before those that have been ready for longer, and the line goes round among publishers alone.
+//! From L2 on whoever is let in, and brings nothing critical, first gives way ([`give_way`]) to all who are ready at that moment, and to all whose
+//! sockets show by then that they are. A task that is woken by the one before it in line is otherwise run before those that have been ready for
+//! longer, and the line goes round among publishers alone.
 //!
 //! How long the last ones stood is how late the gateway is ([`Turnstile::longest_wait`]). Who is no longer pressed does not stand any more;
 //! the others are let in one after the other.
@@ -14,6 +15,7 @@
 use super::Context as Shared;
 use super::task::Connection;
 use super::turn::{is_overloaded, is_pressed};
+use crate::registry::behind_all_ready;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,6 +53,7 @@ pub struct Turnstile {
     told: AtomicU64,
 }
 
+type GivesWay = Pin<Box<dyn Future<Output = ()> + Send>>;
 type LetIn = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 /// One that stands in line, or was let in. Dropped, it leaves.
@@ -65,7 +68,7 @@ enum State {
     /// It may go in, and others go first, once, if it is to give way. Nobody closes a line, so there is a permit.
     AtGate {
         permit: Option<OwnedSemaphorePermit>,
-        has_given_way: bool,
+        way: Option<GivesWay>,
     },
     Inside {
         _permit: Option<OwnedSemaphorePermit>,
@@ -102,11 +105,18 @@ impl Turnstile {
         let line = if is_critical { &self.critical } else { &self.others };
         self.standing.fetch_add(1, Ordering::Relaxed);
         let state = match line.clone().try_acquire_owned() {
-            Ok(permit) => State::AtGate { permit: Some(permit), has_given_way: false },
+            Ok(permit) => State::AtGate { permit: Some(permit), way: None },
             Err(_) => State::InLine(Box::pin(line.clone().acquire_owned())),
         };
         Standing { shared: self.clone(), since: Instant::now(), state }
     }
+}
+
+/// Until the thread has looked at its sockets, and all who are ready then have had their turn.
+async fn give_way() {
+    // Woken when the thread has looked, and then to run next.
+    tokio::task::yield_now().await;
+    behind_all_ready().await;
 }
 
 impl Standing {
@@ -116,12 +126,10 @@ impl Standing {
             let Poll::Ready(permit) = let_in.as_mut().poll(cx) else { return false };
             let waited = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.shared.longest.fetch_max(waited, Ordering::Relaxed);
-            self.state = State::AtGate { permit: permit.ok(), has_given_way: false };
+            self.state = State::AtGate { permit: permit.ok(), way: None };
         }
-        let State::AtGate { permit, has_given_way } = &mut self.state else { return true };
-        if gives_way && !std::mem::replace(has_given_way, true) {
-            // Behind all who are ready.
-            cx.waker().wake_by_ref();
+        let State::AtGate { permit, way } = &mut self.state else { return true };
+        if gives_way && way.get_or_insert_with(|| Box::pin(give_way())).as_mut().poll(cx).is_pending() {
             return false;
         }
         self.state = State::Inside { _permit: permit.take() };
@@ -209,7 +217,11 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::sync::Mutex;
     use std::task::Waker;
+    use tokio::io::AsyncReadExt;
 
     #[test]
     fn a_few_are_let_in_and_the_others_in_their_order_as_those_leave() {
@@ -230,29 +242,76 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_way_is_woken_again_at_once_and_goes_in_then() {
-        struct Woken(AtomicUsize);
-        impl std::task::Wake for Woken {
-            fn wake(self: Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+    fn who_gives_way_goes_in_when_all_who_are_ready_have_had_their_turn() {
         let turnstile = Arc::new(Turnstile::new(1));
-        let woken = Arc::new(Woken(AtomicUsize::new(0)));
-        let waker = woken.clone().into();
-        let cx = &mut Context::from_waker(&waker);
-        let mut line: Vec<_> = (0..3).map(|_| turnstile.stand(false)).collect();
-        assert!(!line[0].is_let_in(cx, true));
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "behind those who are ready");
-        assert!(!line[0].is_inside(), "it keeps its place although it has not read");
-        assert!(line[0].is_let_in(cx, true));
-        assert!(line[0].is_inside());
-        assert!(line[1].is_let_in(cx, false), "the pressure is less");
-        assert!(!line[2].is_let_in(cx, true), "in line");
-        line.remove(0);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 2, "its turn");
-        assert!(!line[1].is_let_in(cx, true));
-        assert!(line[1].is_let_in(cx, true));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stands = |name: &'static str, is_critical: bool| {
+            let (turnstile, log) = (turnstile.clone(), log.clone());
+            async move {
+                let mut standing = turnstile.stand(is_critical);
+                poll_fn(|cx| match standing.is_let_in(cx, !is_critical) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                })
+                .await;
+                log.lock().unwrap().push(name);
+            }
+        };
+        let (sockets, wire) = std::os::unix::net::UnixStream::pair().unwrap();
+        sockets.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let mut socket = tokio::net::UnixStream::from_std(sockets).unwrap();
+            let tasks = [
+                tokio::spawn(stands("gives way", false)),
+                tokio::spawn(stands("gives way", false)),
+                tokio::spawn(stands("in line", false)),
+                tokio::spawn(stands("critical", true)),
+                tokio::spawn({
+                    let log = log.clone();
+                    async move {
+                        log.lock().unwrap().push("ready");
+                        tokio::task::yield_now().await;
+                        log.lock().unwrap().push("ready again");
+                    }
+                }),
+                tokio::spawn({
+                    let log = log.clone();
+                    async move {
+                        let _ = socket.read_u8().await;
+                        log.lock().unwrap().push("its socket is ready");
+                    }
+                }),
+            ];
+            (&wire).write_all(b"1").unwrap();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        let log = log.lock().unwrap();
+        let (others, publishers) = log.split_at(4);
+        assert_eq!(others[..2], ["critical", "ready"]);
+        assert!(
+            others[2..].contains(&"ready again") && others[2..].contains(&"its socket is ready"),
+            "{log:?}"
+        );
+        assert_eq!(publishers, ["gives way", "gives way", "in line"]);
+        assert_eq!(turnstile.standing.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_gives_way_keeps_its_place_and_goes_in_at_once_when_the_pressure_is_less() {
+        let turnstile = Arc::new(Turnstile::new(1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(poll_fn(|cx| {
+            let mut line: Vec<_> = (0..3).map(|_| turnstile.stand(false)).collect();
+            assert!(!line[0].is_let_in(cx, true));
+            assert!(!line[0].is_inside(), "it keeps its place although it has not read");
+            assert!(!line[2].is_let_in(cx, true), "in line");
+            assert!(line[0].is_let_in(cx, false), "the pressure is less");
+            assert!(line[0].is_inside());
+            Poll::Ready(())
+        }));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Desk {
 }
 
 /// Until all who are ready now have had their turn: a task that wakes itself goes behind them.
-async fn behind_all_ready() {
+pub async fn behind_all_ready() {
     let mut is_behind = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut is_behind, true) {
