@@ -205,6 +205,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Readable + Unpin,
     {
         self.see_who_looks();
+        self.begin_turn();
         let turn = if is_pressed(context) { PRESSED } else { AT_EASE };
         OUT.with_borrow_mut(|(out, shared)| {
             let mut is_done = false;

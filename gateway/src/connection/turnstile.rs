@@ -69,6 +69,8 @@ enum State {
     AtGate {
         permit: Option<OwnedSemaphorePermit>,
         way: Option<GivesWay>,
+        /// It gives way since the turn under way: whoever asks again in it has not been woken for it.
+        in_this_turn: bool,
     },
     Inside {
         _permit: Option<OwnedSemaphorePermit>,
@@ -105,7 +107,7 @@ impl Turnstile {
         let line = if is_critical { &self.critical } else { &self.others };
         self.standing.fetch_add(1, Ordering::Relaxed);
         let state = match line.clone().try_acquire_owned() {
-            Ok(permit) => State::AtGate { permit: Some(permit), way: None },
+            Ok(permit) => State::AtGate { permit: Some(permit), way: None, in_this_turn: false },
             Err(_) => State::InLine(Box::pin(line.clone().acquire_owned())),
         };
         Standing { shared: self.clone(), since: Instant::now(), state }
@@ -126,14 +128,25 @@ impl Standing {
             let Poll::Ready(permit) = let_in.as_mut().poll(cx) else { return false };
             let waited = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.shared.longest.fetch_max(waited, Ordering::Relaxed);
-            self.state = State::AtGate { permit: permit.ok(), way: None };
+            self.state = State::AtGate { permit: permit.ok(), way: None, in_this_turn: false };
         }
-        let State::AtGate { permit, way } = &mut self.state else { return true };
-        if gives_way && way.get_or_insert_with(|| Box::pin(give_way())).as_mut().poll(cx).is_pending() {
+        let State::AtGate { permit, way, in_this_turn } = &mut self.state else { return true };
+        if gives_way
+            && (*in_this_turn
+                || way.get_or_insert_with(|| Box::pin(give_way())).as_mut().poll(cx).is_pending())
+        {
+            *in_this_turn = true;
             return false;
         }
         self.state = State::Inside { _permit: permit.take() };
         true
+    }
+
+    /// The task has been woken, for whatever it is.
+    const fn begin_turn(&mut self) {
+        if let State::AtGate { in_this_turn, .. } = &mut self.state {
+            *in_this_turn = false;
+        }
     }
 
     /// Whether it was let in when it asked last.
@@ -165,6 +178,14 @@ impl Connection {
         let is_critical = toll.brings_critical();
         let gives_way = !is_critical && is_overloaded(shared);
         toll.standing.get_or_insert_with(|| shared.turnstile.stand(is_critical)).is_let_in(cx, gives_way)
+    }
+
+    /// A turn begins.
+    #[inline]
+    pub(super) fn begin_turn(&mut self) {
+        if let Some(standing) = self.toll.as_mut().and_then(|toll| toll.standing.as_mut()) {
+            standing.begin_turn();
+        }
     }
 
     /// It had its turn, or what it was in line for is not to be now.
@@ -249,9 +270,13 @@ mod tests {
             let (turnstile, log) = (turnstile.clone(), log.clone());
             async move {
                 let mut standing = turnstile.stand(is_critical);
-                poll_fn(|cx| match standing.is_let_in(cx, !is_critical) {
-                    true => Poll::Ready(()),
-                    false => Poll::Pending,
+                poll_fn(|cx| {
+                    standing.begin_turn();
+                    // A connection asks when its turn begins and when it ends.
+                    match standing.is_let_in(cx, !is_critical) || standing.is_let_in(cx, !is_critical) {
+                        true => Poll::Ready(()),
+                        false => Poll::Pending,
+                    }
                 })
                 .await;
                 log.lock().unwrap().push(name);
