@@ -5,6 +5,9 @@
 //! done suffices: whoever brings an ordinary part is not slowed for a queue that a hog has filled. Below the target they grow again. The result is
 //! the share at which the sum of what clients bring is what the gateway takes, whatever that is: it need not be known.
 //!
+//! They are cut as well, slowly, while delivery falls behind what is taken ([`super::DeliveryLag`]): its lag is no pressure, so nothing else would
+//! ever say that more is taken than can be passed on.
+//!
 //! Memory and disk are not like that: how full they are does not follow from what comes at the moment. Where they alone press, shares are twice the equal part, times a
 //! factor that falls as they fill up.
 
@@ -24,6 +27,8 @@ const TARGET: (f64, f64) = (0.77, 0.82);
 /// How fast shares are cut at a pressure of 1, and how fast they grow: the logarithm for each second.
 const CUT: f64 = 3.0;
 const GROWTH: f64 = 0.4;
+/// How fast shares are cut while receivers get nothing of what comes for them. Slowly: what they fall behind by is known a second or two late.
+const LAG_CUT: f64 = 1.0;
 /// A pressure that falls by as much in a second falls.
 const FALLS_BY: f64 = 0.003;
 const SMOOTHED_SECS: f64 = 1.0;
@@ -102,13 +107,16 @@ impl Fair {
             return;
         }
         let stock = pressures.get(Resource::Memory).max(pressures.get(Resource::Disk));
+        let presses = flow > TARGET.1 && !falls;
+        let lag_growth = pressures.lag_growth();
         let rate = match self.rate {
             None => equal * BEGINS_WITH,
-            Some(rate) if flow > TARGET.1 && !falls => {
-                let how_far = ((flow - TARGET.1) / (1.0 - TARGET.1)).max(0.1);
+            Some(rate) if presses || lag_growth > 0.0 => {
+                let how_far = if presses { ((flow - TARGET.1) / (1.0 - TARGET.1)).max(0.1) } else { 0.0 };
                 let cut = rate * (-CUT * how_far * secs).exp();
                 // What is below that already stays.
-                cut.max((equal * CUTS_TO).min(rate))
+                let by_flow = cut.max((equal * CUTS_TO).min(rate));
+                by_flow.min(rate * (-LAG_CUT * lag_growth * secs).exp())
             }
             // Memory or disk led here: nothing is learnt from a queue, so it is what it began with.
             Some(_) if flow < TARGET.0 && stock >= FACTORS_FROM => equal * BEGINS_WITH,
@@ -264,6 +272,18 @@ mod tests {
         let falling = |now_ms| commit(1.0 - 0.01 * (now_ms - began_ms) as f64 / 1000.0)(now_ms);
         let after = fleet.run(10_000, Level::Throttle, 1.0, falling);
         assert!(after > 0.85 * before, "it is getting better already: {before} to {after}");
+    }
+
+    #[test]
+    fn shares_are_cut_while_delivery_falls_behind_and_do_not_grow() {
+        let lags = |part| move |now_ms| commit(0.65)(now_ms).with_lag_growth(part);
+        let mut fleet = Fleet::new(100);
+        let before = fleet.run(1_000, Level::Throttle, 1.0, commit(0.8));
+        let a_third = fleet.run(1_000, Level::Throttle, 1.0, lags(0.33));
+        assert!((a_third / before - 0.72).abs() < 0.05, "{before} to {a_third}");
+        let all = fleet.run(10_000, Level::Throttle, 1.0, lags(1.0));
+        assert_eq!(all, 1.0, "and nobody is silenced");
+        assert!(fleet.run(2_000, Level::Throttle, 1.0, lags(0.0)) > 1.5 * all, "and then they grow");
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Ladder {
         let demanded = Stance {
             level,
             sheds_normal: fills_up_to(self.options.sheds_normal_at),
-            slows: level >= Level::Conserve,
+            slows: level >= Level::Conserve || pressures.lag_growth() > 0.0,
             holds_acks: fills_up_to(self.options.thresholds[3]),
         };
         (demanded, fault.filter(|_| by_fault > by_pressure))

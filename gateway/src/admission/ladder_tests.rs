@@ -212,6 +212,22 @@ fn within_its_five_seconds_a_level_neither_slows_nor_holds_where_there_is_room()
 }
 
 #[test]
+fn where_delivery_falls_behind_there_is_no_room_but_no_level_is_kept_for_it() {
+    let mut ladder = Ladder::new(LadderOptions::default());
+    let mut stance = |now_ms, pressure, growth| {
+        let pressures = Pressures::default().with(Resource::Commit, pressure).with_lag_growth(growth);
+        ladder.sample(now_ms, &pressures, Faults::default());
+        (ladder.stance().level.as_u8(), ladder.stance().slows)
+    };
+    stance(0, 0.8, 0.3);
+    assert_eq!(stance(100, 0.8, 0.3), (2, true));
+    assert_eq!(stance(200, 0.1, 0.3), (2, true));
+    assert_eq!(stance(300, 0.1, 0.0), (2, false));
+    let after = (400..=5_300).step_by(100).map(|now_ms| stance(now_ms, 0.1, 0.3)).last();
+    assert_eq!(after, Some((1, false)), "after five seconds without pressure");
+}
+
+#[test]
 fn switched_off_it_stays_where_it_is() {
     let mut ladder = Ladder::new(LadderOptions { enabled: false, ..LadderOptions::default() });
     let faults = Faults { log_failed: true, ..Faults::default() };

@@ -12,7 +12,7 @@
 //! Static limits stand in front of the ladder: [`Limits`] for what there may be, [`Storm`] for connects, [`Throttle`] for publishes.
 //!
 //! Refuses to know: sockets, the runtime, how a pressure is measured, and what a decision looks like on record (`decisions`).
-//! Read next: `judge`, then `ladder`, `share` and `fair`.
+//! Read next: `judge`, then `ladder`, `share`, `fair` and `lag`.
 
 mod appetite;
 mod bucket;
@@ -21,6 +21,7 @@ mod controller;
 mod fair;
 mod judge;
 mod ladder;
+mod lag;
 mod level;
 mod limits;
 mod pressure;
@@ -37,6 +38,7 @@ pub use class::{Class, Classes, Membership, matches};
 pub use controller::Controller;
 pub use judge::{Judgement, judge};
 pub use ladder::{Fault, Faults, Ladder, LadderOptions, LevelChange};
+pub use lag::{DeliveryLag, Progress};
 pub use level::{Level, Resource};
 pub use limits::{Limits, Rates, Scope, Throttle, TooFast, reason_code};
 pub use pressure::{Pressure, Pressures, Stance};

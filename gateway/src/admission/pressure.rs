@@ -5,18 +5,21 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// A pressure for each resource, 0 (idle) to 1 (at its limit).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Pressures([f64; Resource::ALL.len()]);
+pub struct Pressures {
+    of: [f64; Resource::ALL.len()],
+    lag_growth: f64,
+}
 
 impl Pressures {
     /// The pressure of one resource.
     #[must_use]
     pub fn get(&self, resource: Resource) -> f64 {
-        self.0.get(resource as usize).copied().unwrap_or(0.0)
+        self.of.get(resource as usize).copied().unwrap_or(0.0)
     }
 
     /// Notes a pressure. It is held to 0 to 1; what is no number, as from a limit of 0 that is used at 0, counts as 0.
     pub fn set(&mut self, resource: Resource, pressure: f64) {
-        if let Some(place) = self.0.get_mut(resource as usize) {
+        if let Some(place) = self.of.get_mut(resource as usize) {
             *place = if pressure.is_nan() { 0.0 } else { pressure.clamp(0.0, 1.0) };
         }
     }
@@ -25,6 +28,20 @@ impl Pressures {
     #[must_use]
     pub fn with(mut self, resource: Resource, pressure: f64) -> Self {
         self.set(resource, pressure);
+        self
+    }
+
+    /// Of what comes for those who receive, the part by which their lag grows, 0 to 1. No level is entered or kept for it: what waits for them has
+    /// room of its own. But while time is short no more is taken than can be passed on.
+    #[must_use]
+    pub fn lag_growth(&self) -> f64 {
+        self.lag_growth
+    }
+
+    /// Notes by how much the lag of those who receive grows.
+    #[must_use]
+    pub fn with_lag_growth(mut self, part: f64) -> Self {
+        self.lag_growth = part;
         self
     }
 

@@ -4,12 +4,16 @@
 //! of 0.60, a quarter 0.74, half 0.86, so that what is ten times slower than usual is told apart from what is stuck.
 
 use super::measure::{Disk, Probe};
-use crate::admission::{Controller, Fault, Faults, LadderOptions, LevelChange, Pressures, Resource, Stance};
+use crate::admission::{
+    Controller, DeliveryLag, Fault, Faults, LadderOptions, Level, LevelChange, Pressures, Progress, Resource,
+    Stance,
+};
 use crate::clock;
 use crate::config::Config;
 use crate::connection::Context;
 use crate::decisions::{Action, Decision, Reason};
 use crate::delivery;
+use crate::engine::DurableSession;
 use crate::telemetry::memory;
 use gateway_storage::{CommitState, PoisonCause, Ticket};
 use metrics::{Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
@@ -47,6 +51,16 @@ pub(super) fn describe() {
         "gateway_outbox_bytes",
         Unit::Bytes,
         "Memory of what waits for live subscribers, once however many wait for it"
+    );
+    describe_gauge!(
+        "gateway_delivery_lag_growth",
+        Unit::Count,
+        "Of what comes for durable sessions that wait for the gateway, the part by which they fall behind, 0 to 1; looked at from L2 on"
+    );
+    describe_gauge!(
+        "gateway_share_rate",
+        Unit::Count,
+        "Credits a second that each client has just now; 0 while shares are not limited"
     );
     describe_gauge!(
         "gateway_handshakes",
@@ -120,6 +134,8 @@ struct Sampler {
     disk_at: Option<Instant>,
     /// Groups that somebody waits for, oldest first, and since when.
     awaited: VecDeque<(Ticket, Instant)>,
+    /// While shares are limited.
+    lag: Option<DeliveryLag>,
     level: Gauge,
     pressures: Vec<(Resource, Gauge)>,
 }
@@ -137,6 +153,7 @@ impl Sampler {
             disk: Disk::default(),
             disk_at: None,
             awaited: VecDeque::new(),
+            lag: None,
             level: gauge!("gateway_level"),
             pressures: Resource::ALL.into_iter().map(pressure).collect(),
             limits,
@@ -145,6 +162,7 @@ impl Sampler {
 
     fn sample(&mut self, context: &Context) {
         let (pressures, faults) = self.measure(context);
+        let pressures = pressures.with_lag_growth(self.lag_growth(context));
         let change = self.controller.sample(clock::monotonic().0, &pressures, faults, &context.pressure);
         let stance = context.pressure.stance();
         context.decisions.set_level(stance.level.as_u8(), pressures.worst().1);
@@ -157,10 +175,31 @@ impl Sampler {
             context.replays.resume();
         }
         gauge!("gateway_outbox_bytes").set(delivery::held_bytes() as f64);
+        gauge!("gateway_delivery_lag_growth").set(pressures.lag_growth());
+        let rate = context.pressure.share_rate();
+        gauge!("gateway_share_rate").set(if rate.is_finite() { f64::from(rate) } else { 0.0 });
         gauge!("gateway_handshakes").set(context.registry.handshakes() as f64);
         if let Some(change) = change {
             tell(context, &change, stance);
         }
+    }
+
+    /// How the lag of connected durable sessions grows, where that matters.
+    fn lag_growth(&mut self, context: &Context) -> f64 {
+        if context.pressure.level() < Level::Throttle {
+            self.lag = None;
+            return 0.0;
+        }
+        let progress = |session: &DurableSession| {
+            let state = session.state();
+            let came = state.backlog.end();
+            let done = came.saturating_sub(state.backlog.pending());
+            let is_starved = session.take_starved();
+            state.connected.then_some(Progress { id: session.id, came, done, is_starved })
+        };
+        self.lag.get_or_insert_default().growth(clock::monotonic().0, || {
+            context.engine.sessions().into_iter().filter_map(move |session| progress(&session))
+        })
     }
 
     fn measure(&mut self, context: &Context) -> (Pressures, Faults) {

@@ -24,6 +24,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::task::JoinHandle;
 
+/// Who may be sent so many times as much as it has unacknowledged waits for us.
+const STARVED_PARTS: usize = 3;
+/// With a smaller window it is not told who waits for whom.
+const WINDOW_MIN: usize = 8;
+
 /// Delivery from a durable session's backlog.
 pub(super) struct DurableFeed {
     pub(super) session: Arc<DurableSession>,
@@ -144,11 +149,19 @@ impl Connection {
     pub(super) fn feed_durable(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) {
         let Some(mut durable) = self.durable.take() else { return };
         let start = durable.next;
+        if start < durable.session.end() && self.is_starved() {
+            durable.session.note_starved();
+        }
         self.feed_backlog(&mut durable, cx, out);
         if durable.next > start {
             durable.session.sent(durable.next);
         }
         self.durable = Some(durable);
+    }
+
+    /// Whether the client has acknowledged most of what it may have at one time. Where that is next to nothing it says nothing.
+    fn is_starved(&self) -> bool {
+        waits_for_us(self.session.in_flight(), self.session.send_quota())
     }
 
     fn feed_backlog(&mut self, durable: &mut DurableFeed, cx: &mut Context<'_>, out: &mut Vec<u8>) {
@@ -299,6 +312,11 @@ impl Connection {
     }
 }
 
+/// Whether a client has acknowledged most of what it may have.
+const fn waits_for_us(in_flight: usize, quota: usize) -> bool {
+    in_flight.saturating_mul(STARVED_PARTS) <= quota && in_flight.saturating_add(quota) >= WINDOW_MIN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,6 +411,13 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         };
         (engine, session)
+    }
+
+    #[test]
+    fn who_has_acknowledged_most_waits_for_us() {
+        assert!(waits_for_us(0, 1_024) && waits_for_us(256, 768) && waits_for_us(2, 6));
+        assert!(!waits_for_us(257, 767) && !waits_for_us(1_024, 0));
+        assert!(!waits_for_us(0, 7) && !waits_for_us(0, 1), "one at a time is always all");
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub struct DurableSession {
     /// The end of the backlog, readable without the lock.
     end: AtomicU64,
     removed: AtomicBool,
+    /// Its client had nothing left to do while more was there for it, since that was asked last.
+    starved: AtomicBool,
     state: Mutex<SessionState>,
 }
 
@@ -80,6 +82,7 @@ impl DurableSession {
             id,
             end: AtomicU64::new(state.backlog.end()),
             removed: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -133,6 +136,19 @@ impl DurableSession {
     pub fn sent(&self, end: u64) {
         let mut state = self.state();
         state.sent_end = state.sent_end.max(end);
+    }
+
+    /// Its client has acknowledged most of what it may have at one time, and there is more for it: it waits for the gateway.
+    pub fn note_starved(&self) {
+        if !self.starved.load(Ordering::Relaxed) {
+            self.starved.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether that was so since this was last asked.
+    #[must_use]
+    pub fn take_starved(&self) -> bool {
+        self.starved.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn note_removed(&self) {

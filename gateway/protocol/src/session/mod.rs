@@ -361,6 +361,12 @@ impl Session {
         usize::from(self.client.receive_maximum).saturating_sub(self.outbound.in_flight())
     }
 
+    /// How many deliveries above QoS 0 it has not acknowledged.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.outbound.in_flight()
+    }
+
     /// Sends one message to the client, if it may be sent now.
     pub fn handle_delivery(&mut self, delivery: &Delivery<'_>, out: &mut Vec<u8>) -> Sent {
         if self.state != State::Connected {

@@ -6,6 +6,7 @@
 //! made as the sampler makes them. A failure prints the seed.
 
 mod ladder;
+mod receivers;
 mod shares;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::decisions::Reason;
 use gateway_protocol::QoS;
+use receivers::{DELIVERY_PART, Receivers};
 use std::collections::VecDeque;
 
 /// Virtual time between two looks at everything.
@@ -78,6 +80,8 @@ pub(super) struct Model {
     controller: Controller,
     pub(super) pressure: Pressure,
     pub(super) disk: f64,
+    /// Who gets what is stored, if anybody does.
+    pub(super) receivers: Option<Receivers>,
     pub(super) faults: Faults,
     pub(super) levels: Vec<(u64, Level)>,
     pub(super) stored: u64,
@@ -111,6 +115,7 @@ impl Model {
             controller: Controller::new(LadderOptions::default()),
             pressure: Pressure::default(),
             disk: 0.0,
+            receivers: None,
             faults: Faults::default(),
             levels: vec![(0, Level::Normal)],
             stored: 0,
@@ -127,6 +132,7 @@ impl Model {
             if self.now_ms.is_multiple_of(100) {
                 self.sample();
             }
+            self.receive();
             self.store();
             for at in 0..self.clients.len() {
                 self.read(at, load);
@@ -141,7 +147,8 @@ impl Model {
             .with(Resource::Commit, delayed(waited_ms as f64))
             .with(Resource::LoopLag, delayed(self.overdrawn * 1000.0 / self.capacity))
             .with(Resource::Buffer, self.queue.len() as f64 / (2 * self.queue_max) as f64)
-            .with(Resource::Disk, self.disk);
+            .with(Resource::Disk, self.disk)
+            .with_lag_growth(self.lag_growth());
         if let Some(change) = self.controller.sample(self.now_ms, &pressures, self.faults, &self.pressure) {
             self.levels.push((self.now_ms, change.to));
         }
@@ -151,15 +158,22 @@ impl Model {
     fn store(&mut self) {
         let can = self.capacity * TICK_MS as f64 / 1000.0;
         self.overdrawn -= can;
+        if !self.queue.is_empty() {
+            self.pass_on(can * DELIVERY_PART);
+        }
         let is_down = self.faults.log_failed || self.faults.disk_full;
         while self.overdrawn < 0.0 && !is_down {
             let Some((at, _)) = self.queue.pop_front() else { break };
             self.overdrawn += 1.0;
             self.stored += 1;
+            if let Some(receivers) = &mut self.receivers {
+                receivers.came += 1;
+            }
             let client = &mut self.clients[at];
             client.fate.stored += 1;
             client.owed += u32::from(client.profile.qos != QoS::AtMostOnce);
         }
+        self.pass_on(-self.overdrawn);
         self.overdrawn = self.overdrawn.max(0.0);
         let holds_acks = self.pressure.holds_acks();
         let slows = self.pressure.slows();
