@@ -21,7 +21,7 @@ const SLOW_PART: u64 = 4;
 pub struct Progress {
     /// Which session it is.
     pub id: u64,
-    /// Messages that have come for it, ever.
+    /// Messages that have come for it, ever, also those that there was no room for.
     pub came: u64,
     /// How many of them it is done with.
     pub done: u64,

@@ -191,11 +191,9 @@ impl Sampler {
             return 0.0;
         }
         let progress = |session: &DurableSession| {
-            let state = session.state();
-            let came = state.backlog.end();
-            let done = came.saturating_sub(state.backlog.pending());
             let is_starved = session.take_starved();
-            state.connected.then_some(Progress { id: session.id, came, done, is_starved })
+            let (came, done) = session.came_and_done()?;
+            Some(Progress { id: session.id, came, done, is_starved })
         };
         self.lag.get_or_insert_default().growth(clock::monotonic().0, || {
             context.engine.sessions().into_iter().filter_map(move |session| progress(&session))

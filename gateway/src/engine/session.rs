@@ -22,6 +22,8 @@ pub struct DurableSession {
     removed: AtomicBool,
     /// Its client had nothing left to do while more was there for it, since that was asked last.
     starved: AtomicBool,
+    /// Messages given up for it in this run of the gateway, because there was no room.
+    given_up: AtomicU64,
     state: Mutex<SessionState>,
 }
 
@@ -83,6 +85,7 @@ impl DurableSession {
             end: AtomicU64::new(state.backlog.end()),
             removed: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            given_up: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }
@@ -149,6 +152,20 @@ impl DurableSession {
     #[must_use]
     pub fn take_starved(&self) -> bool {
         self.starved.swap(false, Ordering::Relaxed)
+    }
+
+    /// How many messages have come for it and how many of them it is done with, both counted from some number on that a restart may change. What there
+    /// was no room for has come, too. `None` while no connection has it.
+    #[must_use]
+    pub fn came_and_done(&self) -> Option<(u64, u64)> {
+        let state = self.state();
+        let end = state.backlog.end();
+        let done = end.saturating_sub(state.backlog.pending());
+        state.connected.then_some((end.saturating_add(self.given_up.load(Ordering::Relaxed)), done))
+    }
+
+    pub(super) fn note_given_up(&self, count: u64) {
+        self.given_up.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn note_removed(&self) {

@@ -106,6 +106,7 @@ impl Applier {
 
     /// Messages of a session are given up: for the gateway's log, and the record of decisions.
     pub(super) fn note_given_up(&mut self, session: &Arc<DurableSession>, count: u64, reason: Reason) {
+        session.note_given_up(count);
         let noted = self.at_limit.entry((session.id, reason)).or_insert_with(|| AtLimit {
             session: session.clone(),
             pending: session.state().backlog.pending(),

@@ -45,6 +45,26 @@ fn a_full_backlog_can_give_up_its_oldest() {
 }
 
 #[test]
+fn what_there_was_no_room_for_has_come_and_is_not_taken_for_done() {
+    for when_full in [WhenFull::DropNewest, WhenFull::DropOldest] {
+        let rig = rig(when_full);
+        rig.commit(&[opened("a"), subscribed("a", "x/#")]);
+        let session = rig.engine.session("a").unwrap();
+        let lag = || session.came_and_done().map(|(came, done)| came - done);
+        publish(&rig, 0..4);
+        assert_eq!(lag(), Some(4));
+        publish(&rig, 4..12);
+        assert_eq!(lag(), Some(12), "{when_full:?}: it goes on to grow where the backlog does not");
+        let oldest = rig.backlog("a")[0].0;
+        rig.commit(&[acknowledged("a", &[oldest], &mut Vec::new())]);
+        assert_eq!(lag(), Some(11));
+        let ending = Ending { sent_end: 5, with_all: false }.encode();
+        rig.commit(&[Entry::SessionClosed { client_id: "a", at_ms: 2, expiry_secs: 60, state: &ending }]);
+        assert_eq!(lag(), None, "nobody receives");
+    }
+}
+
+#[test]
 fn what_is_given_up_at_qos_2_is_open_until_its_connection_says_otherwise_after_any_restart() {
     for keep_view in [true, false] {
         let rig = rig(WhenFull::DropOldest);
