@@ -90,8 +90,8 @@ fn overload(takes: f64, is_looked_at: bool) -> (u64, f64) {
 
 #[test]
 fn no_more_is_taken_than_can_be_passed_on() {
-    let (unbounded, _) = overload(CAPACITY, false);
-    assert!(unbounded > 60_000, "it waits if nobody looks at it: {unbounded}");
+    let (left_alone, _) = overload(CAPACITY, false);
+    assert!(left_alone > 60_000, "it waits if nobody looks at it: {left_alone}");
     let (waiting, stored) = overload(CAPACITY, true);
     assert!(waiting < 15_000, "{waiting}");
     assert!(stored > 0.9 * CAPACITY / 2.0, "{stored}");
